@@ -1,0 +1,77 @@
+/** The gateway without HTTP: a checked request goes in, events of its answer come out. The simulator drives this. */
+
+import type { HelixFlowError } from '../protocol/errors.ts';
+import type { ModelDigest, PeerId, RequestId } from '../protocol/ids.ts';
+import type { ChatRequest } from '../protocol/messages/chat.ts';
+import type { Ms } from '../protocol/units.ts';
+
+/** A request that may be served: its key has been checked, its model is allowed. */
+export interface ChatCall {
+  readonly request: RequestId;
+  /** As the client wrote it: a name, or `name@digest8`. */
+  readonly model: string;
+  readonly chat: ChatRequest;
+  /** From now to the end of the answer. */
+  readonly deadlineMs: Ms;
+}
+
+/** Who serves an answer. */
+export interface Served {
+  readonly node: PeerId;
+  readonly digest: ModelDigest;
+  /** Attempts made so far, the serving one included. */
+  readonly attempts: number;
+}
+
+/** How an answer ended well. */
+export interface AnswerEnd {
+  readonly finish: 'stop' | 'length';
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly served: Served;
+}
+
+/** What becomes of a call. After `done` or `failed`, exactly one of which comes, nothing follows. */
+export interface AnswerEvents {
+  /** The first content is there, or the end of an empty answer; from here on the call stays with this node. */
+  committed(served: Served): void;
+  delta(text: string): void;
+  done(end: AnswerEnd): void;
+  /** Before `committed` the error may be answered with its status; afterwards it is STREAM_INTERRUPTED, in-band. */
+  failed(error: HelixFlowError): void;
+}
+
+/** The caller's side of a running call. */
+export interface Answer {
+  /** The client has gone: the work stops, at the engine too. No event follows. */
+  cancel(): void;
+  /** The client has taken this many more UTF-8 bytes of text; lets the node send on. */
+  consumed(bytes: number): void;
+}
+
+/** A model as clients see it. */
+export interface ListedModel {
+  readonly name: string;
+  readonly digest: ModelDigest;
+  readonly contextTokens: number;
+  /** Nodes that serve this digest now. */
+  readonly nodes: number;
+  /** Other digests that go by the same name; each can be asked for as `name@digest8`. */
+  readonly otherDigests: readonly ModelDigest[];
+  /** When this gateway first saw the name, seconds since the epoch. */
+  readonly firstSeenS: number;
+}
+
+export interface GatewayService {
+  /** From the gateway's own view; asks nobody. Sorted by name. */
+  models(): readonly ListedModel[];
+  /**
+   * Serves a call. Events come from later turns, never from within this function.
+   * Errors come through `failed`: MODEL_NOT_FOUND, MODEL_UNAVAILABLE, NODE_OVERLOADED, NODE_LOST, ENGINE_FAILED,
+   * CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, ENGINE_REFUSED, DEADLINE_EXCEEDED, GATEWAY_DRAINING, STREAM_INTERRUPTED.
+   */
+  chat(call: ChatCall, events: AnswerEvents): Answer;
+  /** False while draining. A gateway without nodes is ready, but `degraded`. */
+  readiness(): { readonly ready: boolean; readonly degraded: boolean; readonly nodes: number };
+}

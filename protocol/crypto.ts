@@ -1,0 +1,58 @@
+/** Hashing and Ed25519, synchronous: the results come in program order, so that the simulator stays deterministic. */
+
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import type { SigningKey } from './ports.ts';
+
+const privatePrefix = Buffer.from('302e020100300506032b657004220420', 'hex');
+const publicPrefix = Buffer.from('302a300506032b6570032100', 'hex');
+
+/** 32 bytes. */
+export const sha256 = (...parts: readonly (Uint8Array | string)[]): Uint8Array => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return new Uint8Array(hash.digest());
+};
+
+/** 64 lower-case hex characters. */
+export const sha256Hex = (...parts: readonly (Uint8Array | string)[]): string => toHex(sha256(...parts));
+
+export const toHex = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+
+/** The bytes behind lower-case hex. */
+export const fromHex = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
+
+/** base64url without padding. */
+export const toBase64Url = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64url');
+
+/** Reads base64url; characters outside its alphabet are skipped, so check the length of the result. */
+export const fromBase64Url = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64url'));
+
+const privateKey = (seed: Uint8Array): KeyObject =>
+  createPrivateKey({ key: Buffer.concat([privatePrefix, seed]), format: 'der', type: 'pkcs8' });
+
+const publicKey = (raw: Uint8Array): KeyObject =>
+  createPublicKey({ key: Buffer.concat([publicPrefix, raw]), format: 'der', type: 'spki' });
+
+/** The key pair behind 32 bytes of seed. */
+export function keyFromSeed(seed: Uint8Array): SigningKey {
+  const der = createPublicKey(privateKey(seed)).export({ format: 'der', type: 'spki' });
+  return { seed, publicKey: new Uint8Array(der.subarray(publicPrefix.length)) };
+}
+
+/** Ed25519 over `domain`, a zero byte and `bytes`; 64 bytes. The domain keeps one kind of signature from passing for another. */
+export const signBytes = (domain: string, bytes: Uint8Array, key: SigningKey): Uint8Array =>
+  new Uint8Array(sign(null, Buffer.concat([Buffer.from(`${domain}\0`), bytes]), privateKey(key.seed)));
+
+/** True only for a signature that `signBytes` made with the same domain, bytes and key; never throws. */
+export function verifyBytes(domain: string, bytes: Uint8Array, signature: Uint8Array, key: Uint8Array): boolean {
+  if (key.length !== 32 || signature.length !== 64) return false;
+  try {
+    return verify(null, Buffer.concat([Buffer.from(`${domain}\0`), bytes]), publicKey(key), signature);
+  } catch (error) {
+    // A public key that is no point on the curve is the caller's bad input, not our fault.
+    if (error instanceof Error && 'code' in error) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,407 @@
+/** Everything that can go wrong and that a caller may act on: one row per code, from which every surface derives. */
+
+/** Whether another try can help: on the same peer, on another node, or nowhere. */
+export type Retry = 'never' | 'same-node' | 'other-node';
+
+/** Process exit codes of the CLI: 1 error, 2 usage, 3 not found, 4 not authorised, 5 unavailable, 6 check failed. */
+export type ExitCode = 1 | 2 | 3 | 4 | 5 | 6;
+
+export interface ErrorRow {
+  /** HTTP status of the OpenAI-shaped answer; 0 where the code never reaches a client. */
+  readonly http: number;
+  /** `error.type` of the answer. */
+  readonly type: string;
+  /** `error.code` of the answer. */
+  readonly code: string | null;
+  readonly retry: Retry;
+  readonly exit: ExitCode;
+  /** What happened and what to do, in one sentence, without anything secret. `{name}` is filled from the details. */
+  readonly text: string;
+}
+
+const invalid = 'invalid_request_error';
+const server = 'server_error';
+const local = { http: 0, type: server, code: null, retry: 'never' } as const;
+
+/** Rows are never renamed or reused; `protocol/README.md` lists the same codes, and a test keeps them in step. */
+export const errorTable = {
+  // What a client sent.
+  REQUEST_MALFORMED: { http: 400, type: invalid, code: null, retry: 'never', exit: 2, text: '{reason}' },
+  REQUEST_UNSUPPORTED: {
+    http: 400,
+    type: invalid,
+    code: 'unsupported_value',
+    retry: 'never',
+    exit: 2,
+    text: "Unsupported value for '{param}': {reason}",
+  },
+  REQUEST_TOO_LARGE: {
+    http: 413,
+    type: invalid,
+    code: 'request_too_large',
+    retry: 'never',
+    exit: 2,
+    text: 'The request body is larger than {maxBytes} bytes; send a smaller one.',
+  },
+  CONTEXT_LENGTH_EXCEEDED: {
+    http: 400,
+    type: invalid,
+    code: 'context_length_exceeded',
+    retry: 'never',
+    exit: 2,
+    text: "This model's maximum context length is {contextTokens} tokens. However, you requested {requestedTokens} tokens ({promptTokens} in the messages, {completionTokens} in the completion). Please reduce the length of the messages or completion.",
+  },
+  KEY_MISSING: {
+    http: 401,
+    type: invalid,
+    code: 'invalid_api_key',
+    retry: 'never',
+    exit: 4,
+    text: "You didn't provide an API key; send it as 'Authorization: Bearer sk-hx-…'.",
+  },
+  KEY_INVALID: {
+    http: 401,
+    type: invalid,
+    code: 'invalid_api_key',
+    retry: 'never',
+    exit: 4,
+    text: 'Incorrect API key provided; it is not a key of this mesh. Ask its operator for one (helixflow keys create).',
+  },
+  KEY_EXPIRED: {
+    http: 401,
+    type: invalid,
+    code: 'invalid_api_key',
+    retry: 'never',
+    exit: 4,
+    text: 'The API key has expired; ask the operator of the mesh for a new one.',
+  },
+  KEY_MODEL_NOT_ALLOWED: {
+    http: 403,
+    type: 'permission_error',
+    code: 'model_not_allowed',
+    retry: 'never',
+    exit: 4,
+    text: "This API key may not use the model '{model}'.",
+  },
+  MODEL_NOT_FOUND: {
+    http: 404,
+    type: invalid,
+    code: 'model_not_found',
+    retry: 'never',
+    exit: 3,
+    text: "The model '{model}' does not exist in this mesh; GET /v1/models lists those that do.",
+  },
+  ROUTE_NOT_FOUND: {
+    http: 404,
+    type: invalid,
+    code: null,
+    retry: 'never',
+    exit: 3,
+    text: 'Unknown route: {method} {path}. {hint}',
+  },
+  METHOD_NOT_ALLOWED: {
+    http: 405,
+    type: invalid,
+    code: null,
+    retry: 'never',
+    exit: 2,
+    text: '{path} does not take {method}; use {allowed}.',
+  },
+  MODEL_UNAVAILABLE: {
+    http: 503,
+    type: server,
+    code: 'no_capacity',
+    retry: 'same-node',
+    exit: 5,
+    text: "No node can serve the model '{model}' right now; try again shortly.",
+  },
+  REQUEST_CANCELLED: {
+    http: 499,
+    type: server,
+    code: 'cancelled',
+    retry: 'never',
+    exit: 1,
+    text: 'The request was cancelled by the client.',
+  },
+  DEADLINE_EXCEEDED: {
+    http: 504,
+    type: server,
+    code: 'timeout',
+    retry: 'other-node',
+    exit: 5,
+    text: 'No answer before the deadline; try again, or ask for fewer tokens.',
+  },
+  STREAM_INTERRUPTED: {
+    http: 502,
+    type: server,
+    code: 'stream_interrupted',
+    retry: 'never',
+    exit: 5,
+    text: 'The node that served this answer was lost before its end; what was sent is incomplete. Send the request again.',
+  },
+  GATEWAY_DRAINING: {
+    http: 503,
+    type: server,
+    code: 'server_is_overloaded',
+    retry: 'same-node',
+    exit: 5,
+    text: 'This gateway is shutting down; use another one, or try again shortly.',
+  },
+  GATEWAY_FAILED: {
+    http: 500,
+    type: server,
+    code: 'internal_error',
+    retry: 'never',
+    exit: 1,
+    text: 'The gateway failed; its log holds the reason under this request id.',
+  },
+  // What a node answered.
+  NODE_OVERLOADED: {
+    http: 503,
+    type: server,
+    code: 'server_is_overloaded',
+    retry: 'other-node',
+    exit: 5,
+    text: 'All nodes that serve this model are busy and their queues are full; try again shortly.',
+  },
+  NODE_DRAINING: {
+    http: 503,
+    type: server,
+    code: 'server_is_overloaded',
+    retry: 'other-node',
+    exit: 5,
+    text: 'The node is shutting down; try again shortly.',
+  },
+  NODE_MODEL_MISSING: {
+    http: 503,
+    type: server,
+    code: 'no_capacity',
+    retry: 'other-node',
+    exit: 5,
+    text: 'The node no longer serves this model; try again shortly.',
+  },
+  NODE_LOST: {
+    http: 502,
+    type: server,
+    code: 'upstream_error',
+    retry: 'other-node',
+    exit: 5,
+    text: 'The node was lost before it answered, and no other could take over; try again.',
+  },
+  ENGINE_FAILED: {
+    http: 502,
+    type: server,
+    code: 'upstream_error',
+    retry: 'other-node',
+    exit: 5,
+    text: 'The engine of the node failed, and no other node could take over; try again.',
+  },
+  ENGINE_REFUSED: {
+    http: 400,
+    type: invalid,
+    code: 'upstream_refused',
+    retry: 'never',
+    exit: 2,
+    text: 'The engine behind the node refused the request with status {status}; check its parameters against what that server supports.',
+  },
+  // What a peer did on the wire.
+  FRAME_TOO_LARGE: { ...local, exit: 1, text: 'a frame of {bytes} bytes exceeds the limit of {maxBytes}' },
+  FRAME_MALFORMED: { ...local, exit: 1, text: 'a frame does not parse: {reason}' },
+  PROTOCOL_VIOLATION: { ...local, exit: 1, text: 'the peer broke the protocol: {reason}' },
+  VERSION_UNSUPPORTED: {
+    ...local,
+    exit: 1,
+    text: 'the peer speaks versions {min} to {max}, this process {ourMin} to {ourMax}; upgrade the older one',
+  },
+  CHANNEL_CLOSED: { ...local, retry: 'other-node', exit: 5, text: 'the channel closed: {reason}' },
+  CHANNEL_OVERFLOW: {
+    ...local,
+    retry: 'other-node',
+    exit: 5,
+    text: '{bytes} bytes wait on a channel whose peer does not read',
+  },
+  SESSION_SILENT: { ...local, retry: 'other-node', exit: 5, text: 'the peer has been silent for {silentMs} ms' },
+  SESSION_REPLACED: { ...local, retry: 'other-node', exit: 5, text: 'another session with the same peer took over' },
+  CONNECT_FAILED: { ...local, retry: 'other-node', exit: 5, text: 'the peer {peer} cannot be reached' },
+  ADDRESS_REFUSED: { ...local, exit: 2, text: 'the address {address} may not be dialled: {reason}' },
+  HELLO_REFUSED: { ...local, exit: 4, text: 'the peer refused us: {reason}' },
+  HELLO_TIMEOUT: { ...local, exit: 5, text: 'the peer did not finish its hello in time' },
+  MEMBERSHIP_INVALID: { ...local, exit: 4, text: 'the membership is not valid: {reason}' },
+  INVITE_INVALID: {
+    ...local,
+    exit: 4,
+    text: 'the invite is not valid: {reason}; ask for a new one (helixflow mesh invite)',
+  },
+  MESH_MISMATCH: {
+    ...local,
+    exit: 4,
+    text: 'the token is for mesh {theirs}, this directory belongs to mesh {ours}; use another --data-dir',
+  },
+  TOKEN_INVALID: { ...local, exit: 4, text: 'the token is not valid: {reason}' },
+  ADVERT_INVALID: { ...local, exit: 1, text: 'the advert is not valid: {reason}' },
+  DIRECTORY_UNAVAILABLE: { ...local, retry: 'same-node', exit: 5, text: 'the directory cannot be reached: {reason}' },
+  STORE_FAILED: { ...local, exit: 1, text: 'the store failed: {reason}' },
+  // What stops a process from starting, or a command from running.
+  CONFIG_INVALID: { ...local, exit: 2, text: '{reason}' },
+  DATA_DIR_HELD: {
+    ...local,
+    exit: 5,
+    text: 'the data directory {path} is held by {holder}; stop that, or use another --data-dir',
+  },
+  DATA_DIR_UNUSABLE: {
+    ...local,
+    exit: 1,
+    text: 'the data directory {path} cannot be used: {reason}; fix that, or use another --data-dir',
+  },
+  FORMAT_TOO_NEW: {
+    ...local,
+    exit: 1,
+    text: '{path} has format {found}, this version knows up to {known}; upgrade helixflow',
+  },
+  PORT_IN_USE: {
+    ...local,
+    exit: 5,
+    text: 'port {port} on {host} is in use; stop what uses it, or choose another with {option} (0 takes any free one)',
+  },
+  MESH_MISSING: {
+    ...local,
+    exit: 2,
+    text: 'this directory belongs to no mesh: run helixflow mesh create, or join one with --join <token>',
+  },
+  MESH_EXISTS: {
+    ...local,
+    exit: 2,
+    text: 'this directory already holds mesh {meshId}; use another --data-dir for another mesh',
+  },
+  MODEL_FILE_INVALID: { ...local, exit: 1, text: 'the model file {path} cannot be served: {reason}' },
+  ENGINE_MISSING: { ...local, exit: 1, text: 'the engine {engine} is not installed: {reason}' },
+  UPSTREAM_UNREACHABLE: { ...local, exit: 5, text: 'the server at {url} does not answer: {reason}' },
+  GATEWAY_UNKNOWN: {
+    ...local,
+    exit: 5,
+    text: 'no reachable address of a gateway is known: start helixflow gateway first, or give one with --gateway <multiaddr>',
+  },
+  DAEMON_UNREACHABLE: {
+    ...local,
+    exit: 5,
+    text: 'no helixflow runs on {path}; start one, or name its directory with --data-dir',
+  },
+  CHECK_FAILED: { ...local, exit: 6, text: '{reason}' },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+type Reason = { reason: string };
+type None = Record<never, never>;
+
+/** What each code tells beside its name. Everything here may cross the wire, so nothing here is secret. */
+export interface ErrorDetails {
+  REQUEST_MALFORMED: { reason: string; param?: string };
+  REQUEST_UNSUPPORTED: { param: string; reason: string };
+  REQUEST_TOO_LARGE: { maxBytes: number };
+  CONTEXT_LENGTH_EXCEEDED: {
+    contextTokens: number;
+    requestedTokens: number;
+    promptTokens: number;
+    completionTokens: number;
+  };
+  KEY_MISSING: None;
+  KEY_INVALID: None;
+  KEY_EXPIRED: None;
+  KEY_MODEL_NOT_ALLOWED: { model: string };
+  MODEL_NOT_FOUND: { model: string };
+  ROUTE_NOT_FOUND: { method: string; path: string; hint: string };
+  METHOD_NOT_ALLOWED: { method: string; path: string; allowed: string };
+  MODEL_UNAVAILABLE: { model: string; retryAfterMs: number };
+  REQUEST_CANCELLED: None;
+  DEADLINE_EXCEEDED: { deadlineMs: number };
+  STREAM_INTERRUPTED: None;
+  GATEWAY_DRAINING: { retryAfterMs: number };
+  GATEWAY_FAILED: None;
+  NODE_OVERLOADED: { retryAfterMs: number };
+  NODE_DRAINING: None;
+  NODE_MODEL_MISSING: { model: string };
+  NODE_LOST: None;
+  ENGINE_FAILED: { reason: string };
+  ENGINE_REFUSED: { status: number };
+  FRAME_TOO_LARGE: { bytes: number; maxBytes: number };
+  FRAME_MALFORMED: Reason;
+  PROTOCOL_VIOLATION: Reason;
+  VERSION_UNSUPPORTED: { min: number; max: number; ourMin: number; ourMax: number };
+  CHANNEL_CLOSED: Reason;
+  CHANNEL_OVERFLOW: { bytes: number };
+  SESSION_SILENT: { silentMs: number };
+  SESSION_REPLACED: None;
+  CONNECT_FAILED: { peer: string };
+  ADDRESS_REFUSED: { address: string; reason: string };
+  HELLO_REFUSED: Reason;
+  HELLO_TIMEOUT: None;
+  MEMBERSHIP_INVALID: Reason;
+  INVITE_INVALID: Reason;
+  MESH_MISMATCH: { theirs: string; ours: string };
+  TOKEN_INVALID: Reason;
+  ADVERT_INVALID: Reason;
+  DIRECTORY_UNAVAILABLE: Reason;
+  STORE_FAILED: Reason;
+  CONFIG_INVALID: Reason;
+  DATA_DIR_HELD: { path: string; holder: string };
+  DATA_DIR_UNUSABLE: { path: string; reason: string };
+  FORMAT_TOO_NEW: { path: string; found: number; known: number };
+  PORT_IN_USE: { host: string; port: number; option: string };
+  MESH_MISSING: None;
+  MESH_EXISTS: { meshId: string };
+  MODEL_FILE_INVALID: { path: string; reason: string };
+  ENGINE_MISSING: { engine: string; reason: string };
+  UPSTREAM_UNREACHABLE: { url: string; reason: string };
+  GATEWAY_UNKNOWN: None;
+  DAEMON_UNREACHABLE: { path: string };
+  CHECK_FAILED: Reason;
+}
+
+/** The public sentence of `code`, with `{name}` filled from `details`. */
+export function errorText<Code extends ErrorCode>(code: Code, details: ErrorDetails[Code]): string {
+  const values = details as Readonly<Record<string, unknown>>;
+  return errorTable[code].text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'));
+}
+
+/** An operating error: expected, typed, handled by its code. Never matched by its message. */
+export class HelixFlowError<Code extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = 'HelixFlowError';
+  readonly code: Code;
+  readonly details: ErrorDetails[Code];
+
+  constructor(code: Code, details: ErrorDetails[Code], options?: { cause?: unknown }) {
+    super(`${code}: ${errorText(code, details)}`, options);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+/** Every code, in the order of the table. */
+export const errorCodes: readonly ErrorCode[] = Object.keys(errorTable) as ErrorCode[];
+
+const known: ReadonlySet<string> = new Set(errorCodes);
+
+/** True for a code of this version's table; a newer peer may send others. */
+export const isErrorCode = (text: unknown): text is ErrorCode => typeof text === 'string' && known.has(text);
+
+/** Narrows by code, so that callers never need `instanceof`. */
+export function isHelixFlowError<Code extends ErrorCode = ErrorCode>(
+  error: unknown,
+  code?: Code,
+): error is HelixFlowError<Code> {
+  return error instanceof HelixFlowError && (code === undefined || error.code === code);
+}
+
+/** The table's row for an error's code. */
+export const errorRow = (code: ErrorCode): ErrorRow => errorTable[code];
+
+/**
+ * Makes any thrown value an operating error: one of ours as it is, anything else as `fallback`.
+ * An `InvariantError` is not converted: it is thrown again.
+ */
+export function toHelixFlowError(error: unknown, fallback: (cause: unknown) => HelixFlowError): HelixFlowError {
+  if (error instanceof HelixFlowError) return error;
+  if (error instanceof Error && error.name === 'InvariantError') throw error;
+  return fallback(error);
+}

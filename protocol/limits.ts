@@ -1,0 +1,107 @@
+/** Every bound that two peers must agree on, in one table, with its unit and its reason. */
+
+interface LimitRow {
+  readonly value: number;
+  readonly unit: 'bytes' | 'ms' | 'count' | 'per second' | 'characters';
+  readonly why: string;
+}
+
+/** The table behind `limits`; `protocol/README.md` lists the same rows, and a test keeps them in step. */
+export const limitTable = {
+  frameMaxBytes: {
+    value: 65_536,
+    unit: 'bytes',
+    why: 'one frame; small enough that no frame delays another request noticeably',
+  },
+  bodyChunkBytes: {
+    value: 16_384,
+    unit: 'bytes',
+    why: 'one piece of a request body; pieces of several requests are interleaved',
+  },
+  requestBodyMaxBytes: {
+    value: 25_165_824,
+    unit: 'bytes',
+    why: 'one request body on the session; the gateway’s HTTP limit stays below it',
+  },
+  sessionBodyMaxBytes: {
+    value: 67_108_864,
+    unit: 'bytes',
+    why: 'request bodies that one session may have half-received at a time',
+  },
+  sessionAttemptsMax: { value: 8_192, unit: 'count', why: 'attempts open at a time on one session' },
+  creditInitialBytes: {
+    value: 262_144,
+    unit: 'bytes',
+    why: 'delta bytes a node may send on an attempt before the first credit; what one stalled client can hold',
+  },
+  deltaTextMaxBytes: { value: 32_768, unit: 'bytes', why: 'text in one delta, so that any delta fits a frame' },
+  deltaTokensMax: { value: 1_024, unit: 'count', why: 'token ids in one delta' },
+  channelQueueMaxBytes: {
+    value: 67_108_864,
+    unit: 'bytes',
+    why: 'bytes waiting to be written to one channel before it is aborted',
+  },
+  channelHighWaterBytes: {
+    value: 262_144,
+    unit: 'bytes',
+    why: 'bytes waiting on one channel above which body chunks wait for it to drain',
+  },
+  helloTimeoutMs: {
+    value: 3_000,
+    unit: 'ms',
+    why: 'a connection without a finished hello is closed; other protocols wait this long for it',
+  },
+  admitTimeoutMs: { value: 10_000, unit: 'ms', why: 'an invite exchange, from connection to membership' },
+  admitConnectionsMax: { value: 16, unit: 'count', why: 'connections that hold no membership yet' },
+  helloMaxBytes: {
+    value: 16_384,
+    unit: 'bytes',
+    why: 'one hello: a membership, its certificate and the newest issuer headers',
+  },
+  sessionSettleMs: { value: 3_000, unit: 'ms', why: 'a new session must exchange its first frames within this time' },
+  sessionStaleMs: { value: 5_000, unit: 'ms', why: 'a session silent for this long loses to any new one' },
+  sessionSilentMs: { value: 30_000, unit: 'ms', why: 'a session silent for this long is aborted with its connection' },
+  heartbeatActiveMs: {
+    value: 500,
+    unit: 'ms',
+    why: 'heartbeat while attempts run: a silent node is noticed within three of them',
+  },
+  heartbeatIdleMs: {
+    value: 10_000,
+    unit: 'ms',
+    why: 'heartbeat of an idle session; keeps NAT bindings open at little cost',
+  },
+  heartbeatMissesMax: {
+    value: 3,
+    unit: 'count',
+    why: 'heartbeats in a row without a sign of life before attempts are moved away',
+  },
+  loadPerSecondMax: { value: 10, unit: 'per second', why: 'load frames; a faster sender is slowed by its own timer' },
+  offerModelsMax: { value: 64, unit: 'count', why: 'models in one offer' },
+  modelNameMaxChars: { value: 128, unit: 'characters', why: 'a model name, as clients write it' },
+  sessionsPerNodeMax: { value: 16, unit: 'count', why: 'gateways that one node dials' },
+  peerAddressesMax: {
+    value: 4,
+    unit: 'count',
+    why: 'addresses kept and dialled per peer; bounds what an announcement can make others dial',
+  },
+  addressMaxChars: { value: 256, unit: 'characters', why: 'one multiaddr in text form' },
+  peersRememberedMax: { value: 1_024, unit: 'count', why: 'contacts kept across restarts' },
+  advertMaxBytes: { value: 8_192, unit: 'bytes', why: 'one signed advert in the DHT' },
+  advertTtlMs: { value: 1_800_000, unit: 'ms', why: 'an advert expires after three missed renewals' },
+  advertRenewMs: { value: 600_000, unit: 'ms', why: 'an unchanged advert is put again this often' },
+  clockSkewMaxMs: { value: 60_000, unit: 'ms', why: 'how far ahead another peer’s clock may be' },
+  gatewayDialDelayMs: {
+    value: 2_000,
+    unit: 'ms',
+    why: 'a gateway dials a node only if the node has not dialled it by then',
+  },
+  errorDetailsMaxBytes: { value: 2_048, unit: 'bytes', why: 'details of an error on the wire' },
+} as const satisfies Record<string, LimitRow>;
+
+type Limits = { readonly [Key in keyof typeof limitTable]: number };
+
+/** The values of `limitTable`. */
+export const limits: Limits = Object.freeze(
+  Object.fromEntries(Object.entries(limitTable).map(([key, row]) => [key, row.value])),
+) as Limits;

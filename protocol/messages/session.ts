@@ -1,0 +1,377 @@
+/** The frames of `/helixflow/session/1`: their fields, their bounds, their bytes. */
+
+import { decodeValue, encodeValue, Reader, type Value } from '../codec.ts';
+import { fromHex, toHex } from '../crypto.ts';
+import { type ErrorCode, type ErrorDetails, errorTable, HelixFlowError, isErrorCode } from '../errors.ts';
+import type { ModelDigest, ProcessId, RequestId } from '../ids.ts';
+import { limits } from '../limits.ts';
+import type { EngineModel } from '../ports.ts';
+import { type Ms, ms } from '../units.ts';
+
+export const SESSION_PROTOCOL = '/helixflow/session/1';
+
+/** First frame of each side: who runs here. Nothing else is sent before both are read. */
+export interface Start {
+  readonly type: 'start';
+  readonly process: ProcessId;
+}
+/** What a node serves; sent whole, again on every change. Only nodes send it. */
+export interface Offer {
+  readonly type: 'offer';
+  /** Grows by one with each offer of a session; echoed by `offered`. */
+  readonly revision: number;
+  readonly models: readonly EngineModel[];
+  readonly slots: number;
+  /** For people: `NVIDIA RTX 4090 24 GB`, `CPU, 2 cores`. */
+  readonly hardware: string;
+  /** Who answers for the node. */
+  readonly owner: string;
+}
+/** The gateway holds the offer. */
+export interface Offered {
+  readonly type: 'offered';
+  readonly revision: number;
+}
+/** What a node is doing now. Only nodes send it. */
+export interface Load {
+  readonly type: 'load';
+  readonly active: number;
+  readonly queued: number;
+  readonly freeSlots: number;
+  /** Tokens per second per answer, lately; 0 while unknown. */
+  readonly tokensPerSecond: number;
+  readonly draining: boolean;
+}
+/** Starts an attempt. Only gateways send it. */
+export interface Open {
+  readonly type: 'open';
+  /** Names the attempt on this session; never used twice. */
+  readonly attempt: number;
+  readonly request: RequestId;
+  readonly model: string;
+  readonly digest: ModelDigest;
+  readonly operation: 'chat';
+  /** From the node's receipt of the whole body to the end of the answer. */
+  readonly deadlineMs: Ms;
+  /** Length of the whole body; `body` frames bring what `piece` does not hold. */
+  readonly bodyBytes: number;
+  readonly piece: Uint8Array;
+}
+/** More of a request body, in order. */
+export interface Body {
+  readonly type: 'body';
+  readonly attempt: number;
+  readonly piece: Uint8Array;
+}
+/** A piece of the answer. */
+export interface Delta {
+  readonly type: 'delta';
+  readonly attempt: number;
+  /** 0, 1, 2 … without a gap. */
+  readonly sequence: number;
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+}
+/** The answer is whole. */
+export interface Done {
+  readonly type: 'done';
+  readonly attempt: number;
+  readonly finish: 'stop' | 'length';
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  /** Waiting for a slot, then to the first token, then to the last. */
+  readonly queueMs: number;
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+}
+/** The attempt failed; nothing follows. */
+export interface Fail {
+  readonly type: 'fail';
+  readonly attempt: number;
+  readonly error: HelixFlowError;
+}
+/** The gateway wants no more of this attempt. */
+export interface CancelFrame {
+  readonly type: 'cancel';
+  readonly attempt: number;
+}
+/** The engine has stopped and the slot is free; nothing follows. Answers `cancel`, unless `done` or `fail` was under way. */
+export interface Cancelled {
+  readonly type: 'cancelled';
+  readonly attempt: number;
+  /** Tokens generated for the attempt. */
+  readonly completionTokens: number;
+}
+/** The gateway has passed on what it received, and more may be sent. */
+export interface Credit {
+  readonly type: 'credit';
+  readonly attempt: number;
+  /** Further delta bytes the node may send. */
+  readonly bytes: number;
+  /** Every delta below this sequence number has been received. */
+  readonly acknowledged: number;
+}
+/** Are you there? */
+export interface Ping {
+  readonly type: 'ping';
+  readonly nonce: number;
+}
+/** I am. */
+export interface Pong {
+  readonly type: 'pong';
+  readonly nonce: number;
+}
+/** No new attempts on this session; it ends when those under way have ended. */
+export interface Goodbye {
+  readonly type: 'goodbye';
+  readonly code: ErrorCode;
+}
+
+export type SessionFrame =
+  | Start
+  | Offer
+  | Offered
+  | Load
+  | Open
+  | Body
+  | Delta
+  | Done
+  | Fail
+  | CancelFrame
+  | Cancelled
+  | Credit
+  | Ping
+  | Pong
+  | Goodbye;
+
+/** First position of every frame. Numbers are never used again; 16 to 19 are kept for statements (design §6). */
+const number = {
+  start: 0,
+  offer: 1,
+  offered: 2,
+  load: 3,
+  open: 4,
+  body: 5,
+  delta: 6,
+  done: 7,
+  fail: 8,
+  cancel: 9,
+  cancelled: 10,
+  credit: 11,
+  ping: 12,
+  pong: 13,
+  goodbye: 14,
+} as const;
+
+const finishes = ['stop', 'length'] as const;
+const digestKinds = ['weights', 'declared', 'synthetic'] as const;
+const continuations = ['none', 'text', 'tokens'] as const;
+const operations = ['chat'] as const;
+
+const modelFields = (model: EngineModel): Value => [
+  model.name,
+  fromHex(model.digest),
+  digestKinds.indexOf(model.digestKind),
+  model.contextTokens,
+  continuations.indexOf(model.continuation),
+  model.build,
+];
+
+/** `code`, then its details as JSON text: their shape differs by code, and a newer peer's may be unknown. */
+const errorFields = (error: HelixFlowError): readonly [string, string] => [error.code, JSON.stringify(error.details)];
+
+/** The bytes of a frame. */
+export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
+  switch (frame.type) {
+    case 'delta':
+      return encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds]);
+    case 'credit':
+      return encodeValue([number.credit, frame.attempt, frame.bytes, frame.acknowledged]);
+    case 'open':
+      return encodeValue([
+        number.open,
+        frame.attempt,
+        fromHex(frame.request),
+        frame.model,
+        fromHex(frame.digest),
+        operations.indexOf(frame.operation),
+        Math.ceil(frame.deadlineMs),
+        frame.bodyBytes,
+        frame.piece,
+      ]);
+    case 'body':
+      return encodeValue([number.body, frame.attempt, frame.piece]);
+    case 'done':
+      return encodeValue([
+        number.done,
+        frame.attempt,
+        finishes.indexOf(frame.finish),
+        frame.promptTokens,
+        frame.cachedTokens,
+        frame.completionTokens,
+        Math.round(frame.queueMs),
+        Math.round(frame.prefillMs),
+        Math.round(frame.decodeMs),
+      ]);
+    case 'fail':
+      return encodeValue([number.fail, frame.attempt, ...errorFields(frame.error)]);
+    case 'cancel':
+      return encodeValue([number.cancel, frame.attempt]);
+    case 'cancelled':
+      return encodeValue([number.cancelled, frame.attempt, frame.completionTokens]);
+    case 'ping':
+      return encodeValue([number.ping, frame.nonce]);
+    case 'pong':
+      return encodeValue([number.pong, frame.nonce]);
+    case 'start':
+      return encodeValue([number.start, fromHex(frame.process)]);
+    case 'offer':
+      return encodeValue([
+        number.offer,
+        frame.revision,
+        frame.models.map(modelFields),
+        frame.slots,
+        frame.hardware,
+        frame.owner,
+      ]);
+    case 'offered':
+      return encodeValue([number.offered, frame.revision]);
+    case 'load':
+      return encodeValue([
+        number.load,
+        frame.active,
+        frame.queued,
+        frame.freeSlots,
+        Math.round(frame.tokensPerSecond),
+        frame.draining,
+      ]);
+    case 'goodbye':
+      return encodeValue([number.goodbye, frame.code]);
+  }
+}
+
+const uint32 = 0xffff_ffff;
+
+function pick<T extends string>(names: readonly T[], reader: Reader): T {
+  return names[reader.int(names.length - 1)] as T;
+}
+
+function readModel(value: Value): EngineModel {
+  const reader = new Reader(value, 'model');
+  return {
+    name: reader.text(limits.modelNameMaxChars),
+    digest: toHex(reader.bytes(32, 32)) as ModelDigest,
+    digestKind: pick(digestKinds, reader),
+    contextTokens: reader.int(100_000_000, 1),
+    continuation: pick(continuations, reader),
+    build: reader.text(256),
+  };
+}
+
+/** A code that this version does not know counts as a failure of the node's engine. */
+function readError(reader: Reader): HelixFlowError {
+  const code = reader.text(64);
+  const text = reader.text(limits.errorDetailsMaxBytes);
+  let details: unknown;
+  try {
+    details = JSON.parse(text);
+  } catch (cause) {
+    throw new HelixFlowError('FRAME_MALFORMED', { reason: 'fail: details are not JSON' }, { cause });
+  }
+  if (typeof details !== 'object' || details === null || Array.isArray(details)) {
+    throw new HelixFlowError('FRAME_MALFORMED', { reason: 'fail: details are no object' });
+  }
+  if (!isErrorCode(code) || errorTable[code].http === 0) {
+    return new HelixFlowError('ENGINE_FAILED', { reason: 'the node failed with a code that has no place here' });
+  }
+  return new HelixFlowError(code, cleanDetails(details) as ErrorDetails[typeof code]);
+}
+
+/** Keeps the flat text and numbers of a peer's details, bounded: they end up in sentences that clients read. */
+function cleanDetails(details: object): Record<string, string | number> {
+  const clean: Record<string, string | number> = {};
+  for (const [name, value] of Object.entries(details).slice(0, 8)) {
+    if (typeof value === 'number' && Number.isFinite(value)) clean[name] = value;
+    if (typeof value === 'string') clean[name] = value.slice(0, 256);
+  }
+  return clean;
+}
+
+type Parse = (reader: Reader) => SessionFrame;
+
+const parsers: Readonly<Record<number, Parse>> = {
+  [number.start]: (r) => ({ type: 'start', process: toHex(r.bytes(16, 16)) as ProcessId }),
+  [number.offer]: (r) => ({
+    type: 'offer',
+    revision: r.int(uint32),
+    models: r.list(limits.offerModelsMax, readModel),
+    slots: r.int(1_000_000),
+    hardware: r.text(256),
+    owner: r.text(64),
+  }),
+  [number.offered]: (r) => ({ type: 'offered', revision: r.int(uint32) }),
+  [number.load]: (r) => ({
+    type: 'load',
+    active: r.int(uint32),
+    queued: r.int(uint32),
+    freeSlots: r.int(uint32),
+    tokensPerSecond: r.int(uint32),
+    draining: r.bool(),
+  }),
+  [number.open]: (r) => ({
+    type: 'open',
+    attempt: r.int(uint32),
+    request: toHex(r.bytes(16, 16)) as RequestId,
+    model: r.text(limits.modelNameMaxChars),
+    digest: toHex(r.bytes(32, 32)) as ModelDigest,
+    operation: pick(operations, r),
+    deadlineMs: ms(r.int(86_400_000, 1)),
+    bodyBytes: r.int(limits.requestBodyMaxBytes),
+    piece: r.bytes(limits.bodyChunkBytes),
+  }),
+  [number.body]: (r) => ({ type: 'body', attempt: r.int(uint32), piece: r.bytes(limits.bodyChunkBytes) }),
+  [number.delta]: (r) => ({
+    type: 'delta',
+    attempt: r.int(uint32),
+    sequence: r.int(uint32),
+    text: r.text(limits.deltaTextMaxBytes),
+    tokenIds: r.ints(limits.deltaTokensMax),
+  }),
+  [number.done]: (r) => ({
+    type: 'done',
+    attempt: r.int(uint32),
+    finish: pick(finishes, r),
+    promptTokens: r.int(uint32),
+    cachedTokens: r.int(uint32),
+    completionTokens: r.int(uint32),
+    queueMs: r.int(),
+    prefillMs: r.int(),
+    decodeMs: r.int(),
+  }),
+  [number.fail]: (r) => ({ type: 'fail', attempt: r.int(uint32), error: readError(r) }),
+  [number.cancel]: (r) => ({ type: 'cancel', attempt: r.int(uint32) }),
+  [number.cancelled]: (r) => ({ type: 'cancelled', attempt: r.int(uint32), completionTokens: r.int(uint32) }),
+  [number.credit]: (r) => ({
+    type: 'credit',
+    attempt: r.int(uint32),
+    bytes: r.int(uint32),
+    acknowledged: r.int(uint32),
+  }),
+  [number.ping]: (r) => ({ type: 'ping', nonce: r.int(uint32) }),
+  [number.pong]: (r) => ({ type: 'pong', nonce: r.int(uint32) }),
+  [number.goodbye]: (r) => {
+    const code = r.text(64);
+    return { type: 'goodbye', code: isErrorCode(code) ? code : 'CHANNEL_CLOSED' };
+  },
+};
+
+/**
+ * Reads one frame. Positions after the known ones are ignored, so that a minor version may append some.
+ * @returns undefined for a frame type that this version does not know.
+ * @throws HelixFlowError FRAME_MALFORMED
+ */
+export function parseSessionFrame(bytes: Uint8Array): SessionFrame | undefined {
+  const reader = new Reader(decodeValue(bytes), 'frame');
+  return parsers[reader.int(255)]?.(reader);
+}

@@ -1,0 +1,24 @@
+/** Test projects: what runs in the default `npm test` and what is asked for by name. */
+
+import { defineConfig } from 'vitest/config';
+
+const project = (name: string, include: string[], extra: object = {}) => ({
+  test: { name, include, exclude: ['**/node_modules/**'], ...extra },
+});
+
+export default defineConfig({
+  test: {
+    maxWorkers: 2,
+    projects: [
+      project('unit', ['tests/{house,protocol,ledger,node,gateway,sim,cli}/**/*.test.ts', 'tests/*.test.ts'], {
+        testTimeout: 30_000,
+      }),
+      project('contract', ['tests/contract/**/*.test.ts'], { testTimeout: 60_000, hookTimeout: 60_000 }),
+      project('e2e', ['tests/e2e/**/*.test.ts'], {
+        testTimeout: 120_000,
+        hookTimeout: 120_000,
+        fileParallelism: false,
+      }),
+    ],
+  },
+});
