@@ -14,6 +14,10 @@ export const SESSION_PROTOCOL = '/helixflow/session/1';
 export interface Start {
   readonly type: 'start';
   readonly process: ProcessId;
+  /** Grows with each `start` that this process sends to anyone: tells in which order a peer's were sent. */
+  readonly serial: number;
+  /** The sender holds no other session with the receiver, or only ones silent for `sessionStaleMs`. */
+  readonly isAlone: boolean;
 }
 /** What a node serves; sent whole, again on every change. Only nodes send it. */
 export interface Offer {
@@ -51,7 +55,7 @@ export interface Open {
   readonly model: string;
   readonly digest: ModelDigest;
   readonly operation: 'chat';
-  /** From the node's receipt of the whole body to the end of the answer. */
+  /** From the node's receipt of this frame to the end of the answer. */
   readonly deadlineMs: Ms;
   /** Length of the whole body; `body` frames bring what `piece` does not hold. */
   readonly bodyBytes: number;
@@ -225,7 +229,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
     case 'pong':
       return encodeValue([number.pong, frame.nonce]);
     case 'start':
-      return encodeValue([number.start, fromHex(frame.process)]);
+      return encodeValue([number.start, fromHex(frame.process), frame.serial, frame.isAlone]);
     case 'offer':
       return encodeValue([
         number.offer,
@@ -301,7 +305,12 @@ function cleanDetails(details: object): Record<string, string | number> {
 type Parse = (reader: Reader) => SessionFrame;
 
 const parsers: Readonly<Record<number, Parse>> = {
-  [number.start]: (r) => ({ type: 'start', process: toHex(r.bytes(16, 16)) as ProcessId }),
+  [number.start]: (r) => ({
+    type: 'start',
+    process: toHex(r.bytes(16, 16)) as ProcessId,
+    serial: r.int(),
+    isAlone: r.bool(),
+  }),
   [number.offer]: (r) => ({
     type: 'offer',
     revision: r.int(uint32),

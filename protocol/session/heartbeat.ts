@@ -1,0 +1,104 @@
+/** Notices a silent peer: pings when nothing is heard, and judges only after having listened. */
+
+import { limits } from '../limits.ts';
+import type { Cancel, Clock } from '../ports.ts';
+import { type Ms, ms } from '../units.ts';
+
+interface HeartbeatEvents {
+  ping(): void;
+  /** The peer owes a sign of life for this long, while attempts run; called once until it is heard again. */
+  suspect(silentMs: Ms): void;
+  /** The peer owes a sign of life for `limits.sessionSilentMs`. */
+  dead(silentMs: Ms): void;
+}
+
+/** The silence of one peer, measured from the oldest thing we sent that it has not followed with anything. */
+export class Heartbeat {
+  readonly #clock: Clock;
+  readonly #events: HeartbeatEvents;
+  #unansweredSinceMs: Ms | undefined;
+  #lastHeardMs: Ms;
+  #isActive = false;
+  #isSuspect = false;
+  #cancelTimer: Cancel = () => {};
+  #dueMs: Ms = ms(0);
+  #isStopped = false;
+
+  constructor(clock: Clock, events: HeartbeatEvents) {
+    this.#clock = clock;
+    this.#events = events;
+    this.#lastHeardMs = clock.nowMs();
+    this.#schedule();
+  }
+
+  /** How long the peer has owed a sign of life. */
+  get silentMs(): Ms {
+    return ms(this.#unansweredSinceMs === undefined ? 0 : this.#clock.nowMs() - this.#unansweredSinceMs);
+  }
+
+  get isSuspect(): boolean {
+    return this.#isSuspect;
+  }
+
+  /** Any frame came. */
+  heard(): void {
+    this.#lastHeardMs = this.#clock.nowMs();
+    this.#unansweredSinceMs = undefined;
+    this.#isSuspect = false;
+  }
+
+  /** Something went out that a living peer follows with a frame. */
+  asked(): void {
+    this.#unansweredSinceMs ??= this.#clock.nowMs();
+  }
+
+  /** Attempts run (short interval), or none do. */
+  setActive(isActive: boolean): void {
+    if (isActive === this.#isActive) return;
+    this.#isActive = isActive;
+    if (isActive) this.#schedule();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancelTimer();
+  }
+
+  #schedule(): void {
+    if (this.#isStopped) return;
+    this.#cancelTimer();
+    const interval = ms(this.#isActive ? limits.heartbeatActiveMs : limits.heartbeatIdleMs);
+    this.#dueMs = ms(this.#clock.nowMs() + interval);
+    this.#cancelTimer = this.#clock.timer(interval, () => this.#tick());
+  }
+
+  #tick(): void {
+    const lateMs = this.#clock.nowMs() - this.#dueMs;
+    if (lateMs < limits.heartbeatActiveMs / 2) {
+      this.#judge();
+      return;
+    }
+    // A process that was late itself has frames waiting: read one full turn before blaming the peer.
+    void this.#clock.turn().then(() => this.#judge());
+  }
+
+  #judge(): void {
+    if (this.#isStopped) return;
+    const silent = this.silentMs;
+    if (silent >= limits.sessionSilentMs) {
+      this.#events.dead(silent);
+      return;
+    }
+    const interval = this.#isActive ? limits.heartbeatActiveMs : limits.heartbeatIdleMs;
+    if (this.#isActive && !this.#isSuspect && silent >= limits.heartbeatActiveMs * limits.heartbeatMissesMax) {
+      this.#isSuspect = true;
+      this.#events.suspect(silent);
+      if (this.#isStopped) return;
+    }
+    if (silent > 0 || this.#clock.nowMs() - this.#lastHeardMs >= interval / 2) {
+      this.asked();
+      this.#events.ping();
+    }
+    this.#schedule();
+  }
+}

@@ -1,0 +1,221 @@
+/** The node's half of the attempts on one session: gathers their bodies, sends their answers within the credit. */
+
+import { HelixFlowError } from '../errors.ts';
+import { limits } from '../limits.ts';
+import { type Body, type Credit, encodeSessionFrame, type Open, type SessionFrame } from '../messages/session.ts';
+import type { EngineDelta, EngineDone } from '../ports.ts';
+import type { Ms } from '../units.ts';
+
+/** An attempt whose body has arrived whole, for the node to serve. Ends with exactly one of `done`, `fail`, `cancelled`. */
+export interface ServedAttempt {
+  readonly open: Open;
+  readonly body: Uint8Array;
+  /** Aborts with REQUEST_CANCELLED when the gateway wants no more, with the session's error when that is gone. */
+  readonly signal: AbortSignal;
+  /** Sends a piece. @returns a promise to wait for when the credit is spent. */
+  emit(delta: EngineDelta): Promise<void> | undefined;
+  done(done: EngineDone, queueMs: Ms): void;
+  fail(error: HelixFlowError): void;
+  /** The work has stopped after `signal` aborted. */
+  cancelled(completionTokens: number): void;
+}
+
+interface State {
+  readonly open: Open;
+  readonly abort: AbortController;
+  readonly body: Uint8Array;
+  bodyReceived: number;
+  sequence: number;
+  creditBytes: number;
+  /** Resolves the promise of an `emit` that waits for credit. */
+  resume: (() => void) | undefined;
+}
+
+interface IncomingPort {
+  send(frame: SessionFrame): void;
+  sendBytes(frame: Uint8Array): void;
+  /** A whole request is there. */
+  opened(attempt: ServedAttempt): void;
+  changed(): void;
+}
+
+/** Longer text is cut, so that any delta fits its frame whatever its characters weigh. */
+const deltaTextMaxUnits = limits.deltaTextMaxBytes / 4;
+
+export class IncomingAttempts {
+  readonly #port: IncomingPort;
+  readonly #attempts = new Map<number, State>();
+  #lastAttempt = 0;
+  #pendingBodyBytes = 0;
+
+  constructor(port: IncomingPort) {
+    this.#port = port;
+  }
+
+  get size(): number {
+    return this.#attempts.size;
+  }
+
+  /** @throws HelixFlowError PROTOCOL_VIOLATION */
+  open(open: Open): void {
+    if (open.attempt <= this.#lastAttempt) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'an attempt number is used twice' });
+    }
+    this.#lastAttempt = open.attempt;
+    if (open.piece.length > open.bodyBytes) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a body is longer than announced' });
+    }
+    const isTooMuch = this.#pendingBodyBytes + open.bodyBytes > limits.sessionBodyMaxBytes;
+    if (this.#attempts.size >= limits.sessionAttemptsMax || isTooMuch) {
+      const error = new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: 1_000 });
+      this.#port.send({ type: 'fail', attempt: open.attempt, error });
+      return;
+    }
+    const isWhole = open.piece.length === open.bodyBytes;
+    const state: State = {
+      open,
+      abort: new AbortController(),
+      body: isWhole ? open.piece : new Uint8Array(open.bodyBytes),
+      bodyReceived: 0,
+      sequence: 0,
+      creditBytes: limits.creditInitialBytes,
+      resume: undefined,
+    };
+    this.#attempts.set(open.attempt, state);
+    this.#pendingBodyBytes += open.bodyBytes;
+    this.#port.changed();
+    this.#take(state, open.piece);
+  }
+
+  /** @throws HelixFlowError PROTOCOL_VIOLATION */
+  body(body: Body): void {
+    const state = this.#find(body.attempt);
+    if (state === undefined) return;
+    const { bodyBytes } = state.open;
+    if (
+      state.bodyReceived === bodyBytes ||
+      state.bodyReceived + body.piece.length > bodyBytes ||
+      body.piece.length === 0
+    ) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a body does not match its announced length' });
+    }
+    this.#take(state, body.piece);
+  }
+
+  cancel(attempt: number): void {
+    const state = this.#find(attempt);
+    if (state === undefined) return;
+    const isStarted = state.bodyReceived === state.open.bodyBytes;
+    state.abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
+    this.#resume(state);
+    if (!isStarted) this.#end(state, { type: 'cancelled', attempt, completionTokens: 0 });
+  }
+
+  credit(credit: Credit): void {
+    const state = this.#find(credit.attempt);
+    if (state === undefined) return;
+    state.creditBytes = Math.min(state.creditBytes + credit.bytes, limits.creditInitialBytes);
+    if (state.creditBytes > 0) this.#resume(state);
+  }
+
+  /** Aborts every attempt: the session is gone, or its gateway. */
+  close(error: HelixFlowError): void {
+    const states = [...this.#attempts.values()];
+    this.#attempts.clear();
+    this.#pendingBodyBytes = 0;
+    for (const state of states) {
+      state.abort.abort(error);
+      this.#resume(state);
+    }
+  }
+
+  #find(attempt: number): State | undefined {
+    if (attempt > this.#lastAttempt) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a frame names an attempt that was never opened' });
+    }
+    return this.#attempts.get(attempt);
+  }
+
+  #take(state: State, piece: Uint8Array): void {
+    if (state.body !== piece) state.body.set(piece, state.bodyReceived);
+    state.bodyReceived += piece.length;
+    if (state.bodyReceived < state.open.bodyBytes) return;
+    this.#pendingBodyBytes -= state.open.bodyBytes;
+    this.#port.opened(this.#serve(state));
+  }
+
+  #serve(state: State): ServedAttempt {
+    const { attempt } = state.open;
+    return {
+      open: state.open,
+      body: state.body,
+      signal: state.abort.signal,
+      emit: (delta) => this.#emit(state, delta),
+      done: (done, queueMs) => this.#end(state, { type: 'done', attempt, ...done, queueMs }),
+      fail: (error) => this.#end(state, { type: 'fail', attempt, error }),
+      cancelled: (completionTokens) => this.#end(state, { type: 'cancelled', attempt, completionTokens }),
+    };
+  }
+
+  #end(state: State, frame: SessionFrame): void {
+    const { attempt } = state.open;
+    if (this.#attempts.get(attempt) !== state) return;
+    this.#attempts.delete(attempt);
+    if (state.bodyReceived < state.open.bodyBytes) this.#pendingBodyBytes -= state.open.bodyBytes;
+    this.#port.send(frame);
+    this.#port.changed();
+  }
+
+  #emit(state: State, delta: EngineDelta): Promise<void> | undefined {
+    if (delta.text.length > deltaTextMaxUnits || delta.tokenIds.length > limits.deltaTokensMax) {
+      return this.#emitLong(state, delta);
+    }
+    this.#emitOne(state, delta.text, delta.tokenIds);
+    return this.#room(state);
+  }
+
+  async #emitLong(state: State, delta: EngineDelta): Promise<void> {
+    let { text, tokenIds } = delta;
+    while (text.length > 0 || tokenIds.length > 0) {
+      const cut = cutAt(text, deltaTextMaxUnits);
+      this.#emitOne(state, text.slice(0, cut), tokenIds.slice(0, limits.deltaTokensMax));
+      text = text.slice(cut);
+      tokenIds = tokenIds.slice(limits.deltaTokensMax);
+      await this.#room(state);
+    }
+  }
+
+  /** Undefined while credit is left; else a promise for more of it, or for the end of the attempt. */
+  #room(state: State): Promise<void> | undefined {
+    if (state.creditBytes > 0 || state.abort.signal.aborted) return undefined;
+    return new Promise((resolve) => {
+      const earlier = state.resume;
+      state.resume = () => {
+        earlier?.();
+        resolve();
+      };
+    });
+  }
+
+  #emitOne(state: State, text: string, tokenIds: readonly number[]): void {
+    const { attempt } = state.open;
+    if (state.abort.signal.aborted) return;
+    const bytes = encodeSessionFrame({ type: 'delta', attempt, sequence: state.sequence, text, tokenIds });
+    state.sequence += 1;
+    state.creditBytes -= bytes.length;
+    this.#port.sendBytes(bytes);
+  }
+
+  #resume(state: State): void {
+    const { resume } = state;
+    state.resume = undefined;
+    resume?.();
+  }
+}
+
+/** Where to cut `text` at or before `max` without tearing a surrogate pair. */
+function cutAt(text: string, max: number): number {
+  if (text.length <= max) return text.length;
+  const before = text.charCodeAt(max - 1);
+  return before >= 0xd800 && before <= 0xdbff ? max - 1 : max;
+}

@@ -1,0 +1,228 @@
+/** The gateway's half of the attempts on one session: opens them, sends their bodies in turn, receives their answers. */
+
+import { HelixFlowError } from '../errors.ts';
+import type { ModelDigest, RequestId } from '../ids.ts';
+import { limits } from '../limits.ts';
+import type { CancelFrame, Cancelled, Delta, Done, Fail, SessionFrame } from '../messages/session.ts';
+import type { Ms } from '../units.ts';
+
+/** What becomes of an attempt. After `done` or `failed` nothing follows. */
+export interface AttemptEvents {
+  delta(delta: Delta): void;
+  done(done: Done): void;
+  failed(error: HelixFlowError): void;
+}
+
+export interface AttemptRequest {
+  readonly request: RequestId;
+  readonly model: string;
+  readonly digest: ModelDigest;
+  readonly deadlineMs: Ms;
+  /** `encodeChatRequest`; at most `limits.requestBodyMaxBytes`. */
+  readonly body: Uint8Array;
+}
+
+/** The caller's side of a running attempt. */
+export interface Attempt {
+  /** Stops the work at the node; no event follows. */
+  cancel(): void;
+  /** That many UTF-16 units of delta text have been passed on; the node may send as much again. */
+  consumed(units: number): void;
+}
+
+interface State {
+  /** Undefined once the caller wants no more events. */
+  events: AttemptEvents | undefined;
+  nextSequence: number;
+  receivedBytes: number;
+  receivedUnits: number;
+  consumedUnits: number;
+  grantedBytes: number;
+  /** What is left of the body, while some is. */
+  body: Uint8Array | undefined;
+}
+
+/** Credit goes out in steps of this size, so that it costs a frame only now and then. */
+const creditStepBytes = limits.creditInitialBytes / 4;
+
+interface OutgoingPort {
+  /** @returns false when the channel is backed up. */
+  send(frame: SessionFrame): boolean;
+  /** The number of attempts that still occupy the node changed. */
+  changed(): void;
+}
+
+export class OutgoingAttempts {
+  readonly #port: OutgoingPort;
+  readonly #attempts = new Map<number, State>();
+  /** Attempts with unsent body, in the order of their turns. */
+  readonly #bodies: number[] = [];
+  #nextAttempt = 1;
+  #isBackedUp = false;
+
+  constructor(port: OutgoingPort) {
+    this.#port = port;
+  }
+
+  /** Attempts that the node has not ended yet, cancelled ones included. */
+  get size(): number {
+    return this.#attempts.size;
+  }
+
+  /** @throws HelixFlowError NODE_OVERLOADED when the session carries all it may. */
+  open(request: AttemptRequest, events: AttemptEvents): Attempt {
+    if (this.#attempts.size >= limits.sessionAttemptsMax) {
+      throw new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: 1_000 });
+    }
+    const attempt = this.#nextAttempt;
+    this.#nextAttempt += 1;
+    const { body } = request;
+    const isWhole = body.length <= limits.bodyChunkBytes;
+    const state: State = {
+      events,
+      nextSequence: 0,
+      receivedBytes: 0,
+      receivedUnits: 0,
+      consumedUnits: 0,
+      grantedBytes: limits.creditInitialBytes,
+      body: isWhole ? undefined : body,
+    };
+    this.#attempts.set(attempt, state);
+    this.#send({
+      type: 'open',
+      attempt,
+      request: request.request,
+      model: request.model,
+      digest: request.digest,
+      operation: 'chat',
+      deadlineMs: request.deadlineMs,
+      bodyBytes: body.length,
+      piece: isWhole ? body : new Uint8Array(0),
+    });
+    if (!isWhole) {
+      this.#bodies.push(attempt);
+      this.#sendBodies();
+    }
+    this.#port.changed();
+    return {
+      cancel: () => this.#cancel(attempt, state),
+      consumed: (units) => this.#consumed(attempt, state, units),
+    };
+  }
+
+  /** The channel takes more again. */
+  drained(): void {
+    this.#isBackedUp = false;
+    this.#sendBodies();
+  }
+
+  /** Ends every attempt for its caller and asks the node to stop, should it still be there. */
+  abandonAll(error: HelixFlowError): void {
+    for (const [attempt, state] of [...this.#attempts]) {
+      const { events } = state;
+      this.#cancel(attempt, state);
+      events?.failed(error);
+    }
+  }
+
+  /** Ends every attempt: the session is gone. */
+  close(error: HelixFlowError): void {
+    const states = [...this.#attempts.values()];
+    this.#attempts.clear();
+    this.#bodies.length = 0;
+    for (const { events } of states) events?.failed(error);
+  }
+
+  /**
+   * @param frameBytes Length of the whole frame: what it costs in credit.
+   * @throws HelixFlowError PROTOCOL_VIOLATION for a gap, a repetition, or more than was granted.
+   */
+  delta(delta: Delta, frameBytes: number): void {
+    const state = this.#find(delta.attempt);
+    if (state === undefined) return;
+    if (delta.sequence !== state.nextSequence) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a delta is out of sequence' });
+    }
+    state.nextSequence += 1;
+    state.receivedBytes += frameBytes;
+    if (state.receivedBytes > state.grantedBytes + limits.frameMaxBytes) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a delta exceeds the credit' });
+    }
+    state.receivedUnits += delta.text.length;
+    state.events?.delta(delta);
+  }
+
+  done(done: Done): void {
+    this.#end(done.attempt)?.done(done);
+  }
+
+  fail(fail: Fail): void {
+    this.#end(fail.attempt)?.failed(fail.error);
+  }
+
+  cancelled(cancelled: Cancelled): void {
+    // A node cancels nothing by itself: to a caller that still listens this is a lost node.
+    this.#end(cancelled.attempt)?.failed(new HelixFlowError('NODE_LOST', {}));
+  }
+
+  #find(attempt: number): State | undefined {
+    if (attempt >= this.#nextAttempt) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a frame names an attempt that was never opened' });
+    }
+    return this.#attempts.get(attempt);
+  }
+
+  #end(attempt: number): AttemptEvents | undefined {
+    const state = this.#find(attempt);
+    if (state === undefined) return undefined;
+    const { events } = state;
+    state.events = undefined;
+    this.#attempts.delete(attempt);
+    this.#dropBody(attempt, state);
+    this.#port.changed();
+    return events;
+  }
+
+  #cancel(attempt: number, state: State): void {
+    if (state.events === undefined) return;
+    state.events = undefined;
+    this.#dropBody(attempt, state);
+    const frame: CancelFrame = { type: 'cancel', attempt };
+    this.#send(frame);
+  }
+
+  #consumed(attempt: number, state: State, units: number): void {
+    state.consumedUnits += units;
+    const waiting = Math.max(0, state.receivedUnits - state.consumedUnits);
+    const grant = limits.creditInitialBytes - (state.grantedBytes - state.receivedBytes) - waiting;
+    if (grant < creditStepBytes || !this.#attempts.has(attempt)) return;
+    state.grantedBytes += grant;
+    this.#send({ type: 'credit', attempt, bytes: grant, acknowledged: state.nextSequence });
+  }
+
+  #dropBody(attempt: number, state: State): void {
+    if (state.body === undefined) return;
+    state.body = undefined;
+    const index = this.#bodies.indexOf(attempt);
+    if (index >= 0) this.#bodies.splice(index, 1);
+  }
+
+  #send(frame: SessionFrame): void {
+    if (!this.#port.send(frame)) this.#isBackedUp = true;
+  }
+
+  /** One piece of each body in turn, until the channel is backed up. */
+  #sendBodies(): void {
+    while (!this.#isBackedUp) {
+      const attempt = this.#bodies.shift();
+      if (attempt === undefined) return;
+      const state = this.#attempts.get(attempt);
+      if (state?.body === undefined) continue;
+      const piece = state.body.subarray(0, limits.bodyChunkBytes);
+      const rest = state.body.subarray(piece.length);
+      state.body = rest.length > 0 ? rest : undefined;
+      if (rest.length > 0) this.#bodies.push(attempt);
+      this.#send({ type: 'body', attempt, piece });
+    }
+  }
+}

@@ -1,0 +1,351 @@
+/** One session between a gateway and a node: its frames in, its frames out, its life (design §4). */
+
+import { type ErrorCode, HelixFlowError, toHelixFlowError } from '../errors.ts';
+import type { Role } from '../grants.ts';
+import type { PeerId, ProcessId } from '../ids.ts';
+import { limits } from '../limits.ts';
+import {
+  encodeSessionFrame,
+  type Load,
+  type Offer,
+  parseSessionFrame,
+  type SessionFrame,
+  type Start,
+} from '../messages/session.ts';
+import type { Cancel, Channel, Clock, Connection } from '../ports.ts';
+import { type Ms, ms } from '../units.ts';
+import type { SessionFacts, Started } from './choose.ts';
+import { Heartbeat } from './heartbeat.ts';
+import { IncomingAttempts, type ServedAttempt } from './incoming.ts';
+import { type Attempt, type AttemptEvents, type AttemptRequest, OutgoingAttempts } from './outgoing.ts';
+
+export interface SessionOptions {
+  readonly self: PeerId;
+  /** Ours; the peer has the other one. */
+  readonly role: Role;
+  readonly process: ProcessId;
+  /** We opened the channel. */
+  readonly isOurs: boolean;
+  /** What our `start` frame says. */
+  readonly start: Started;
+}
+
+/** What a session tells its owner. */
+export interface SessionEvents {
+  /** Both `start` frames have crossed; the session may now be chosen or dropped. */
+  started(session: Session): void;
+  /** A whole request has come in (to a node). */
+  opened(session: Session, attempt: ServedAttempt): void;
+  /** The peer's offer or load changed (at a gateway). */
+  changed(session: Session): void;
+  /** The gateway holds our offer of this revision (at a node). */
+  offered(session: Session, revision: number): void;
+  /** A goodbye went out or came in: no new attempts. */
+  left(session: Session): void;
+  /** Over; nothing follows. */
+  closed(session: Session, error: HelixFlowError | undefined): void;
+}
+
+type State = 'starting' | 'open' | 'leaving' | 'closed';
+
+/** Frames that only a node, or only a gateway, may send. */
+const senderOf: Readonly<Partial<Record<SessionFrame['type'], Role>>> = {
+  offer: 'node',
+  load: 'node',
+  delta: 'node',
+  done: 'node',
+  fail: 'node',
+  cancelled: 'node',
+  offered: 'gateway',
+  open: 'gateway',
+  body: 'gateway',
+  cancel: 'gateway',
+  credit: 'gateway',
+};
+
+export class Session {
+  readonly peer: PeerId;
+  readonly connection: Connection;
+  readonly #channel: Channel;
+  readonly #clock: Clock;
+  readonly #options: SessionOptions;
+  readonly #events: SessionEvents;
+  readonly #heartbeat: Heartbeat;
+  readonly #outgoing: OutgoingAttempts;
+  readonly #incoming: IncomingAttempts;
+  readonly #cancelSettle: Cancel;
+  #state: State = 'starting';
+  #hasSentGoodbye = false;
+  #hasGoodbye = false;
+  #theirs: Start | undefined;
+  #offer: Offer | undefined;
+  #load: Load | undefined;
+  #pingNonce = 0;
+  #pingSentMs: Ms | undefined;
+  #roundTripMs: Ms | undefined;
+
+  constructor(channel: Channel, clock: Clock, options: SessionOptions, events: SessionEvents) {
+    this.#channel = channel;
+    this.connection = channel.connection;
+    this.peer = channel.connection.peer;
+    this.#clock = clock;
+    this.#options = options;
+    this.#events = events;
+    this.#outgoing = new OutgoingAttempts({ send: (frame) => this.#send(frame), changed: () => this.#count() });
+    this.#incoming = new IncomingAttempts({
+      send: (frame) => void this.#send(frame),
+      sendBytes: (bytes) => void this.#channel.send(bytes),
+      opened: (attempt) => this.#events.opened(this, attempt),
+      changed: () => this.#count(),
+    });
+    this.#heartbeat = new Heartbeat(clock, {
+      ping: () => this.#ping(),
+      suspect: () => {
+        this.#outgoing.abandonAll(new HelixFlowError('NODE_LOST', {}));
+        this.#events.changed(this);
+      },
+      dead: (silentMs) => this.#dead(silentMs),
+    });
+    this.#cancelSettle = clock.timer(ms(limits.sessionSettleMs), () => this.#unsettled());
+    channel.receive({
+      frame: (bytes) => this.#receive(bytes),
+      drained: () => this.#outgoing.drained(),
+      closed: (error) => this.#closed(error),
+    });
+    this.#send({ type: 'start', process: options.process, ...options.start });
+  }
+
+  get isOpen(): boolean {
+    return this.#state === 'open';
+  }
+
+  /** Open, and heard from in time: fit for new attempts. */
+  get isResponsive(): boolean {
+    return this.#state === 'open' && !this.#heartbeat.isSuspect;
+  }
+
+  /** Silent for so long that any new session replaces it. */
+  get isStale(): boolean {
+    return this.#heartbeat.silentMs >= limits.sessionStaleMs;
+  }
+
+  get isClosed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** What the node last offered. */
+  get offer(): Offer | undefined {
+    return this.#offer;
+  }
+
+  /** What the node last said of its load. */
+  get load(): Load | undefined {
+    return this.#load;
+  }
+
+  /** Of the last ping; undefined before the first answer. */
+  get roundTripMs(): Ms | undefined {
+    return this.#roundTripMs;
+  }
+
+  /** Attempts under way, of either direction. */
+  get attempts(): number {
+    return this.#outgoing.size + this.#incoming.size;
+  }
+
+  /** For `chooseSession`; only once started. */
+  get facts(): SessionFacts | undefined {
+    if (this.#theirs === undefined) return undefined;
+    const { isOurs, self, start } = this.#options;
+    return {
+      dialler: isOurs ? self : this.peer,
+      isOurs,
+      process: this.#theirs.process,
+      ours: start,
+      theirs: this.#theirs,
+    };
+  }
+
+  /** The run of the peer; only once started. */
+  get peerProcess(): ProcessId | undefined {
+    return this.#theirs?.process;
+  }
+
+  /**
+   * Opens an attempt at the node.
+   * @throws HelixFlowError NODE_LOST when the session is not open; NODE_OVERLOADED when it is full.
+   */
+  open(request: AttemptRequest, events: AttemptEvents): Attempt {
+    if (this.#state !== 'open') throw new HelixFlowError('NODE_LOST', {});
+    const attempt = this.#outgoing.open(request, events);
+    this.#heartbeat.asked();
+    return attempt;
+  }
+
+  /** Tells the gateway what this node serves. */
+  sendOffer(offer: Offer): void {
+    this.#send(offer);
+  }
+
+  /** Tells the gateway what this node is doing. */
+  sendLoad(load: Load): void {
+    this.#send(load);
+  }
+
+  /** No new attempts; the session ends when those under way have. */
+  leave(code: ErrorCode): void {
+    if (this.#state === 'closed') return;
+    if (!this.#hasSentGoodbye) {
+      this.#hasSentGoodbye = true;
+      this.#send({ type: 'goodbye', code });
+    }
+    if (this.#state !== 'leaving') {
+      this.#state = 'leaving';
+      this.#events.left(this);
+    }
+    this.#endWhenIdle();
+  }
+
+  /** Ends the session at once. */
+  abort(error: HelixFlowError): void {
+    if (this.#state !== 'closed') this.#channel.abort(error);
+  }
+
+  #send(frame: SessionFrame): boolean {
+    return this.#channel.send(encodeSessionFrame(frame));
+  }
+
+  #receive(bytes: Uint8Array): void {
+    if (this.#state === 'closed') return;
+    const wasSuspect = this.#heartbeat.isSuspect;
+    this.#heartbeat.heard();
+    if (wasSuspect) this.#events.changed(this);
+    try {
+      const frame = parseSessionFrame(bytes);
+      if (frame !== undefined) this.#handle(frame, bytes.length);
+    } catch (error) {
+      this.#channel.abort(
+        toHelixFlowError(error, (cause) => {
+          throw cause;
+        }),
+      );
+    }
+  }
+
+  #handle(frame: SessionFrame, frameBytes: number): void {
+    const sender = senderOf[frame.type];
+    if (sender === this.#options.role) throw violation(`a ${sender} may not receive ${frame.type}`);
+    if (this.#theirs === undefined && frame.type !== 'start') throw violation(`${frame.type} before start`);
+    switch (frame.type) {
+      case 'delta':
+        this.#outgoing.delta(frame, frameBytes);
+        break;
+      case 'credit':
+        this.#incoming.credit(frame);
+        break;
+      case 'open':
+        this.#open(frame);
+        break;
+      case 'done':
+        this.#outgoing.done(frame);
+        break;
+      case 'body':
+        this.#incoming.body(frame);
+        break;
+      case 'fail':
+        this.#outgoing.fail(frame);
+        break;
+      case 'cancel':
+        this.#incoming.cancel(frame.attempt);
+        break;
+      case 'cancelled':
+        this.#outgoing.cancelled(frame);
+        break;
+      case 'ping':
+        this.#send({ type: 'pong', nonce: frame.nonce });
+        break;
+      case 'pong':
+        this.#pong(frame.nonce);
+        break;
+      case 'load':
+        this.#load = frame;
+        this.#events.changed(this);
+        break;
+      case 'offer':
+        this.#takeOffer(frame);
+        break;
+      case 'offered':
+        this.#events.offered(this, frame.revision);
+        break;
+      case 'start':
+        this.#start(frame);
+        break;
+      case 'goodbye':
+        this.#hasGoodbye = true;
+        this.leave(frame.code);
+        break;
+    }
+  }
+
+  #start(frame: Start): void {
+    if (this.#theirs !== undefined) throw violation('a second start');
+    this.#theirs = frame;
+    this.#cancelSettle();
+    if (this.#state === 'starting') this.#state = 'open';
+    this.#events.started(this);
+  }
+
+  #open(frame: Extract<SessionFrame, { type: 'open' }>): void {
+    // Opens that crossed our goodbye are served; after the gateway's own goodbye none may come.
+    if (this.#hasGoodbye) throw violation('open after goodbye');
+    this.#incoming.open(frame);
+  }
+
+  #takeOffer(frame: Offer): void {
+    this.#offer = frame;
+    this.#send({ type: 'offered', revision: frame.revision });
+    this.#events.changed(this);
+  }
+
+  #ping(): void {
+    this.#pingNonce = (this.#pingNonce + 1) % 0xffff_ffff;
+    this.#pingSentMs = this.#clock.nowMs();
+    this.#send({ type: 'ping', nonce: this.#pingNonce });
+  }
+
+  #pong(nonce: number): void {
+    if (nonce !== this.#pingNonce || this.#pingSentMs === undefined) return;
+    this.#roundTripMs = ms(this.#clock.nowMs() - this.#pingSentMs);
+    this.#pingSentMs = undefined;
+  }
+
+  #count(): void {
+    this.#heartbeat.setActive(this.attempts > 0);
+    if (this.#state === 'leaving') this.#endWhenIdle();
+  }
+
+  #endWhenIdle(): void {
+    if (this.#hasGoodbye && this.#hasSentGoodbye && this.attempts === 0) this.#channel.end();
+  }
+
+  #unsettled(): void {
+    if (this.#theirs === undefined) this.abort(violation('no start in time'));
+  }
+
+  #dead(silentMs: Ms): void {
+    this.abort(new HelixFlowError('SESSION_SILENT', { silentMs }));
+    void this.connection.close();
+  }
+
+  #closed(error: HelixFlowError | undefined): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#cancelSettle();
+    this.#heartbeat.stop();
+    this.#incoming.close(error ?? new HelixFlowError('CHANNEL_CLOSED', { reason: 'the gateway has gone' }));
+    this.#outgoing.close(new HelixFlowError('NODE_LOST', {}, { cause: error }));
+    this.#events.closed(this, error);
+  }
+}
+
+const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
