@@ -232,6 +232,12 @@ export const errorTable = {
     exit: 4,
     text: 'the invite is not valid: {reason}; ask for a new one (helixflow mesh invite)',
   },
+  ADMISSION_UNAVAILABLE: {
+    ...local,
+    retry: 'same-node',
+    exit: 5,
+    text: 'no gateway can admit this peer right now: {reason}; try again shortly',
+  },
   MESH_MISMATCH: {
     ...local,
     exit: 4,
@@ -338,6 +344,7 @@ export interface ErrorDetails {
   HELLO_TIMEOUT: None;
   MEMBERSHIP_INVALID: Reason;
   INVITE_INVALID: Reason;
+  ADMISSION_UNAVAILABLE: Reason;
   MESH_MISMATCH: { theirs: string; ours: string };
   TOKEN_INVALID: Reason;
   ADVERT_INVALID: Reason;

@@ -96,6 +96,7 @@ export const limitTable = {
     unit: 'ms',
     why: 'a gateway dials a node only if the node has not dialled it by then',
   },
+  tokenMaxChars: { value: 8_192, unit: 'characters', why: 'one signed token, before anything in it is parsed' },
   errorDetailsMaxBytes: { value: 2_048, unit: 'bytes', why: 'details of an error on the wire' },
 } as const satisfies Record<string, LimitRow>;
 
