@@ -116,9 +116,12 @@ export class NodeTable {
     this.#index();
   }
 
-  changed(session: Session): void {
+  /** @returns true when the models on offer changed. */
+  changed(session: Session): boolean {
     const entry = this.#byPeer.get(session.peer);
-    if (entry?.session === session && entry.refresh()) this.#index();
+    if (entry?.session !== session || !entry.refresh()) return false;
+    this.#index();
+    return true;
   }
 
   /** Offers change seldom, requests are routed often: the index is made anew at each change. */

@@ -10,12 +10,12 @@ export interface ModelReference {
   readonly digestPrefix: string | undefined;
 }
 
-const pinned = /^(?<name>.+)@(?<digest>[0-9a-f]{8,64})$/;
+const pinned = /^(.+)@([0-9a-f]{8,64})$/;
 
 /** Splits `name@digest8`; a name may itself hold an `@`. */
 export function parseModelReference(text: string): ModelReference {
-  const groups = pinned.exec(text)?.groups;
-  return { name: groups?.['name'] ?? text, digestPrefix: groups?.['digest'] };
+  const [, name = text, digestPrefix] = pinned.exec(text) ?? [];
+  return { name, digestPrefix };
 }
 
 /** The group that a gateway serves a name from. */

@@ -1,0 +1,241 @@
+/** The gateway's service over its sessions: names models, admits calls, sends each on its way. */
+
+import { HelixFlowError } from '../protocol/errors.ts';
+import type { ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
+import { encodeChatRequest } from '../protocol/messages/chat.ts';
+import type { Session } from '../protocol/session/session.ts';
+import { type Ms, ms } from '../protocol/units.ts';
+import { NodeEntry, NodeTable } from './nodes.ts';
+import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
+import { chooseGroup, type HeldGroup, parseModelReference } from './route/groups.ts';
+import type { Answer, AnswerEvents, ChatCall, GatewayService, ListedModel } from './service.ts';
+
+interface GatewayOptions {
+  /** True once a search for nodes has been completed: only then does an unknown model not exist. */
+  readonly isDiscoveryComplete: () => boolean;
+  /** Calls under way at a time; more are refused. */
+  readonly callsMax: number;
+}
+
+/** A node as `status` shows it. */
+export interface NodeStatus {
+  readonly peer: PeerId;
+  readonly owner: string | undefined;
+  readonly models: readonly { readonly name: string; readonly digest: ModelDigest; readonly build: string }[];
+  readonly hardware: string;
+  readonly slots: number;
+  readonly active: number;
+  readonly queued: number;
+  readonly draining: boolean;
+  readonly responsive: boolean;
+  readonly roundTripMs: number;
+  readonly counts: {
+    readonly attempts: number;
+    readonly done: number;
+    readonly failed: number;
+    readonly cancelled: number;
+  };
+}
+
+/** The service, and what feeds it. */
+export interface Gateway extends GatewayService {
+  /** A session with a node became the one to use. `owner` is who its membership names. */
+  ready(session: Session, owner: OwnerId | undefined): void;
+  gone(session: Session): void;
+  /** An offer, load or liveness changed. */
+  changed(session: Session): void;
+  nodes(): readonly NodeStatus[];
+  /** Calls under way. */
+  calls(): number;
+  /** Refuses new calls; resolves when those under way have ended. */
+  drain(): Promise<void>;
+}
+
+/** A name is remembered this long after its last node went: it is then unavailable, not unknown. */
+const nameMemoryMs = 600_000;
+/** What a client is told to wait when the mesh has no node for its model now. */
+const retryAfterMs = 1_000;
+
+interface NameRecord {
+  readonly firstSeenS: number;
+  lastSeenMs: Ms;
+  held: HeldGroup | undefined;
+}
+
+class MeshGateway implements Gateway {
+  readonly #deps: DispatchDeps;
+  readonly #options: GatewayOptions;
+  readonly #nodes = new NodeTable();
+  readonly #names = new Map<string, NameRecord>();
+  readonly #calls = new Set<Dispatch>();
+  #isDraining = false;
+  #idle: (() => void) | undefined;
+
+  constructor(deps: DispatchDeps, options: GatewayOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  ready(session: Session, owner: OwnerId | undefined): void {
+    this.#nodes.add(new NodeEntry(session, owner));
+    this.#noteNames();
+  }
+
+  gone(session: Session): void {
+    this.#noteNames();
+    this.#nodes.remove(session);
+    this.#noteNames();
+  }
+
+  changed(session: Session): void {
+    if (this.#nodes.changed(session)) this.#noteNames();
+  }
+
+  models(): readonly ListedModel[] {
+    return [...this.#nodes.names()].sort().flatMap((name) => {
+      const record = this.#names.get(name);
+      const groups = this.#nodes.groups(name);
+      const digest = record?.held?.digest;
+      const group = digest === undefined ? undefined : groups?.get(digest);
+      const model = group?.[0]?.models.get(name);
+      if (record === undefined || groups === undefined || group === undefined || model === undefined) return [];
+      return [
+        {
+          name,
+          digest: model.digest,
+          contextTokens: model.contextTokens,
+          nodes: group.length,
+          otherDigests: [...groups.keys()].filter((other) => other !== model.digest).sort(),
+          firstSeenS: record.firstSeenS,
+        },
+      ];
+    });
+  }
+
+  chat(call: ChatCall, events: AnswerEvents): Answer {
+    const refusal = this.#refusal();
+    const target = refusal ?? this.#resolve(call.model);
+    if (target instanceof HelixFlowError) {
+      queueMicrotask(() => events.failed(target));
+      return { cancel: () => {}, consumed: () => {} };
+    }
+    const { name, digest } = target;
+    const dispatch: Dispatch = new Dispatch(
+      this.#deps,
+      {
+        call,
+        target: { name, digest, group: () => this.#nodes.groups(name)?.get(digest) ?? [] },
+        body: encodeChatRequest(call.chat),
+        ended: () => this.#ended(dispatch),
+      },
+      events,
+    );
+    this.#calls.add(dispatch);
+    queueMicrotask(() => dispatch.next());
+    return dispatch;
+  }
+
+  readiness(): { ready: boolean; degraded: boolean; nodes: number } {
+    const nodes = this.#nodes.size;
+    return { ready: !this.#isDraining, degraded: nodes === 0, nodes };
+  }
+
+  nodes(): readonly NodeStatus[] {
+    return this.#nodes.all().map((node) => ({
+      peer: node.peer,
+      owner: node.owner,
+      models: [...node.models.values()].map(({ name, digest, build }) => ({ name, digest, build })),
+      hardware: node.session.offer?.hardware ?? '',
+      slots: node.slots,
+      active: node.active,
+      queued: node.queued,
+      draining: node.isDraining,
+      responsive: node.isResponsive,
+      roundTripMs: node.roundTripMs,
+      counts: { ...node.counts },
+    }));
+  }
+
+  calls(): number {
+    return this.#calls.size;
+  }
+
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    if (this.#calls.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+
+  #refusal(): HelixFlowError | undefined {
+    if (this.#isDraining) return new HelixFlowError('GATEWAY_DRAINING', { retryAfterMs });
+    if (this.#calls.size >= this.#options.callsMax) return new HelixFlowError('NODE_OVERLOADED', { retryAfterMs });
+    return undefined;
+  }
+
+  #ended(dispatch: Dispatch): void {
+    this.#calls.delete(dispatch);
+    if (this.#calls.size === 0) this.#idle?.();
+  }
+
+  /** The name and digest that a call goes to, or why it cannot go anywhere. */
+  #resolve(model: string): { name: string; digest: ModelDigest } | HelixFlowError {
+    const exact = this.#digestOf(model);
+    if (exact !== undefined) return { name: model, digest: exact };
+    const { name, digestPrefix } = parseModelReference(model);
+    if (digestPrefix !== undefined) {
+      const matches = [...(this.#nodes.groups(name)?.keys() ?? [])].filter((digest) => digest.startsWith(digestPrefix));
+      if (matches.length === 1) return { name, digest: matches[0] as ModelDigest };
+    }
+    const isKnown = this.#names.has(model) || (digestPrefix !== undefined && this.#names.has(name));
+    if (isKnown || !this.#options.isDiscoveryComplete()) {
+      return new HelixFlowError('MODEL_UNAVAILABLE', { model, retryAfterMs });
+    }
+    return new HelixFlowError('MODEL_NOT_FOUND', { model });
+  }
+
+  /** The group that `name` is served from now. */
+  #digestOf(name: string): ModelDigest | undefined {
+    const record = this.#names.get(name);
+    const digest = record?.held?.digest;
+    if (record === undefined || digest === undefined) return undefined;
+    if (this.#nodes.groups(name)?.has(digest)) return digest;
+    record.held = this.#choose(name, record.held);
+    return record.held?.digest;
+  }
+
+  #choose(name: string, held: HeldGroup | undefined): HeldGroup | undefined {
+    const groups = this.#nodes.groups(name) ?? new Map<ModelDigest, readonly NodeEntry[]>();
+    const sizes = [...groups].map(([digest, nodes]) => ({
+      digest,
+      nodes: nodes.length,
+      owners: new Set(nodes.map(({ owner, peer }) => owner ?? peer)).size,
+    }));
+    return chooseGroup(sizes, held, this.#deps.clock.nowMs());
+  }
+
+  /** Keeps the record of names in step with what the nodes offer. */
+  #noteNames(): void {
+    const nowMs = this.#deps.clock.nowMs();
+    for (const name of this.#nodes.names()) {
+      const record = this.#names.get(name);
+      if (record !== undefined) {
+        record.lastSeenMs = nowMs;
+        continue;
+      }
+      const firstSeenS = Math.floor(this.#deps.clock.wallMs() / 1_000);
+      this.#names.set(name, { firstSeenS, lastSeenMs: nowMs, held: undefined });
+    }
+    for (const [name, record] of this.#names) {
+      record.held = this.#choose(name, record.held);
+      if (record.held === undefined && nowMs - record.lastSeenMs > nameMemoryMs) this.#names.delete(name);
+    }
+  }
+}
+
+/** Creates the service; the caller connects it to the events of its sessions. */
+export const createGateway = (deps: DispatchDeps, options: GatewayOptions): Gateway => new MeshGateway(deps, options);
+
+/** The longest a call may take when the client says nothing: what OpenAI's SDKs wait for. */
+export const callDeadlineMs = ms(600_000);
