@@ -1,0 +1,81 @@
+/** Contacts remembered across restarts, so that a peer finds its mesh again when every bootstrap address is gone. */
+
+import { decodeValue, encodeValue, Reader } from '../codec.ts';
+import { isHelixFlowError } from '../errors.ts';
+import type { Role } from '../grants.ts';
+import { isPeerId } from '../ids.ts';
+import { limits } from '../limits.ts';
+import type { Clock, Contact, Log, Store, StoreOp } from '../ports.ts';
+
+/** A contact, what it was, and when it was last a member in our presence. */
+export interface Remembered extends Contact {
+  readonly role: Role;
+  readonly lastSeenMs: number;
+}
+
+export interface PeerBook {
+  /** Remembers where an admitted peer could be reached. Not urgent: a crash may lose the newest. */
+  remember(contact: Contact, role: Role): Promise<void>;
+  /** All contacts, the most recently seen first. Damaged entries are skipped. */
+  recall(): Promise<readonly Remembered[]>;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const prefix = 'peer/';
+const range = { gte: encoder.encode(prefix), lt: encoder.encode('peer0') };
+const roles = ['node', 'gateway'] as const;
+
+function parseEntry(key: Uint8Array, value: Uint8Array): Remembered | undefined {
+  const peer = decoder.decode(key).slice(prefix.length);
+  if (!isPeerId(peer)) return undefined;
+  try {
+    const reader = new Reader(decodeValue(value), 'remembered');
+    const role = roles[reader.int(1)] as Role;
+    const lastSeenMs = reader.int();
+    const addresses = reader.list(limits.peerAddressesMax, String);
+    return { peer, role, lastSeenMs, addresses };
+  } catch (error) {
+    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
+    throw error;
+  }
+}
+
+/** A book in `deps.store`, holding at most `limits.peersRememberedMax` contacts: the oldest give way. */
+export function createPeerBook(deps: { store: Store; clock: Clock; log: Log }): PeerBook {
+  const { store, clock, log } = deps;
+  const written = new Map<string, string>();
+
+  const recall = async (): Promise<readonly Remembered[]> => {
+    const found: Remembered[] = [];
+    const stale: StoreOp[] = [];
+    for await (const [key, value] of store.range(range)) {
+      const entry = parseEntry(key, value);
+      if (entry === undefined) stale.push({ type: 'del', key });
+      else found.push(entry);
+    }
+    found.sort((a, b) => b.lastSeenMs - a.lastSeenMs || (a.peer < b.peer ? -1 : 1));
+    for (const { peer } of found.splice(limits.peersRememberedMax)) {
+      stale.push({ type: 'del', key: encoder.encode(prefix + peer) });
+    }
+    if (stale.length > 0) await store.batch(stale, { sync: false });
+    return found;
+  };
+
+  const remember = async (contact: Contact, role: Role): Promise<void> => {
+    const addresses = contact.addresses.slice(0, limits.peerAddressesMax);
+    const summary = `${role} ${addresses.join(' ')}`;
+    if (addresses.length === 0 || written.get(contact.peer) === summary) return;
+    if (written.size >= limits.peersRememberedMax) written.clear();
+    written.set(contact.peer, summary);
+    const value = encodeValue([roles.indexOf(role), clock.wallMs(), addresses]);
+    try {
+      await store.batch([{ type: 'put', key: encoder.encode(prefix + contact.peer), value }], { sync: false });
+    } catch (error) {
+      if (!isHelixFlowError(error, 'STORE_FAILED')) throw error;
+      log.warn('peers.not-remembered', { peer: contact.peer, code: error.code });
+    }
+  };
+
+  return { remember, recall };
+}

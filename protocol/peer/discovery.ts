@@ -1,0 +1,239 @@
+/** Finds the peers of the other role and keeps sessions with them; keeps this peer findable (design §4, §5). */
+
+import { HelixFlowError, isHelixFlowError } from '../errors.ts';
+import type { Role } from '../grants.ts';
+import type { PeerId } from '../ids.ts';
+import { limits } from '../limits.ts';
+import type { Cancel, Clock, Connection, Contact, Directory, Log, Network, Random } from '../ports.ts';
+import type { Sessions } from '../session/sessions.ts';
+import { type Ms, ms } from '../units.ts';
+import type { PeerBook } from './book.ts';
+import { type Target, Targets } from './targets.ts';
+
+interface DiscoveryDeps {
+  readonly network: Network;
+  readonly directory: Directory;
+  readonly sessions: Sessions;
+  readonly book: PeerBook;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export interface DiscoveryOptions {
+  readonly role: Role;
+  /** Gateways to dial first: from the invite or the operator. */
+  readonly bootstrap: readonly Contact[];
+  /** This peer's advert as of now, signed, with a sequence number above all earlier ones. */
+  readonly advert: () => Uint8Array;
+  /** Where the peer of an advert says it can be reached; empty for an advert that does not check out. */
+  readonly addressesIn: (advert: Uint8Array) => readonly string[];
+}
+
+export interface Discovery {
+  /** A connection has passed its hello. `addresses` is where the peer says it listens. */
+  admitted(connection: Connection, role: Role, addresses: readonly string[]): void;
+  /** A session with this peer ended: it is tried again soon. */
+  lost(peer: PeerId): void;
+  /** Keys to be found under, besides the role's own; replaces the earlier ones. */
+  provide(keys: readonly string[]): void;
+  /** True once a search has been completed, or there was nobody to ask. */
+  isComplete(): boolean;
+  /** Peers known, reached or not. */
+  known(): readonly Target[];
+  start(): Promise<void>;
+  stop(): void;
+}
+
+const tickMs = ms(250);
+const connectTimeoutMs = ms(5_000);
+const searchTimeoutMs = ms(10_000);
+/** A peer that finds nobody to ask tries again soon; one that has searched can take its time. */
+const searchSoonMs = ms(1_000);
+const searchAgainMs = ms(10_000);
+/** With nobody to ask for this long, the mesh is this peer alone. */
+const aloneMs = 3_000;
+const roleKey = (role: Role): string => `role:${role}`;
+/** What a model is advertised under. */
+export const modelKey = (digest: string): string => `model:${digest}`;
+
+class PeerDiscovery implements Discovery {
+  readonly #deps: DiscoveryDeps;
+  readonly #options: DiscoveryOptions;
+  readonly #targets: Targets;
+  readonly #trying = new Set<PeerId>();
+  readonly #provided = new Map<string, Cancel>();
+  readonly #stop = new AbortController();
+  #startedMs: Ms;
+  #isComplete = false;
+  #isSearching = false;
+  #nextSearchMs: Ms;
+  #nextAdvertMs: Ms;
+
+  constructor(deps: DiscoveryDeps, options: DiscoveryOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#targets = new Targets(deps.network.self);
+    this.#startedMs = deps.clock.nowMs();
+    this.#nextSearchMs = this.#startedMs;
+    this.#nextAdvertMs = this.#startedMs;
+  }
+
+  async start(): Promise<void> {
+    const { clock, book } = this.#deps;
+    this.#startedMs = clock.nowMs();
+    for (const contact of this.#options.bootstrap) this.#targets.hear(contact, 'gateway', this.#startedMs, true);
+    for (const known of await book.recall()) this.#targets.hear(known, known.role, this.#startedMs, true);
+    this.#provided.set(roleKey(this.#options.role), this.#deps.directory.provide(roleKey(this.#options.role)));
+    this.#tick();
+  }
+
+  stop(): void {
+    this.#stop.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'shutting down' }));
+    for (const withdraw of this.#provided.values()) withdraw();
+    this.#provided.clear();
+  }
+
+  admitted(connection: Connection, role: Role, addresses: readonly string[]): void {
+    const nowMs = this.#deps.clock.nowMs();
+    const dialled = connection.direction === 'outbound' ? [connection.remoteAddress] : [];
+    const contact = { peer: connection.peer, addresses: addresses.length > 0 ? addresses : dialled };
+    this.#targets.hear(contact, role, nowMs);
+    this.#targets.reached(connection.peer, nowMs);
+    void this.#deps.book.remember(contact, role);
+    if (!this.#isComplete) this.#nextSearchMs = nowMs;
+  }
+
+  lost(peer: PeerId): void {
+    this.#targets.reached(peer, this.#deps.clock.nowMs());
+  }
+
+  provide(keys: readonly string[]): void {
+    const wanted = new Set([roleKey(this.#options.role), ...keys]);
+    for (const [key, withdraw] of [...this.#provided]) {
+      if (wanted.has(key)) continue;
+      withdraw();
+      this.#provided.delete(key);
+    }
+    for (const key of wanted) {
+      if (!this.#provided.has(key)) this.#provided.set(key, this.#deps.directory.provide(key));
+    }
+    this.#nextAdvertMs = this.#deps.clock.nowMs();
+  }
+
+  isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  known(): readonly Target[] {
+    return this.#targets.all();
+  }
+
+  #tick(): void {
+    if (this.#stop.signal.aborted) return;
+    const nowMs = this.#deps.clock.nowMs();
+    for (const target of this.#targets.all()) {
+      if (this.#wants(target, nowMs)) void this.#try(target);
+    }
+    if (!this.#isSearching && nowMs >= this.#nextSearchMs) void this.#search();
+    if (nowMs >= this.#nextAdvertMs && this.#deps.directory.size() > 0) void this.#putAdvert();
+    if (!this.#isComplete && nowMs - this.#startedMs >= aloneMs && !this.#hasAnyoneToAsk()) this.#isComplete = true;
+    this.#deps.clock.timer(tickMs, () => this.#tick());
+  }
+
+  #hasAnyoneToAsk(): boolean {
+    return this.#deps.directory.size() > 0 || this.#targets.all().some(({ role }) => role === 'gateway');
+  }
+
+  #wants(target: Target, nowMs: Ms): boolean {
+    const { sessions } = this.#deps;
+    if (this.#trying.has(target.peer) || nowMs < target.nextTryMs) return false;
+    if (this.#options.role === 'node') {
+      if (target.role !== 'gateway' || sessions.has(target.peer)) return false;
+      return sessions.all().length + this.#trying.size < limits.sessionsPerNodeMax;
+    }
+    if (target.role === 'gateway') return this.#connectionTo(target.peer) === undefined;
+    // Nodes dial gateways; a gateway steps in only for one that has not.
+    return nowMs - target.foundMs >= limits.gatewayDialDelayMs && !sessions.has(target.peer);
+  }
+
+  #connectionTo(peer: PeerId): Connection | undefined {
+    return this.#deps.network.connections().find((other) => other.peer === peer && other.isOpen && other.isAdmitted);
+  }
+
+  async #try(target: Target): Promise<void> {
+    const { clock, sessions, random, log } = this.#deps;
+    const { peer } = target;
+    this.#trying.add(peer);
+    try {
+      const connection = this.#connectionTo(peer) ?? (await this.#connect(target));
+      if (target.role !== this.#options.role && !sessions.has(peer)) await sessions.open(connection);
+      this.#targets.reached(peer, clock.nowMs());
+      // Time to settle before the next look.
+      target.nextTryMs = ms(clock.nowMs() + limits.sessionSettleMs);
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      this.#targets.failed(peer, clock.nowMs(), random.float());
+      log.debug('peer.unreached', { peer, code: error.code, failures: target.failures });
+    } finally {
+      this.#trying.delete(peer);
+    }
+  }
+
+  /** Dials, and waits for the hello to pass. */
+  async #connect(target: Target): Promise<Connection> {
+    const { clock, network, directory } = this.#deps;
+    using deadline = clock.deadline(connectTimeoutMs, this.#stop.signal);
+    let { addresses } = target;
+    if (addresses.length === 0) {
+      const advert = await directory.getAdvert(target.peer, deadline.signal);
+      addresses = advert === undefined ? [] : this.#options.addressesIn(advert);
+    }
+    const connection = await network.connect(target.peer, addresses, deadline.signal);
+    while (!connection.isAdmitted) {
+      if (!connection.isOpen) throw new HelixFlowError('CONNECT_FAILED', { peer: target.peer });
+      await clock.sleep(ms(20), deadline.signal);
+    }
+    return connection;
+  }
+
+  async #search(): Promise<void> {
+    const { clock, directory, log } = this.#deps;
+    this.#isSearching = true;
+    using deadline = clock.deadline(searchTimeoutMs, this.#stop.signal);
+    const roles: readonly Role[] = this.#options.role === 'node' ? ['gateway'] : ['node', 'gateway'];
+    let waitMs = searchAgainMs;
+    try {
+      for (const role of roles) {
+        for await (const contact of directory.find(roleKey(role), deadline.signal)) {
+          this.#targets.hear(contact, role, clock.nowMs());
+        }
+      }
+      this.#isComplete = true;
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      log.debug('search.failed', { code: error.code });
+      waitMs = this.#isComplete ? searchAgainMs : searchSoonMs;
+    } finally {
+      this.#isSearching = false;
+      this.#nextSearchMs = ms(clock.nowMs() + waitMs);
+    }
+  }
+
+  async #putAdvert(): Promise<void> {
+    const { clock, directory, log } = this.#deps;
+    this.#nextAdvertMs = ms(clock.nowMs() + limits.advertRenewMs);
+    using deadline = clock.deadline(searchTimeoutMs, this.#stop.signal);
+    try {
+      await directory.putAdvert(this.#options.advert(), deadline.signal);
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      log.debug('advert.unput', { code: error.code });
+      this.#nextAdvertMs = ms(clock.nowMs() + searchAgainMs);
+    }
+  }
+}
+
+/** Creates the loops; the caller feeds `admitted` and `lost`, and starts them once the network runs. */
+export const createDiscovery = (deps: DiscoveryDeps, options: DiscoveryOptions): Discovery =>
+  new PeerDiscovery(deps, options);
