@@ -33,7 +33,7 @@ export interface DiscoveryOptions {
 export interface Discovery {
   /** A connection has passed its hello. `addresses` is where the peer says it listens. */
   admitted(connection: Connection, role: Role, addresses: readonly string[]): void;
-  /** A session with this peer ended: it is tried again soon. */
+  /** The session with this peer, or the connection to it, ended: it is tried again soon. */
   lost(peer: PeerId): void;
   /** Keys to be found under, besides the role's own; replaces the earlier ones. */
   provide(keys: readonly string[]): void;
@@ -66,6 +66,8 @@ class PeerDiscovery implements Discovery {
   readonly #stop = new AbortController();
   #startedMs: Ms;
   #isComplete = false;
+  /** The last search asked somebody and ended. */
+  #hasSearched = false;
   #isSearching = false;
   #nextSearchMs: Ms;
   #nextAdvertMs: Ms;
@@ -101,11 +103,11 @@ class PeerDiscovery implements Discovery {
     this.#targets.hear(contact, role, nowMs);
     this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
-    if (!this.#isComplete) this.#nextSearchMs = nowMs;
+    if (!this.#hasSearched) this.#nextSearchMs = nowMs;
   }
 
   lost(peer: PeerId): void {
-    this.#targets.reached(peer, this.#deps.clock.nowMs());
+    this.#targets.lost(peer, this.#deps.clock.nowMs(), this.#deps.random.float());
   }
 
   provide(keys: readonly string[]): void {
@@ -169,8 +171,6 @@ class PeerDiscovery implements Discovery {
       const connection = this.#connectionTo(peer) ?? (await this.#connect(target));
       if (target.role !== this.#options.role && !sessions.has(peer)) await sessions.open(connection);
       this.#targets.reached(peer, clock.nowMs());
-      // Time to settle before the next look.
-      target.nextTryMs = ms(clock.nowMs() + limits.sessionSettleMs);
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
       this.#targets.failed(peer, clock.nowMs(), random.float());
@@ -210,10 +210,12 @@ class PeerDiscovery implements Discovery {
         }
       }
       this.#isComplete = true;
+      this.#hasSearched = true;
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
       log.debug('search.failed', { code: error.code });
-      waitMs = this.#isComplete ? searchAgainMs : searchSoonMs;
+      this.#hasSearched = false;
+      waitMs = searchSoonMs;
     } finally {
       this.#isSearching = false;
       this.#nextSearchMs = ms(clock.nowMs() + waitMs);

@@ -16,16 +16,19 @@ export interface Target {
   lastHeardMs: Ms;
   /** Given by an invite, an operator, or memory: never forgotten. */
   isAnchor: boolean;
+  reachedMs: Ms | undefined;
   failures: number;
   nextTryMs: Ms;
 }
 
 const backoffFirstMs = 500;
 const backoffMaxMs = 30_000;
+/** A connection that held for this long was a good one. */
+const lastedMs = 10_000;
 /** A target that nothing speaks for any more is dropped after this long. */
 const forgetMs = 600_000;
 
-/** Doubling from half a second to half a minute, plus up to as much again by `chance` (0 to 1). */
+/** Doubling from half a second to half a minute, half to all of it by `chance` (0 to 1). */
 export const backoffMs = (failures: number, chance: number): Ms =>
   ms(Math.min(backoffFirstMs * 2 ** Math.min(failures, 10), backoffMaxMs) * (0.5 + chance / 2));
 
@@ -61,6 +64,7 @@ export class Targets {
         foundMs: nowMs,
         lastHeardMs: nowMs,
         isAnchor,
+        reachedMs: undefined,
         failures: 0,
         nextTryMs: nowMs,
       });
@@ -72,13 +76,21 @@ export class Targets {
     if (addresses.length > 0) known.addresses = addresses;
   }
 
-  /** It worked: the next loss is followed by a quick try. */
+  /** Connected: leave it alone until that has settled. */
   reached(peer: PeerId, nowMs: Ms): void {
     const target = this.#targets.get(peer);
     if (target === undefined) return;
-    target.failures = 0;
+    target.reachedMs = nowMs;
     target.lastHeardMs = nowMs;
-    target.nextTryMs = nowMs;
+    target.nextTryMs = ms(nowMs + limits.sessionSettleMs);
+  }
+
+  /** Was connected and is no more: soon tried again, later each time when it never lasts. */
+  lost(peer: PeerId, nowMs: Ms, chance: number): void {
+    const target = this.#targets.get(peer);
+    if (target === undefined) return;
+    if (target.reachedMs !== undefined && nowMs - target.reachedMs >= lastedMs) target.failures = 0;
+    this.failed(peer, nowMs, chance);
   }
 
   /** Puts off the next try; drops a target that keeps failing and that nobody names any more. */
