@@ -117,18 +117,19 @@ const roles = ['node', 'gateway'] as const;
 const networks = ['lan', 'public'] as const;
 const keyRoles = ['user', 'operator', 'admin'] as const;
 
-const publicKeyText = z
+/** 32 bytes as 43 characters of base64url. */
+export const bytes32Text = z
   .string()
-  .length(43)
-  .transform(fromBase64Url)
-  .refine((key) => key.length === 32);
+  .regex(/^[A-Za-z0-9_-]{43}$/)
+  .transform(fromBase64Url);
+
 const secondsClaim = z.int().min(0).max(8_640_000_000_000);
 const address = z.string().min(1).max(limits.addressMaxChars);
 const contact = z
   .tuple([z.custom<PeerId>(isPeerId), z.array(address).min(1).max(limits.peerAddressesMax)])
   .transform(([peer, addresses]): Contact => ({ peer, addresses }));
 
-const certificateClaims = z.object({ sub: z.custom<IssuerId>(isIssuerId), key: publicKeyText });
+const certificateClaims = z.object({ sub: z.custom<IssuerId>(isIssuerId), key: bytes32Text });
 const membershipClaims = z.object({
   sub: z.custom<PeerId>(isPeerId),
   exp: secondsClaim,
@@ -275,7 +276,7 @@ export async function signInvite(invite: Invite, issuerKey: SigningKey, signing:
 function splitInvite(text: string): readonly [rootPublicKey: Uint8Array, certificate: string, token: string] {
   const fits = text.length <= limits.tokenMaxChars && text.startsWith(INVITE_PREFIX);
   const [root = '', ...parts] = fits ? text.slice(INVITE_PREFIX.length).split('.') : [];
-  const rootPublicKey = publicKeyText.safeParse(root);
+  const rootPublicKey = bytes32Text.safeParse(root);
   if (parts.length !== 6 || !rootPublicKey.success || toBase64Url(rootPublicKey.data) !== root) {
     throw new HelixFlowError('TOKEN_INVALID', { reason: 'it is no invite' });
   }

@@ -1,0 +1,189 @@
+/** Making a mesh, and the records by which a data directory remembers it: their text, never the files themselves. */
+
+import { z } from 'zod';
+import { keyFromSeed, toBase64Url } from './crypto.ts';
+import { HelixFlowError } from './errors.ts';
+import {
+  bytes32Text,
+  type Credentials,
+  type IssuerCertificate,
+  issuerIdOf,
+  type Membership,
+  membershipLifetimeMs,
+  meshIdOf,
+  type NetworkKind,
+  type Signing,
+  signCertificate,
+  signMembership,
+} from './grants.ts';
+import { isMeshId, type MeshId } from './ids.ts';
+import type { Clock, Random, SigningKey, Tokens } from './ports.ts';
+import { unixMs } from './units.ts';
+
+/** What every member remembers about its mesh: `mesh.json`. */
+export interface MeshRecord {
+  readonly meshId: MeshId;
+  /** 32 bytes; its sha256 is the mesh id. */
+  readonly rootPublicKey: Uint8Array;
+  readonly network: NetworkKind;
+  /** For people, 1 to 64 characters. */
+  readonly name: string;
+}
+
+/** What makes a process an issuer: `issuer.key`, a secret of one gateway. */
+export interface IssuerRecord {
+  readonly meshId: MeshId;
+  readonly key: SigningKey;
+  /** Token of kind `issuer`, signed by the root. */
+  readonly certificate: string;
+}
+
+/** What makes a process the root: `root.key`, a secret that may be kept offline once an issuer has its certificate. */
+export interface RootRecord {
+  readonly meshId: MeshId;
+  readonly key: SigningKey;
+}
+
+export interface NewMesh {
+  readonly mesh: MeshRecord;
+  readonly root: RootRecord;
+  readonly issuer: IssuerRecord;
+}
+
+/** Makes a mesh: a root key, and one issuer that it names. */
+export async function createMesh(
+  deps: { readonly tokens: Tokens; readonly random: Random; readonly clock: Clock },
+  options: { readonly name: string; readonly network: NetworkKind },
+): Promise<NewMesh> {
+  const { tokens, random, clock } = deps;
+  const rootKey = createIdentity(random);
+  const issuerKey = createIdentity(random);
+  const meshId = meshIdOf(rootKey.publicKey);
+  const grant = { meshId, issuer: issuerIdOf(issuerKey.publicKey), publicKey: issuerKey.publicKey };
+  const certificate = await signCertificate(grant, rootKey, { tokens, nowMs: clock.wallMs() });
+  return {
+    mesh: { meshId, rootPublicKey: rootKey.publicKey, ...options },
+    root: { meshId, key: rootKey },
+    issuer: { meshId, key: issuerKey, certificate },
+  };
+}
+
+/** A new Ed25519 key: of a peer, a root or an issuer. */
+export const createIdentity = (random: Random): SigningKey => keyFromSeed(random.bytes(32));
+
+/** What an issuer's own record says about it. */
+export const issuerOf = ({ meshId, key }: IssuerRecord): IssuerCertificate => ({
+  meshId,
+  issuer: issuerIdOf(key.publicKey),
+  publicKey: key.publicKey,
+});
+
+/**
+ * Admits a peer for `membershipLifetimeMs` from now; an issuer's gateway admits itself so, too.
+ * @param by The issuer, and the mesh that it belongs to.
+ */
+export async function issueCredentials(
+  by: { readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey'>; readonly issuer: IssuerRecord },
+  member: Pick<Membership, 'peer' | 'role' | 'owner'>,
+  signing: Signing,
+): Promise<Credentials> {
+  const { meshId, rootPublicKey } = by.mesh;
+  const { key, certificate } = by.issuer;
+  const expiresMs = unixMs(signing.nowMs + membershipLifetimeMs);
+  const grant = { ...member, meshId, issuer: issuerIdOf(key.publicKey), expiresMs };
+  return { rootPublicKey, certificate, membership: await signMembership(grant, key, signing) };
+}
+
+/** The newest `format` of each record that this version reads and writes. */
+const format = 1;
+
+const token = z.string().min(1);
+const meshId = z.custom<MeshId>(isMeshId);
+const key = bytes32Text.transform(keyFromSeed);
+const name = z.string().min(1).max(64);
+
+const records = {
+  mesh: z.object({ meshId, rootPublicKey: bytes32Text, network: z.enum(['lan', 'public']), name }),
+  root: z.object({ meshId, key }),
+  issuer: z.object({ meshId, key, certificate: token }),
+  identity: z.object({ key }),
+  credentials: z.object({ rootPublicKey: bytes32Text, certificate: token, membership: token }),
+};
+
+const unusable = (path: string, reason: string): HelixFlowError =>
+  new HelixFlowError('DATA_DIR_UNUSABLE', { path, reason });
+
+const encode = (record: object): string => `${JSON.stringify({ format, ...record }, undefined, 2)}\n`;
+const text = (bytes: Uint8Array): string => toBase64Url(bytes);
+
+/** Parses `json`; what is wrong with it is told by place, never by content: some of these records are secrets. */
+function parse<T>(schema: z.ZodType<T>, json: string, path: string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    // The engine's message quotes the text, so it does not become the cause.
+    if (error instanceof SyntaxError) throw unusable(path, 'it is damaged (no JSON)');
+    throw error;
+  }
+  const found = z.object({ format: z.int().min(1) }).safeParse(value);
+  if (!found.success) throw unusable(path, 'it is damaged (no format number)');
+  if (found.data.format > format) {
+    throw new HelixFlowError('FORMAT_TOO_NEW', { path, found: found.data.format, known: format });
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw unusable(path, `it is damaged (${parsed.error.issues[0]?.path.join('.')} does not fit)`);
+  return parsed.data;
+}
+
+/** The text of `mesh.json`. Not a secret. */
+export const encodeMeshRecord = (record: MeshRecord): string =>
+  encode({
+    meshId: record.meshId,
+    rootPublicKey: text(record.rootPublicKey),
+    network: record.network,
+    name: record.name,
+  });
+/**
+ * Reads `mesh.json`. @param path For the error.
+ * @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when it is damaged.
+ */
+export function parseMeshRecord(json: string, path: string): MeshRecord {
+  const record = parse(records.mesh, json, path);
+  if (meshIdOf(record.rootPublicKey) !== record.meshId) throw unusable(path, 'its root key is that of another mesh');
+  return record;
+}
+
+/** The text of `root.key`. A secret: mode 0600. */
+export const encodeRootRecord = (record: RootRecord): string =>
+  encode({ meshId: record.meshId, key: text(record.key.seed) });
+/** Reads `root.key`. @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when it is damaged. */
+export function parseRootRecord(json: string, path: string): RootRecord {
+  const record = parse(records.root, json, path);
+  if (meshIdOf(record.key.publicKey) !== record.meshId) throw unusable(path, 'its key is that of another mesh');
+  return record;
+}
+
+/** The text of `issuer.key`. A secret: mode 0600. */
+export const encodeIssuerRecord = (record: IssuerRecord): string =>
+  encode({ meshId: record.meshId, key: text(record.key.seed), certificate: record.certificate });
+/** Reads `issuer.key`. @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when it is damaged. */
+export const parseIssuerRecord = (json: string, path: string): IssuerRecord => parse(records.issuer, json, path);
+
+/** The text of `identity.key`, the key behind the peer id. A secret: mode 0600. */
+export const encodeIdentityRecord = (identity: SigningKey): string => encode({ key: text(identity.seed) });
+/** Reads `identity.key`. @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when it is damaged. */
+export const parseIdentityRecord = (json: string, path: string): SigningKey => parse(records.identity, json, path).key;
+
+/** The text of `membership.json`. Every peer this one connects to sees the same. */
+export const encodeCredentials = (credentials: Credentials): string =>
+  encode({
+    rootPublicKey: text(credentials.rootPublicKey),
+    certificate: credentials.certificate,
+    membership: credentials.membership,
+  });
+/**
+ * Reads `membership.json`. Says nothing about whether it is still valid: that is `checkCredentials`.
+ * @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when it is damaged.
+ */
+export const parseCredentials = (json: string, path: string): Credentials => parse(records.credentials, json, path);

@@ -1,0 +1,274 @@
+/** What grants allow, and every way in which one does not hold. */
+
+import fc from 'fast-check';
+import { test } from 'vitest';
+import {
+  allowsModel,
+  checkCertificate,
+  checkCredentials,
+  checkInvite,
+  checkKey,
+  type Invite,
+  type IssuerCertificate,
+  issuerIdOf,
+  type KeyGrant,
+  signCertificate,
+  signInvite,
+  signKey,
+} from '../../protocol/grants.ts';
+import type { AccountId, IssuerId, KeyId } from '../../protocol/ids.ts';
+import { issuerOf } from '../../protocol/mesh.ts';
+import type { TokenClaims } from '../../protocol/ports.ts';
+import { unixMs } from '../../protocol/units.ts';
+import { credentialsFor, failure, newMesh, owner, peer, seeded, startMs, tokens } from './mesh-fixture.ts';
+
+const mesh = await newMesh('ours');
+const other = await newMesh('theirs');
+const { meshId, rootPublicKey } = mesh.mesh;
+const issuer = issuerOf(mesh.issuer);
+const signing = { tokens, nowMs: startMs };
+const checking = { tokens, meshId, nowMs: startMs };
+const member = peer('Member');
+const later = unixMs(startMs + 86_400_000);
+
+const claimsOf = (token: string): TokenClaims =>
+  JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+
+const invite: Invite = {
+  meshId,
+  issuer: issuer.issuer,
+  inviteId: 'ab'.repeat(16),
+  role: 'node',
+  owner,
+  network: 'lan',
+  gateways: [{ peer: peer('Gateway'), addresses: ['/ip4/127.0.0.1/tcp/4001'] }],
+  rootPublicKey,
+  certificate: mesh.issuer.certificate,
+  expiresMs: later,
+};
+const grant: KeyGrant = {
+  keyId: '0123456789abcdef' as KeyId,
+  issuer: issuer.issuer,
+  account: 'team-a' as AccountId,
+  role: 'user',
+  models: [],
+};
+
+test('a certificate names the issuer that the root named', async ({ expect }) => {
+  expect(await checkCertificate(mesh.issuer.certificate, rootPublicKey, checking)).toEqual(issuer);
+});
+
+test('a certificate of another root is refused', async ({ expect }) => {
+  const stolen = await failure(() => checkCertificate(mesh.issuer.certificate, other.mesh.rootPublicKey, checking));
+  expect(stolen).toMatchObject({ code: 'TOKEN_INVALID' });
+  const foreign = await failure(() => checkCertificate(other.issuer.certificate, rootPublicKey, checking));
+  expect(foreign).toMatchObject({ code: 'TOKEN_INVALID' });
+});
+
+test('a certificate whose issuer is not named after its key is refused', async ({ expect }) => {
+  const claims = { ...claimsOf(mesh.issuer.certificate), sub: issuerIdOf(seeded('x').publicKey) };
+  const token = await tokens.sign('issuer', claims, mesh.root.key);
+  expect(await failure(() => checkCertificate(token, rootPublicKey, checking))).toMatchObject({
+    code: 'TOKEN_INVALID',
+  });
+});
+
+test('credentials give back the membership', async ({ expect }) => {
+  const credentials = await credentialsFor(mesh, member, { role: 'gateway' });
+  const membership = await checkCredentials(credentials, { ...checking, peer: member });
+  expect(membership).toEqual({
+    meshId,
+    issuer: issuer.issuer,
+    peer: member,
+    role: 'gateway',
+    owner,
+    expiresMs: later,
+  });
+});
+
+test('credentials are refused when any link of their chain is another', async ({ expect }) => {
+  const ours = await credentialsFor(mesh, member);
+  const theirs = await credentialsFor(other, member);
+  const rogueKey = seeded('rogue');
+  const rogueGrant = { meshId, issuer: issuerIdOf(rogueKey.publicKey), publicKey: rogueKey.publicKey };
+  const selfMade = await tokens.sign(
+    'issuer',
+    { ...claimsOf(mesh.issuer.certificate), sub: rogueGrant.issuer },
+    rogueKey,
+  );
+  const attempts = {
+    'another mesh': theirs,
+    'the root of another mesh': { ...ours, rootPublicKey: other.mesh.rootPublicKey },
+    'the certificate of another mesh': { ...ours, certificate: other.issuer.certificate },
+    'the membership of another mesh': { ...ours, membership: theirs.membership },
+    'a certificate that its issuer signed': { ...ours, certificate: selfMade },
+    'a certificate in place of a membership': { ...ours, membership: ours.certificate },
+    'a membership in place of a certificate': { ...ours, certificate: ours.membership },
+    'an empty membership': { ...ours, membership: '' },
+    'a root key that is too short': { ...ours, rootPublicKey: rootPublicKey.subarray(1) },
+    'another peer': await credentialsFor(mesh, peer('Other')),
+    'a role that is none': await credentialsFor(mesh, member, { role: 'root' as 'node' }),
+    'an owner that is none': await credentialsFor(mesh, member, { owner: '../etc' as typeof owner }),
+  };
+  for (const [attempt, credentials] of Object.entries(attempts)) {
+    const result = await failure(() => checkCredentials(credentials, { ...checking, peer: member }));
+    expect(result, attempt).toMatchObject({ code: 'MEMBERSHIP_INVALID' });
+  }
+});
+
+test('an expired membership is refused as expired', async ({ expect }) => {
+  const credentials = await credentialsFor(mesh, member);
+  const result = await failure(() => checkCredentials(credentials, { ...checking, peer: member, nowMs: later }));
+  expect(result).toEqual({ code: 'MEMBERSHIP_INVALID', reason: 'expired' });
+});
+
+test('an invite gives back all that it was made of, in one line of plain characters', async ({ expect }) => {
+  const text = await signInvite(invite, mesh.issuer.key, signing);
+  expect(text).toMatch(/^hx-invite-[A-Za-z0-9._-]+$/);
+  expect(await checkInvite(text, signing)).toEqual(invite);
+});
+
+test('an expired invite is refused as expired', async ({ expect }) => {
+  const text = await signInvite(invite, mesh.issuer.key, signing);
+  expect(await failure(() => checkInvite(text, { tokens, nowMs: later }))).toEqual({
+    code: 'INVITE_INVALID',
+    reason: 'expired',
+  });
+});
+
+test('an invite whose parts do not belong together is refused', async ({ expect }) => {
+  const text = await signInvite(invite, mesh.issuer.key, signing);
+  const [root = '', ...rest] = text.slice('hx-invite-'.length).split('.');
+  const theirs = Buffer.from(other.mesh.rootPublicKey).toString('base64url');
+  const rogueKey = seeded('rogue');
+  const rogue = await signInvite({ ...invite, issuer: issuerIdOf(rogueKey.publicKey) }, rogueKey, signing);
+  const attempts = {
+    'another root': ['hx-invite-', [theirs, ...rest].join('.')].join(''),
+    'the certificate of another mesh': `hx-invite-${root}.${other.issuer.certificate}.${rest.slice(3).join('.')}`,
+    'an issuer without a certificate': rogue,
+    'a part less': text.slice(0, text.lastIndexOf('.')),
+    'a part more': `${text}.x`,
+    'no prefix': text.slice('hx-invite-'.length),
+    'an API key': await signKey({ ...grant, meshId }, mesh.issuer.key, signing),
+    nothing: '',
+    'a path': '../../../etc/passwd',
+    'too much': `hx-invite-${'a.'.repeat(1_000_000)}`,
+  };
+  for (const [attempt, made] of Object.entries(attempts)) {
+    expect(await failure(() => checkInvite(made, signing)), attempt).toMatchObject({ code: 'INVITE_INVALID' });
+  }
+});
+
+test('an invite says nothing that a joiner could not use', async ({ expect }) => {
+  const contact = invite.gateways[0] as Invite['gateways'][number];
+  const useless: Partial<Invite>[] = [
+    { gateways: [] },
+    { gateways: Array.from({ length: 9 }, () => contact) },
+    { gateways: [{ peer: contact.peer, addresses: [] }] },
+    { gateways: [{ peer: contact.peer, addresses: Array.from({ length: 5 }, () => '/ip4/10.0.0.1/tcp/1') }] },
+    { gateways: [{ peer: 'no peer' as typeof contact.peer, addresses: contact.addresses }] },
+    { inviteId: 'short' },
+    { network: 'wan' as 'lan' },
+    { role: 'root' as 'node' },
+  ];
+  for (const fault of useless) {
+    const text = await signInvite({ ...invite, ...fault }, mesh.issuer.key, signing);
+    expect(await failure(() => checkInvite(text, signing)), JSON.stringify(fault)).toMatchObject({
+      code: 'INVITE_INVALID',
+    });
+  }
+});
+
+test('an invite that would be too long is never made', async ({ expect }) => {
+  const addresses = Array.from({ length: 4 }, (_, index) => `/dns4/${'a'.repeat(240)}${index}`);
+  const gateways = Array.from({ length: 8 }, () => ({ peer: peer('Gateway'), addresses }));
+  const result = await failure(() => signInvite({ ...invite, gateways }, mesh.issuer.key, signing));
+  expect(result).toMatchObject({ code: 'INVITE_INVALID' });
+});
+
+const issuers: ReadonlyMap<IssuerId, IssuerCertificate> = new Map([[issuer.issuer, issuer]]);
+
+test('a key gives back its grant, with and without an end', async ({ expect }) => {
+  for (const made of [grant, { ...grant, models: ['qwen*', 'tiny'], role: 'admin', expiresMs: later } as KeyGrant]) {
+    const text = await signKey({ ...made, meshId }, mesh.issuer.key, signing);
+    expect(text).toMatch(/^sk-hx-[A-Za-z0-9._-]+$/);
+    expect(await checkKey(text, { ...checking, issuers })).toEqual(made);
+  }
+});
+
+test('a key that is none is refused with the same code whatever is wrong', async ({ expect }) => {
+  const good = await signKey({ ...grant, meshId }, mesh.issuer.key, signing);
+  const claims = claimsOf(good.slice('sk-hx-'.length));
+  const signed = async (changes: object, key = mesh.issuer.key) =>
+    `sk-hx-${await tokens.sign('key', { ...claims, ...changes }, key)}`;
+  const attempts = {
+    nothing: '',
+    'the prefix alone': 'sk-hx-',
+    'an OpenAI key': 'sk-proj-abcdef',
+    'no prefix': good.slice('sk-hx-'.length),
+    'a space before it': ` ${good}`,
+    'a character less': good.slice(0, -1),
+    'another signer': await signed({}, seeded('rogue')),
+    'another mesh': await signed({ aud: other.mesh.meshId }),
+    'an issuer nobody named': await signed({ iss: issuerIdOf(seeded('rogue').publicKey) }, seeded('rogue')),
+    'an account that is none': await signed({ account: '' }),
+    'a role that is none': await signed({ role: 'root' }),
+    'models that are none': await signed({ models: '*' }),
+    'too many models': await signed({ models: Array.from({ length: 65 }, () => 'm') }),
+    'an id that is none': await signed({ sub: '../x' }),
+    'a membership': `sk-hx-${(await credentialsFor(mesh, member)).membership}`,
+  };
+  for (const [attempt, text] of Object.entries(attempts)) {
+    expect(await failure(() => checkKey(text, { ...checking, issuers })), attempt).toEqual({ code: 'KEY_INVALID' });
+  }
+});
+
+test('an expired key is refused as expired', async ({ expect }) => {
+  const text = await signKey({ ...grant, meshId, expiresMs: later }, mesh.issuer.key, signing);
+  expect(await failure(() => checkKey(text, { ...checking, issuers, nowMs: later }))).toEqual({ code: 'KEY_EXPIRED' });
+});
+
+test('any text is refused as a key and as an invite, and nothing else is thrown', async ({ expect }) => {
+  const prefix = fc.constantFrom('', 'sk-hx-', 'hx-invite-');
+  const body = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.array(fc.base64String()).map((parts) => parts.join('.')),
+  );
+  await fc.assert(
+    fc.asyncProperty(prefix, body, async (start, rest) => {
+      const text = `${start}${rest}`;
+      expect(await failure(() => checkKey(text, { ...checking, issuers }))).toEqual({ code: 'KEY_INVALID' });
+      expect(await failure(() => checkInvite(text, signing))).toMatchObject({ code: 'INVITE_INVALID' });
+    }),
+  );
+});
+
+test('a key without patterns allows every model, one with patterns those that fit', ({ expect }) => {
+  const allowed = (models: string[], name: string) => allowsModel({ models }, name);
+  expect(allowed([], 'anything')).toBe(true);
+  expect(allowed(['qwen*'], 'qwen3-8b')).toBe(true);
+  expect(allowed(['qwen*'], 'my-qwen')).toBe(false);
+  expect(allowed(['*-8b', 'tiny'], 'llama-8b')).toBe(true);
+  expect(allowed(['a*b*c'], 'aXbYbZc')).toBe(true);
+  expect(allowed(['a*b*c'], 'aXbYbZ')).toBe(false);
+  expect(allowed(['tiny'], 'tiny@0123abcd')).toBe(true);
+  expect(allowed(['tiny'], 'tiny-2')).toBe(false);
+  expect(allowed(['a.c'], 'abc')).toBe(false);
+});
+
+test('patterns agree with the regular expression they stand for, in bounded time', ({ expect }) => {
+  const piece = fc.stringMatching(/^[ab.*+]{0,8}$/);
+  fc.assert(
+    fc.property(piece, fc.stringMatching(/^[ab.+]{0,8}$/), (pattern, name) => {
+      if (pattern === '') return;
+      const escaped = pattern.replaceAll(/[.+]/g, '\\$&').replaceAll('*', '.*');
+      expect(allowsModel({ models: [pattern] }, name)).toBe(new RegExp(`^${escaped}$`).test(name));
+    }),
+  );
+  expect(allowsModel({ models: ['*a'.repeat(60)] }, `${'a'.repeat(127)}b`)).toBe(false);
+});
+
+test('an issuer is signed for under its own mesh only', async ({ expect }) => {
+  const wrong = signCertificate({ ...issuer, meshId: other.mesh.meshId }, mesh.root.key, signing);
+  await expect(wrong).rejects.toMatchObject({ name: 'InvariantError' });
+});

@@ -1,0 +1,119 @@
+/** Making a mesh, and the records that a data directory keeps of it. */
+
+import fc from 'fast-check';
+import { test } from 'vitest';
+import { checkCredentials, issuerIdOf, membershipLifetimeMs, meshIdOf } from '../../protocol/grants.ts';
+import {
+  encodeCredentials,
+  encodeIdentityRecord,
+  encodeIssuerRecord,
+  encodeMeshRecord,
+  encodeRootRecord,
+  issueCredentials,
+  issuerOf,
+  parseCredentials,
+  parseIdentityRecord,
+  parseIssuerRecord,
+  parseMeshRecord,
+  parseRootRecord,
+} from '../../protocol/mesh.ts';
+import { failure, newMesh, owner, peer, seeded, startMs, tokens } from './mesh-fixture.ts';
+
+const made = await newMesh('ours');
+const member = { peer: peer('Member'), role: 'gateway', owner } as const;
+const credentials = await issueCredentials(made, member, { tokens, nowMs: startMs });
+
+const records = {
+  mesh: [encodeMeshRecord(made.mesh), parseMeshRecord, made.mesh],
+  root: [encodeRootRecord(made.root), parseRootRecord, made.root],
+  issuer: [encodeIssuerRecord(made.issuer), parseIssuerRecord, made.issuer],
+  identity: [encodeIdentityRecord(seeded('peer')), parseIdentityRecord, seeded('peer')],
+  credentials: [encodeCredentials(credentials), parseCredentials, credentials],
+} as const;
+
+test('a mesh is named after its root, its issuer after its key', ({ expect }) => {
+  expect(made.mesh.meshId).toBe(meshIdOf(made.root.key.publicKey));
+  expect(made.mesh.rootPublicKey).toEqual(made.root.key.publicKey);
+  expect(issuerOf(made.issuer).issuer).toBe(issuerIdOf(made.issuer.key.publicKey));
+});
+
+test('two meshes share nothing', async ({ expect }) => {
+  const other = await newMesh('other');
+  expect(other.mesh.meshId).not.toBe(made.mesh.meshId);
+  expect(other.issuer.key.seed).not.toEqual(made.issuer.key.seed);
+  expect(made.issuer.key.seed).not.toEqual(made.root.key.seed);
+});
+
+test('the issuer admits a peer, itself too, for a month', async ({ expect }) => {
+  const checking = { tokens, meshId: made.mesh.meshId, peer: member.peer, nowMs: startMs };
+  const expiresMs = startMs + membershipLifetimeMs;
+  expect(await checkCredentials(credentials, checking)).toMatchObject({ ...member, expiresMs });
+});
+
+test('each record comes back from its text', ({ expect }) => {
+  for (const [name, [text, parse, record]] of Object.entries(records)) {
+    expect(text, name).toMatch(/^\{[\s\S]*\}\n$/);
+    expect(parse(text, name), name).toEqual(record);
+  }
+});
+
+test('a newer format is refused as newer', async ({ expect }) => {
+  for (const [text, parse] of Object.values(records)) {
+    const newer = text.replace('"format": 1', '"format": 2');
+    expect(await failure(() => parse(newer, 'a/file'))).toEqual({
+      code: 'FORMAT_TOO_NEW',
+      path: 'a/file',
+      found: 2,
+      known: 1,
+    });
+  }
+});
+
+test('a damaged record is refused, and nothing of a secret is told', async ({ expect }) => {
+  for (const [text, parse] of Object.values(records)) {
+    const damaged = [
+      '',
+      'null',
+      '[]',
+      '7',
+      '{}',
+      text.slice(0, -3),
+      text.replace('"format": 1', '"format": "1"'),
+      text.replace('"format": 1', '"format": 0'),
+      text.replace(/"(rootPublicKey|key)": "../, '"$1": "'),
+      text.replace(/"(rootPublicKey|key)": "../, '"$1": "!!'),
+    ];
+    for (const broken of damaged) {
+      const result = (await failure(() => parse(broken, 'a/file'))) as { code: string; reason: string };
+      expect(result, broken).toMatchObject({ code: 'DATA_DIR_UNUSABLE', path: 'a/file' });
+      for (const secret of [made.root.key, made.issuer.key, seeded('peer')]) {
+        const hidden = Buffer.from(secret.seed).toString('base64url');
+        for (const piece of hidden.match(/.{8}/g) ?? []) expect(result.reason).not.toContain(piece);
+      }
+    }
+  }
+});
+
+test('a record of one mesh with the root of another is refused', async ({ expect }) => {
+  const other = await newMesh('other');
+  const mixed = encodeMeshRecord({ ...made.mesh, rootPublicKey: other.mesh.rootPublicKey });
+  expect(await failure(() => parseMeshRecord(mixed, 'mesh.json'))).toMatchObject({ code: 'DATA_DIR_UNUSABLE' });
+  const stolen = encodeRootRecord({ ...made.root, meshId: other.mesh.meshId });
+  expect(await failure(() => parseRootRecord(stolen, 'root.key'))).toMatchObject({ code: 'DATA_DIR_UNUSABLE' });
+});
+
+test('any text whatever ends in one of the two errors', async ({ expect }) => {
+  const text = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.json(),
+    fc.json().map((inner) => `{"format":1,"key":${inner}}`),
+  );
+  await fc.assert(
+    fc.asyncProperty(text, async (garbage) => {
+      for (const [, parse] of Object.values(records)) {
+        const result = (await failure(() => parse(garbage, 'file'))) as { code: string };
+        expect(['DATA_DIR_UNUSABLE', 'FORMAT_TOO_NEW']).toContain(result.code);
+      }
+    }),
+  );
+});
