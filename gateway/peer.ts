@@ -1,0 +1,49 @@
+/** A whole gateway without its HTTP door: a member of the mesh with the service over its sessions. */
+
+import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
+import { createGateway, type Gateway } from './gateway.ts';
+
+export interface GatewayPeerOptions extends Omit<MemberOptions, 'role'> {
+  /** Calls under way at a time; more are refused. */
+  readonly callsMax: number;
+}
+
+export interface GatewayPeer {
+  readonly member: Member;
+  readonly gateway: Gateway;
+  /** @throws HelixFlowError PORT_IN_USE */
+  start(): Promise<void>;
+  /** Finishes the calls under way, takes no new ones, says goodbye. */
+  drain(): Promise<void>;
+  /** Ends at once. */
+  close(): Promise<void>;
+}
+
+/** Joins the service to the mesh; nothing is sent before `start`, and the service answers before it too. */
+export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOptions): GatewayPeer {
+  const gateway = createGateway(ports, {
+    isDiscoveryComplete: () => member.discovery.isComplete(),
+    callsMax: options.callsMax,
+  });
+  const member: Member = createMember(
+    ports,
+    { ...options, role: 'gateway' },
+    {
+      ready: (session) => gateway.ready(session, member.infoOf(session.connection)?.membership.owner),
+      gone: (session) => gateway.gone(session),
+      changed: (session) => gateway.changed(session),
+      opened: () => {},
+      offered: () => {},
+    },
+  );
+  return {
+    member,
+    gateway,
+    start: () => member.start(),
+    drain: async () => {
+      await gateway.drain();
+      member.sessions.leave('GATEWAY_DRAINING');
+    },
+    close: () => member.close(),
+  };
+}

@@ -1,0 +1,71 @@
+/** A whole node without its edges: a member of the mesh that serves what its engines offer. */
+
+import { modelKey } from '../protocol/peer/discovery.ts';
+import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
+import type { Engine } from '../protocol/ports.ts';
+import { createNodeServer, type NodeServer } from './serve.ts';
+
+export interface NodeOptions extends Omit<MemberOptions, 'role' | 'advert'> {
+  readonly engines: readonly Engine[];
+  /** Attempts that wait for a slot, per engine. */
+  readonly queueMax: number;
+  readonly owner: string;
+  /** For people; at most 256 characters. */
+  readonly hardware: string;
+  /** Makes this peer's signed advert, naming these models. */
+  readonly advert: (models: readonly { readonly name: string; readonly digest: string }[]) => Uint8Array;
+}
+
+export interface MeshNode {
+  readonly member: Member;
+  readonly server: NodeServer;
+  /** @throws HelixFlowError PORT_IN_USE */
+  start(): Promise<void>;
+  /** Finishes what is under way, takes nothing new, says goodbye. Resolves when all of it has ended. */
+  drain(): Promise<void>;
+  /** Ends at once; engines stay with their owner. */
+  close(): Promise<void>;
+}
+
+/** Joins engines to the mesh; nothing is sent before `start`. */
+export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
+  const { engines, queueMax, owner, hardware, ...rest } = options;
+  const server = createNodeServer(ports, { engines, queueMax, owner, hardware });
+  const member = createMember(
+    ports,
+    { ...rest, role: 'node', advert: () => options.advert(server.models()) },
+    {
+      ready: (session) => server.ready(session),
+      gone: (session) => server.gone(session),
+      changed: () => {},
+      opened: (session, attempt) => server.opened(session, attempt),
+      offered: (session, revision) => server.offered(session, revision),
+    },
+  );
+  let advertised = '';
+  const advertise = (): void => {
+    const keys = server.models().map(({ digest }) => modelKey(digest));
+    const summary = keys.join();
+    if (summary === advertised) return;
+    advertised = summary;
+    member.discovery.provide(keys);
+  };
+  const cancelModels = server.onModels(advertise);
+  return {
+    member,
+    server,
+    start: async () => {
+      await member.start();
+      advertise();
+    },
+    drain: async () => {
+      await server.drain();
+      member.sessions.leave('NODE_DRAINING');
+    },
+    close: async () => {
+      cancelModels();
+      server.close();
+      await member.close();
+    },
+  };
+}

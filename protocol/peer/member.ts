@@ -1,0 +1,94 @@
+/** A member of a mesh, whatever its role: hello on every connection, sessions with the other role, discovery. */
+
+import { toHex } from '../crypto.ts';
+import type { Credentials, Role } from '../grants.ts';
+import type { MeshId, ProcessId } from '../ids.ts';
+import type { Clock, Connection, Contact, Directory, Log, Network, Random, Store, Tokens } from '../ports.ts';
+import { createSessions, type Sessions, type SessionsEvents } from '../session/sessions.ts';
+import { createPeerBook } from './book.ts';
+import { createDiscovery, type Discovery } from './discovery.ts';
+import { createHello, type PeerInfo } from './hello.ts';
+
+export interface MemberPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly network: Network;
+  readonly directory: Directory;
+  readonly store: Store;
+  readonly tokens: Tokens;
+  readonly log: Log;
+}
+
+export interface MemberOptions {
+  readonly role: Role;
+  readonly meshId: MeshId;
+  /** What this peer shows in its hello; read at each, so that a renewal takes effect. */
+  readonly credentials: () => Credentials;
+  /** Gateways to dial first. */
+  readonly bootstrap: readonly Contact[];
+  /** This peer's signed advert as of now. */
+  readonly advert: () => Uint8Array;
+  /** Where the peer of an advert can be reached; empty for an advert that does not check out. */
+  readonly addressesIn: (advert: Uint8Array) => readonly string[];
+}
+
+export interface Member {
+  readonly sessions: Sessions;
+  readonly discovery: Discovery;
+  /** What the hello of this connection told; undefined before it, and after the connection. */
+  infoOf(connection: Connection): PeerInfo | undefined;
+  /** Every admitted connection with what its hello told. */
+  admitted(): readonly (readonly [Connection, PeerInfo])[];
+  /** @throws HelixFlowError PORT_IN_USE */
+  start(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Wires a member over `ports`; nothing is sent before `start`. */
+export function createMember(ports: MemberPorts, options: MemberOptions, events: SessionsEvents): Member {
+  const { network, random } = ports;
+  const process = toHex(random.fork('process').bytes(16)) as ProcessId;
+  const infos = new Map<Connection, PeerInfo>();
+  const sessions = createSessions(
+    ports,
+    { role: options.role, process, accepts: (connection) => isOther(infos.get(connection)) },
+    {
+      ...events,
+      gone: (session) => {
+        events.gone(session);
+        discovery.lost(session.peer);
+      },
+    },
+  );
+  const isOther = (info: PeerInfo | undefined): boolean => info !== undefined && info.membership.role !== options.role;
+  const discovery: Discovery = createDiscovery(
+    { ...ports, sessions, book: createPeerBook(ports), random: random.fork('discovery') },
+    options,
+  );
+  createHello(
+    ports,
+    { meshId: options.meshId, process, credentials: options.credentials },
+    {
+      admitted: (connection, info) => {
+        infos.set(connection, info);
+        connection.onClose(() => infos.delete(connection));
+        discovery.admitted(connection, info.membership.role, info.addresses);
+      },
+    },
+  );
+  return {
+    sessions,
+    discovery,
+    infoOf: (connection) => infos.get(connection),
+    admitted: () => [...infos],
+    start: async () => {
+      await network.start();
+      await discovery.start();
+    },
+    close: async () => {
+      discovery.stop();
+      sessions.close();
+      await network.close();
+    },
+  };
+}
