@@ -1,0 +1,112 @@
+/** One session per pair, whatever order dials, frames and losses come in. */
+
+import fc from 'fast-check';
+import { describe, test } from 'vitest';
+import { PairOfSessions } from '../../support/pair-of-sessions.ts';
+import { requestOf } from '../../support/sessions.ts';
+
+type Step =
+  | { readonly do: 'dial'; readonly from: 'gateway' | 'node' }
+  | { readonly do: 'deliver'; readonly link: number; readonly end: 'a' | 'b'; readonly count: number }
+  | { readonly do: 'lose'; readonly link: number; readonly end: 'a' | 'b' };
+
+const side = fc.constantFrom('gateway' as const, 'node' as const);
+const end = fc.constantFrom('a' as const, 'b' as const);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ do: fc.constant('dial' as const), from: side }),
+  fc.record({ do: fc.constant('deliver' as const), link: fc.nat(5), end, count: fc.integer({ min: 1, max: 3 }) }),
+  fc.record({ do: fc.constant('lose' as const), link: fc.nat(5), end }),
+);
+
+async function play(pair: PairOfSessions, steps: readonly Step[]): Promise<void> {
+  for (const act of steps) {
+    if (act.do === 'dial') {
+      if (pair.links.length < 6) await pair.dial(act.from);
+      continue;
+    }
+    const link = pair.links[act.link];
+    if (link === undefined) continue;
+    if (act.do === 'deliver') link[act.end].deliver(act.count);
+    // One side loses its end; the other side does not notice.
+    else link[act.end].close(undefined);
+  }
+}
+
+/** The one session both hold, told by the link it runs on. */
+const isSame = (pair: PairOfSessions): boolean => {
+  const ours = pair.gateway.current()?.connection;
+  const theirs = pair.node.current()?.connection;
+  return pair.links.some(({ a, b }) =>
+    (a.connection === ours || a.connection.id === ours?.id) && b.connection === theirs
+      ? true
+      : b.connection === ours && (a.connection === theirs || a.connection.id === theirs?.id),
+  );
+};
+
+describe('sessions of one pair', () => {
+  test('two sides that dial at once end with one session, the same one', async ({ expect }) => {
+    const pair = new PairOfSessions();
+    await pair.dial('gateway');
+    await pair.dial('node');
+    pair.settle();
+    expect(isSame(pair)).toBe(true);
+    expect(pair.links.filter(({ a }) => !a.isClosed)).toHaveLength(1);
+  });
+
+  test('whatever happened before, a fresh dial after a half-dead session gives one that both use', async ({
+    expect,
+  }) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 25 }), side, async (steps, from) => {
+        const pair = new PairOfSessions();
+        await play(pair, steps);
+        // What is left on its way arrives; frames to a lost end vanish, as on a half-open connection.
+        pair.settle();
+        for (let tries = 0; tries < 3 && !isSame(pair); tries += 1) {
+          // Whoever has no session dials, as discovery would.
+          const lacking =
+            pair.node.current() === undefined ? 'node' : pair.gateway.current() === undefined ? 'gateway' : from;
+          await pair.dial(lacking);
+          pair.settle();
+        }
+        expect(isSame(pair)).toBe(true);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('a half-dead session never beats its replacement, whoever dialled either', async ({ expect }) => {
+    for (const first of ['gateway', 'node'] as const) {
+      for (const loser of ['gateway', 'node'] as const) {
+        const pair = new PairOfSessions();
+        await pair.dial(first);
+        pair.settle();
+        const old = pair[loser === 'gateway' ? 'node' : 'gateway'].current();
+        // The loser's end breaks unseen by the other side; then the loser dials again.
+        pair.links[0]?.[first === loser ? 'a' : 'b'].close(undefined);
+        await pair.dial(loser);
+        pair.settle();
+        expect(isSame(pair)).toBe(true);
+        expect(pair[loser === 'gateway' ? 'node' : 'gateway'].current()).not.toBe(old);
+      }
+    }
+  });
+
+  test('attempts on the losing session finish there', async ({ expect }) => {
+    const pair = new PairOfSessions();
+    await pair.dial('node');
+    pair.settle();
+    const losing = pair.gateway.current();
+    const ends: unknown[] = [];
+    const events = {
+      delta: () => {},
+      done: (done: unknown) => ends.push(done),
+      failed: (error: unknown) => ends.push(error),
+    };
+    losing?.open(requestOf(new Uint8Array(1)), events);
+    await pair.dial('node');
+    pair.settle();
+    expect(pair.gateway.current()).not.toBe(losing);
+    expect([ends, losing?.isClosed, losing?.attempts]).toEqual([[], false, 1]);
+  });
+});
