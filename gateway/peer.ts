@@ -29,7 +29,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     ports,
     { ...options, role: 'gateway' },
     {
-      ready: (session) => gateway.ready(session, member.infoOf(session.connection)?.membership.owner),
+      ready: (session) => gateway.ready(session, member.hello.infoOf(session.connection)?.membership.owner),
       gone: (session) => gateway.gone(session),
       changed: (session) => gateway.changed(session),
       opened: () => {},

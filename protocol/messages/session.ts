@@ -16,8 +16,8 @@ export interface Start {
   readonly process: ProcessId;
   /** Grows with each `start` that this process sends to anyone: tells in which order a peer's were sent. */
   readonly serial: number;
-  /** The sender holds no other session with the receiver, or only ones silent for `sessionStaleMs`. */
-  readonly isAlone: boolean;
+  /** Serials of the sender's starts on the other sessions it holds with the receiver; ones silent for `sessionStaleMs` are left out. */
+  readonly holds: readonly number[];
 }
 /** What a node serves; sent whole, again on every change. Only nodes send it. */
 export interface Offer {
@@ -229,7 +229,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
     case 'pong':
       return encodeValue([number.pong, frame.nonce]);
     case 'start':
-      return encodeValue([number.start, fromHex(frame.process), frame.serial, frame.isAlone]);
+      return encodeValue([number.start, fromHex(frame.process), frame.serial, frame.holds.slice(-startHoldsMax)]);
     case 'offer':
       return encodeValue([
         number.offer,
@@ -255,6 +255,8 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
   }
 }
 
+/** Sessions that one start names; a pair holds more only for moments. */
+const startHoldsMax = 16;
 const uint32 = 0xffff_ffff;
 
 function pick<T extends string>(names: readonly T[], reader: Reader): T {
@@ -309,7 +311,7 @@ const parsers: Readonly<Record<number, Parse>> = {
     type: 'start',
     process: toHex(r.bytes(16, 16)) as ProcessId,
     serial: r.int(),
-    isAlone: r.bool(),
+    holds: r.ints(startHoldsMax),
   }),
   [number.offer]: (r) => ({
     type: 'offer',

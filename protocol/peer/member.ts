@@ -3,11 +3,12 @@
 import { toHex } from '../crypto.ts';
 import type { Credentials, Role } from '../grants.ts';
 import type { MeshId, ProcessId } from '../ids.ts';
+import type { SharedLimits } from '../messages/hello.ts';
 import type { Clock, Connection, Contact, Directory, Log, Network, Random, Store, Tokens } from '../ports.ts';
 import { createSessions, type Sessions, type SessionsEvents } from '../session/sessions.ts';
 import { createPeerBook } from './book.ts';
 import { createDiscovery, type Discovery } from './discovery.ts';
-import { createHello, type PeerInfo } from './hello.ts';
+import { createHello, type Hello, type PeerInfo } from './hello.ts';
 
 export interface MemberPorts {
   readonly clock: Clock;
@@ -35,8 +36,7 @@ export interface MemberOptions {
 export interface Member {
   readonly sessions: Sessions;
   readonly discovery: Discovery;
-  /** What the hello of this connection told; undefined before it, and after the connection. */
-  infoOf(connection: Connection): PeerInfo | undefined;
+  readonly hello: Hello;
   /** Every admitted connection with what its hello told. */
   admitted(): readonly (readonly [Connection, PeerInfo])[];
   /** @throws HelixFlowError PORT_IN_USE */
@@ -48,10 +48,14 @@ export interface Member {
 export function createMember(ports: MemberPorts, options: MemberOptions, events: SessionsEvents): Member {
   const { network, random } = ports;
   const process = toHex(random.fork('process').bytes(16)) as ProcessId;
-  const infos = new Map<Connection, PeerInfo>();
+  const admitted = new Set<Connection>();
+  const agreed = (connection: Connection): SharedLimits | undefined => {
+    const info = hello.infoOf(connection);
+    return info?.membership.role === options.role ? undefined : info?.limits;
+  };
   const sessions = createSessions(
     ports,
-    { role: options.role, process, accepts: (connection) => isOther(infos.get(connection)) },
+    { role: options.role, process, agreed },
     {
       ...events,
       gone: (session) => {
@@ -60,18 +64,17 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
       },
     },
   );
-  const isOther = (info: PeerInfo | undefined): boolean => info !== undefined && info.membership.role !== options.role;
   const discovery: Discovery = createDiscovery(
     { ...ports, sessions, book: createPeerBook(ports), random: random.fork('discovery') },
     options,
   );
-  createHello(
+  const hello: Hello = createHello(
     ports,
     { meshId: options.meshId, process, credentials: options.credentials },
     {
       admitted: (connection, info) => {
-        infos.set(connection, info);
-        connection.onClose(() => infos.delete(connection));
+        admitted.add(connection);
+        connection.onClose(() => admitted.delete(connection));
         discovery.admitted(connection, info.membership.role, info.addresses);
       },
     },
@@ -79,8 +82,12 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
   return {
     sessions,
     discovery,
-    infoOf: (connection) => infos.get(connection),
-    admitted: () => [...infos],
+    hello,
+    admitted: () =>
+      [...admitted].flatMap((connection) => {
+        const info = hello.infoOf(connection);
+        return info === undefined ? [] : [[connection, info] as const];
+      }),
     start: async () => {
       await network.start();
       await discovery.start();

@@ -5,7 +5,8 @@ import type { PeerId, ProcessId } from '../ids.ts';
 /** What one side said in its `start` frame. */
 export interface Started {
   readonly serial: number;
-  readonly isAlone: boolean;
+  /** Serials of its starts on the other sessions it held by then. */
+  readonly holds: readonly number[];
 }
 
 /** What both sides know of a session once their `start` frames have crossed. */
@@ -20,7 +21,8 @@ export interface SessionFacts {
 }
 
 /** True when one side started `later` after `earlier`, and by then no longer held `earlier`. */
-const hadLost = (earlier: Started, later: Started): boolean => later.serial > earlier.serial && later.isAlone;
+const hadLost = (earlier: Started, later: Started): boolean =>
+  later.serial > earlier.serial && !later.holds.includes(earlier.serial);
 
 /**
  * Judges two started sessions with one peer; the order of the arguments matters only between two runs of the peer.

@@ -1,7 +1,7 @@
 /** The node's half of the attempts on one session: gathers their bodies, sends their answers within the credit. */
 
 import { HelixFlowError } from '../errors.ts';
-import { limits } from '../limits.ts';
+import type { SharedLimits } from '../messages/hello.ts';
 import { type Body, type Credit, encodeSessionFrame, type Open, type SessionFrame } from '../messages/session.ts';
 import type { EngineDelta, EngineDone } from '../ports.ts';
 import type { Ms } from '../units.ts';
@@ -39,17 +39,19 @@ interface IncomingPort {
   changed(): void;
 }
 
-/** Longer text is cut, so that any delta fits its frame whatever its characters weigh. */
-const deltaTextMaxUnits = limits.deltaTextMaxBytes / 4;
-
 export class IncomingAttempts {
   readonly #port: IncomingPort;
+  readonly #limits: SharedLimits;
+  /** Longer text is cut, so that any delta fits its frame whatever its characters weigh. */
+  readonly #textMaxUnits: number;
   readonly #attempts = new Map<number, State>();
   #lastAttempt = 0;
   #pendingBodyBytes = 0;
 
-  constructor(port: IncomingPort) {
+  constructor(port: IncomingPort, limits: SharedLimits) {
     this.#port = port;
+    this.#limits = limits;
+    this.#textMaxUnits = Math.max(2, Math.floor(Math.min(limits.deltaTextMaxBytes, limits.frameMaxBytes / 2) / 4));
   }
 
   get size(): number {
@@ -65,8 +67,8 @@ export class IncomingAttempts {
     if (open.piece.length > open.bodyBytes) {
       throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a body is longer than announced' });
     }
-    const isTooMuch = this.#pendingBodyBytes + open.bodyBytes > limits.sessionBodyMaxBytes;
-    if (this.#attempts.size >= limits.sessionAttemptsMax || isTooMuch) {
+    const isTooMuch = this.#pendingBodyBytes + open.bodyBytes > this.#limits.sessionBodyMaxBytes;
+    if (this.#attempts.size >= this.#limits.sessionAttemptsMax || isTooMuch) {
       const error = new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: 1_000 });
       this.#port.send({ type: 'fail', attempt: open.attempt, error });
       return;
@@ -78,7 +80,7 @@ export class IncomingAttempts {
       body: isWhole ? open.piece : new Uint8Array(open.bodyBytes),
       bodyReceived: 0,
       sequence: 0,
-      creditBytes: limits.creditInitialBytes,
+      creditBytes: this.#limits.creditInitialBytes,
       resume: undefined,
     };
     this.#attempts.set(open.attempt, state);
@@ -114,7 +116,7 @@ export class IncomingAttempts {
   credit(credit: Credit): void {
     const state = this.#find(credit.attempt);
     if (state === undefined) return;
-    state.creditBytes = Math.min(state.creditBytes + credit.bytes, limits.creditInitialBytes);
+    state.creditBytes = Math.min(state.creditBytes + credit.bytes, this.#limits.creditInitialBytes);
     if (state.creditBytes > 0) this.#resume(state);
   }
 
@@ -167,7 +169,7 @@ export class IncomingAttempts {
   }
 
   #emit(state: State, delta: EngineDelta): Promise<void> | undefined {
-    if (delta.text.length > deltaTextMaxUnits || delta.tokenIds.length > limits.deltaTokensMax) {
+    if (delta.text.length > this.#textMaxUnits || delta.tokenIds.length > this.#limits.deltaTokensMax) {
       return this.#emitLong(state, delta);
     }
     this.#emitOne(state, delta.text, delta.tokenIds);
@@ -177,10 +179,10 @@ export class IncomingAttempts {
   async #emitLong(state: State, delta: EngineDelta): Promise<void> {
     let { text, tokenIds } = delta;
     while (text.length > 0 || tokenIds.length > 0) {
-      const cut = cutAt(text, deltaTextMaxUnits);
-      this.#emitOne(state, text.slice(0, cut), tokenIds.slice(0, limits.deltaTokensMax));
+      const cut = cutAt(text, this.#textMaxUnits);
+      this.#emitOne(state, text.slice(0, cut), tokenIds.slice(0, this.#limits.deltaTokensMax));
       text = text.slice(cut);
-      tokenIds = tokenIds.slice(limits.deltaTokensMax);
+      tokenIds = tokenIds.slice(this.#limits.deltaTokensMax);
       await this.#room(state);
     }
   }

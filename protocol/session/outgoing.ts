@@ -2,7 +2,7 @@
 
 import { HelixFlowError } from '../errors.ts';
 import type { ModelDigest, RequestId } from '../ids.ts';
-import { limits } from '../limits.ts';
+import type { SharedLimits } from '../messages/hello.ts';
 import type { CancelFrame, Cancelled, Delta, Done, Fail, SessionFrame } from '../messages/session.ts';
 import type { Ms } from '../units.ts';
 
@@ -18,7 +18,7 @@ export interface AttemptRequest {
   readonly model: string;
   readonly digest: ModelDigest;
   readonly deadlineMs: Ms;
-  /** `encodeChatRequest`; at most `limits.requestBodyMaxBytes`. */
+  /** `encodeChatRequest`; at most `requestBodyMaxBytes` of the session. */
   readonly body: Uint8Array;
 }
 
@@ -42,8 +42,8 @@ interface State {
   body: Uint8Array | undefined;
 }
 
-/** Credit goes out in steps of this size, so that it costs a frame only now and then. */
-const creditStepBytes = limits.creditInitialBytes / 4;
+/** Credit goes out in steps of this share of the whole, so that it costs a frame only now and then. */
+const creditStep = 1 / 4;
 
 interface OutgoingPort {
   /** @returns false when the channel is backed up. */
@@ -54,14 +54,16 @@ interface OutgoingPort {
 
 export class OutgoingAttempts {
   readonly #port: OutgoingPort;
+  readonly #limits: SharedLimits;
   readonly #attempts = new Map<number, State>();
   /** Attempts with unsent body, in the order of their turns. */
   readonly #bodies: number[] = [];
   #nextAttempt = 1;
   #isBackedUp = false;
 
-  constructor(port: OutgoingPort) {
+  constructor(port: OutgoingPort, limits: SharedLimits) {
     this.#port = port;
+    this.#limits = limits;
   }
 
   /** Attempts that the node has not ended yet, cancelled ones included. */
@@ -69,22 +71,25 @@ export class OutgoingAttempts {
     return this.#attempts.size;
   }
 
-  /** @throws HelixFlowError NODE_OVERLOADED when the session carries all it may. */
+  /** @throws HelixFlowError NODE_OVERLOADED when the session carries all it may; REQUEST_TOO_LARGE */
   open(request: AttemptRequest, events: AttemptEvents): Attempt {
-    if (this.#attempts.size >= limits.sessionAttemptsMax) {
+    if (this.#attempts.size >= this.#limits.sessionAttemptsMax) {
       throw new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: 1_000 });
+    }
+    const { body } = request;
+    if (body.length > this.#limits.requestBodyMaxBytes) {
+      throw new HelixFlowError('REQUEST_TOO_LARGE', { maxBytes: this.#limits.requestBodyMaxBytes });
     }
     const attempt = this.#nextAttempt;
     this.#nextAttempt += 1;
-    const { body } = request;
-    const isWhole = body.length <= limits.bodyChunkBytes;
+    const isWhole = body.length <= this.#limits.bodyChunkBytes;
     const state: State = {
       events,
       nextSequence: 0,
       receivedBytes: 0,
       receivedUnits: 0,
       consumedUnits: 0,
-      grantedBytes: limits.creditInitialBytes,
+      grantedBytes: this.#limits.creditInitialBytes,
       body: isWhole ? undefined : body,
     };
     this.#attempts.set(attempt, state);
@@ -145,7 +150,7 @@ export class OutgoingAttempts {
     }
     state.nextSequence += 1;
     state.receivedBytes += frameBytes;
-    if (state.receivedBytes > state.grantedBytes + limits.frameMaxBytes) {
+    if (state.receivedBytes > state.grantedBytes + this.#limits.frameMaxBytes) {
       throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a delta exceeds the credit' });
     }
     state.receivedUnits += delta.text.length;
@@ -194,8 +199,8 @@ export class OutgoingAttempts {
   #consumed(attempt: number, state: State, units: number): void {
     state.consumedUnits += units;
     const waiting = Math.max(0, state.receivedUnits - state.consumedUnits);
-    const grant = limits.creditInitialBytes - (state.grantedBytes - state.receivedBytes) - waiting;
-    if (grant < creditStepBytes || !this.#attempts.has(attempt)) return;
+    const grant = this.#limits.creditInitialBytes - (state.grantedBytes - state.receivedBytes) - waiting;
+    if (grant < this.#limits.creditInitialBytes * creditStep || !this.#attempts.has(attempt)) return;
     state.grantedBytes += grant;
     this.#send({ type: 'credit', attempt, bytes: grant, acknowledged: state.nextSequence });
   }
@@ -218,7 +223,7 @@ export class OutgoingAttempts {
       if (attempt === undefined) return;
       const state = this.#attempts.get(attempt);
       if (state?.body === undefined) continue;
-      const piece = state.body.subarray(0, limits.bodyChunkBytes);
+      const piece = state.body.subarray(0, this.#limits.bodyChunkBytes);
       const rest = state.body.subarray(piece.length);
       state.body = rest.length > 0 ? rest : undefined;
       if (rest.length > 0) this.#bodies.push(attempt);

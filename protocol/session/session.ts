@@ -4,6 +4,7 @@ import { type ErrorCode, HelixFlowError, toHelixFlowError } from '../errors.ts';
 import type { Role } from '../grants.ts';
 import type { PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
+import type { SharedLimits } from '../messages/hello.ts';
 import {
   encodeSessionFrame,
   type Load,
@@ -28,6 +29,8 @@ export interface SessionOptions {
   readonly isOurs: boolean;
   /** What our `start` frame says. */
   readonly start: Started;
+  /** What both sides agreed on in their hello. */
+  readonly limits: SharedLimits;
 }
 
 /** What a session tells its owner. */
@@ -91,13 +94,19 @@ export class Session {
     this.#clock = clock;
     this.#options = options;
     this.#events = events;
-    this.#outgoing = new OutgoingAttempts({ send: (frame) => this.#send(frame), changed: () => this.#count() });
-    this.#incoming = new IncomingAttempts({
-      send: (frame) => void this.#send(frame),
-      sendBytes: (bytes) => void this.#channel.send(bytes),
-      opened: (attempt) => this.#events.opened(this, attempt),
-      changed: () => this.#count(),
-    });
+    this.#outgoing = new OutgoingAttempts(
+      { send: (frame) => this.#send(frame), changed: () => this.#count() },
+      options.limits,
+    );
+    this.#incoming = new IncomingAttempts(
+      {
+        send: (frame) => void this.#send(frame),
+        sendBytes: (bytes) => void this.#channel.send(bytes),
+        opened: (attempt) => this.#events.opened(this, attempt),
+        changed: () => this.#count(),
+      },
+      options.limits,
+    );
     this.#heartbeat = new Heartbeat(clock, {
       ping: () => this.#ping(),
       suspect: () => {
@@ -129,6 +138,11 @@ export class Session {
     return this.#heartbeat.silentMs >= limits.sessionStaleMs;
   }
 
+  /** Has not said or heard goodbye: it starts, or takes new attempts. */
+  get isStaying(): boolean {
+    return this.#state === 'starting' || this.#state === 'open';
+  }
+
   get isClosed(): boolean {
     return this.#state === 'closed';
   }
@@ -151,6 +165,11 @@ export class Session {
   /** Attempts under way, of either direction. */
   get attempts(): number {
     return this.#outgoing.size + this.#incoming.size;
+  }
+
+  /** Of our `start`. */
+  get serial(): number {
+    return this.#options.start.serial;
   }
 
   /** For `chooseSession`; only once started. */

@@ -4,6 +4,7 @@ import { type ErrorCode, HelixFlowError } from '../errors.ts';
 import type { Role } from '../grants.ts';
 import type { PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
+import type { SharedLimits } from '../messages/hello.ts';
 import { SESSION_PROTOCOL } from '../messages/session.ts';
 import type { Channel, Clock, Connection, Log, Network } from '../ports.ts';
 import { ms } from '../units.ts';
@@ -52,111 +53,138 @@ interface SessionsDeps {
 interface SessionsOptions {
   readonly role: Role;
   readonly process: ProcessId;
-  /** Whether a session with `connection`'s peer makes sense: the peer has the other role. */
-  readonly accepts: (connection: Connection) => boolean;
+  /** What the hello of `connection` agreed on; undefined when no session with its peer makes sense. */
+  readonly agreed: (connection: Connection) => SharedLimits | undefined;
+}
+
+class KeptSessions implements Sessions {
+  readonly #deps: SessionsDeps;
+  readonly #options: SessionsOptions;
+  readonly #events: SessionsEvents;
+  readonly #current = new Map<PeerId, Session>();
+  /** Every session that is not closed yet. */
+  readonly #living = new Map<PeerId, Set<Session>>();
+  readonly #opening = new Map<PeerId, number>();
+  #serial = 0;
+
+  constructor(deps: SessionsDeps, options: SessionsOptions, events: SessionsEvents) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#events = events;
+    const handler = { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes };
+    deps.network.handle(SESSION_PROTOCOL, handler, (channel) => this.#add(channel, false));
+  }
+
+  get(peer: PeerId): Session | undefined {
+    return this.#current.get(peer);
+  }
+
+  all(): readonly Session[] {
+    return [...this.#current.values()];
+  }
+
+  has(peer: PeerId): boolean {
+    return this.#opening.has(peer) || this.#held(peer).length > 0;
+  }
+
+  async open(connection: Connection): Promise<void> {
+    const { peer } = connection;
+    this.#opening.set(peer, (this.#opening.get(peer) ?? 0) + 1);
+    using deadline = this.#deps.clock.deadline(ms(limits.helloTimeoutMs + limits.sessionSettleMs));
+    try {
+      this.#add(await connection.open(SESSION_PROTOCOL, deadline.signal), true);
+    } finally {
+      const left = (this.#opening.get(peer) ?? 1) - 1;
+      if (left > 0) this.#opening.set(peer, left);
+      else this.#opening.delete(peer);
+    }
+  }
+
+  leave(code: ErrorCode): void {
+    for (const session of this.#everyLiving()) session.leave(code);
+  }
+
+  close(): void {
+    const error = new HelixFlowError('CHANNEL_CLOSED', { reason: 'shutting down' });
+    for (const session of this.#everyLiving()) session.abort(error);
+  }
+
+  #everyLiving(): Session[] {
+    return [...this.#living.values()].flatMap((sessions) => [...sessions]);
+  }
+
+  /** Our serials on the sessions with `peer` that are worth keeping. */
+  #held(peer: PeerId): number[] {
+    const siblings = [...(this.#living.get(peer) ?? [])];
+    return siblings.filter((session) => session.isStaying && !session.isStale).map((session) => session.serial);
+  }
+
+  #add(channel: Channel, isOurs: boolean): void {
+    const agreed = this.#options.agreed(channel.connection);
+    if (agreed === undefined) {
+      channel.abort(new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a session with a peer of the same role' }));
+      return;
+    }
+    const { peer } = channel.connection;
+    this.#serial += 1;
+    const { role, process } = this.#options;
+    const start = { serial: this.#serial, holds: this.#held(peer) };
+    const session = new Session(
+      channel,
+      this.#deps.clock,
+      { self: this.#deps.network.self, role, process, isOurs, start, limits: agreed },
+      {
+        started: (started) => this.#settle(started),
+        opened: this.#events.opened,
+        changed: (changed) => {
+          if (this.#current.get(changed.peer) === changed) this.#events.changed(changed);
+        },
+        offered: this.#events.offered,
+        left: (left) => this.#drop(left),
+        closed: (closed, error) => this.#closed(closed, error),
+      },
+    );
+    const siblings = this.#living.get(peer);
+    if (siblings === undefined) this.#living.set(peer, new Set([session]));
+    else siblings.add(session);
+  }
+
+  /** The session has started: it becomes the current one, or makes room for the one that is. */
+  #settle(session: Session): void {
+    const older = this.#current.get(session.peer);
+    const facts = session.facts;
+    if (facts === undefined) return;
+    if (older?.facts !== undefined) {
+      if (chooseSession(older.facts, facts) !== facts) {
+        session.leave('SESSION_REPLACED');
+        return;
+      }
+      this.#drop(older);
+      if (older.facts.process === facts.process && !older.isStale) older.leave('SESSION_REPLACED');
+      else older.abort(new HelixFlowError('SESSION_REPLACED', {}));
+    }
+    this.#current.set(session.peer, session);
+    this.#deps.log.info('session.ready', { peer: session.peer, ours: facts.isOurs });
+    this.#events.ready(session);
+  }
+
+  #drop(session: Session): void {
+    if (this.#current.get(session.peer) !== session) return;
+    this.#current.delete(session.peer);
+    this.#events.gone(session);
+  }
+
+  #closed(session: Session, error: HelixFlowError | undefined): void {
+    const siblings = this.#living.get(session.peer);
+    siblings?.delete(session);
+    if (siblings?.size === 0) this.#living.delete(session.peer);
+    this.#drop(session);
+    this.#deps.log.info('session.closed', { peer: session.peer, code: error?.code });
+    const other = this.#current.get(session.peer);
+    if (other !== undefined && other.connection !== session.connection) void session.connection.close();
+  }
 }
 
 /** Installs the session protocol on `deps.network`; call before its `start`. */
-export function createSessions(deps: SessionsDeps, options: SessionsOptions, events: SessionsEvents): Sessions {
-  const { network, clock, log } = deps;
-  const current = new Map<PeerId, Session>();
-  /** Every session that is not closed yet. */
-  const living = new Map<PeerId, Set<Session>>();
-  const opening = new Map<PeerId, number>();
-  let serial = 0;
-
-  const holds = (peer: PeerId): boolean => [...(living.get(peer) ?? [])].some((session) => !session.isStale);
-
-  const everyLiving = (): Session[] => [...living.values()].flatMap((sessions) => [...sessions]);
-
-  const drop = (session: Session): void => {
-    if (current.get(session.peer) !== session) return;
-    current.delete(session.peer);
-    events.gone(session);
-  };
-
-  const settle = (session: Session): void => {
-    const held = current.get(session.peer);
-    const heldFacts = held?.facts;
-    const facts = session.facts;
-    if (facts === undefined) return;
-    if (held !== undefined && heldFacts !== undefined && chooseSession(heldFacts, facts) === heldFacts) {
-      session.leave('SESSION_REPLACED');
-      return;
-    }
-    if (held !== undefined) {
-      drop(held);
-      if (heldFacts?.process === facts.process && !held.isStale) held.leave('SESSION_REPLACED');
-      else held.abort(new HelixFlowError('SESSION_REPLACED', {}));
-    }
-    current.set(session.peer, session);
-    log.info('session.ready', { peer: session.peer, ours: facts.isOurs });
-    events.ready(session);
-  };
-
-  const closed = (session: Session, error: HelixFlowError | undefined): void => {
-    const siblings = living.get(session.peer);
-    siblings?.delete(session);
-    if (siblings?.size === 0) living.delete(session.peer);
-    drop(session);
-    log.info('session.closed', { peer: session.peer, code: error?.code });
-    const other = current.get(session.peer);
-    if (other !== undefined && other.connection !== session.connection) void session.connection.close();
-  };
-
-  const add = (channel: Channel, isOurs: boolean): void => {
-    serial += 1;
-    const { peer } = channel.connection;
-    const start = { serial, isAlone: !holds(peer) };
-    const session: Session = new Session(
-      channel,
-      clock,
-      { self: network.self, role: options.role, process: options.process, isOurs, start },
-      {
-        started: settle,
-        opened: events.opened,
-        changed: (changed) => {
-          if (current.get(changed.peer) === changed) events.changed(changed);
-        },
-        offered: events.offered,
-        left: drop,
-        closed,
-      },
-    );
-    const siblings = living.get(peer);
-    if (siblings === undefined) living.set(peer, new Set([session]));
-    else siblings.add(session);
-  };
-
-  network.handle(SESSION_PROTOCOL, { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes }, (channel) => {
-    if (options.accepts(channel.connection)) add(channel, false);
-    else channel.abort(new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a session with a peer of the same role' }));
-  });
-
-  const open = async (connection: Connection): Promise<void> => {
-    const { peer } = connection;
-    opening.set(peer, (opening.get(peer) ?? 0) + 1);
-    using deadline = clock.deadline(ms(limits.helloTimeoutMs + limits.sessionSettleMs));
-    try {
-      add(await connection.open(SESSION_PROTOCOL, deadline.signal), true);
-    } finally {
-      const left = (opening.get(peer) ?? 1) - 1;
-      if (left > 0) opening.set(peer, left);
-      else opening.delete(peer);
-    }
-  };
-
-  return {
-    get: (peer) => current.get(peer),
-    all: () => [...current.values()],
-    has: (peer) => opening.has(peer) || holds(peer),
-    open,
-    leave: (code) => {
-      for (const session of everyLiving()) session.leave(code);
-    },
-    close: () => {
-      for (const session of everyLiving())
-        session.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'shutting down' }));
-    },
-  };
-}
+export const createSessions = (deps: SessionsDeps, options: SessionsOptions, events: SessionsEvents): Sessions =>
+  new KeptSessions(deps, options, events);

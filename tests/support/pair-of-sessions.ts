@@ -1,6 +1,7 @@
 /** Two processes that may dial each other at any moment, over links delivered by hand. */
 
 import type { PeerId, ProcessId } from '../../protocol/ids.ts';
+import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Channel, Connection, Log, Network } from '../../protocol/ports.ts';
 import type { Session } from '../../protocol/session/session.ts';
 import { createSessions, type Sessions } from '../../protocol/session/sessions.ts';
@@ -65,7 +66,7 @@ export class PairOfSessions {
     const process = (role === 'gateway' ? '0a' : '0b').repeat(16) as ProcessId;
     const sessions = createSessions(
       { network, clock: this.clock, log: quietLog },
-      { role, process, accepts: () => true },
+      { role, process, agreed: () => ourLimits },
       { ready: () => {}, gone: () => {}, changed: () => {}, opened: () => {}, offered: () => {} },
     );
     return { sessions, current: () => sessions.get(peer) };

@@ -2,6 +2,7 @@
 
 import type { HelixFlowError } from '../../protocol/errors.ts';
 import type { PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
+import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
 import type { ServedAttempt } from '../../protocol/session/incoming.ts';
 import type { Attempt, AttemptRequest } from '../../protocol/session/outgoing.ts';
@@ -54,17 +55,24 @@ export function sessionPair(settled = true): SessionPair {
   const link = channelPair(nodeId, gatewayId);
   const served: ServedAttempt[] = [];
   const closed: (HelixFlowError | undefined)[] = [];
-  const start = { serial: 1, isAlone: true };
+  const start = { serial: 1, holds: [] };
   const node = new Session(
     link.a,
     clock,
-    { self: nodeId, role: 'node', process: '11'.repeat(16) as ProcessId, isOurs: true, start },
+    { self: nodeId, role: 'node', process: '11'.repeat(16) as ProcessId, isOurs: true, start, limits: ourLimits },
     { ...quiet, opened: (_, attempt) => served.push(attempt) },
   );
   const gateway = new Session(
     link.b,
     clock,
-    { self: gatewayId, role: 'gateway', process: '22'.repeat(16) as ProcessId, isOurs: false, start },
+    {
+      self: gatewayId,
+      role: 'gateway',
+      process: '22'.repeat(16) as ProcessId,
+      isOurs: false,
+      start,
+      limits: ourLimits,
+    },
     { ...quiet, closed: (_, error) => closed.push(error) },
   );
   if (settled) link.settle();

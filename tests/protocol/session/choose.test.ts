@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import type { PeerId, ProcessId } from '../../../protocol/ids.ts';
-import { chooseSession, type SessionFacts } from '../../../protocol/session/choose.ts';
+import { chooseSession, type SessionFacts, type Started } from '../../../protocol/session/choose.ts';
 
 const a = 'aaaaaaaa' as PeerId;
 const b = 'bbbbbbbb' as PeerId;
@@ -13,8 +13,8 @@ const processes = { a: '0a'.repeat(16) as ProcessId, b: '0b'.repeat(16) as Proce
 interface Story {
   readonly name: number;
   readonly dialler: 'a' | 'b';
-  readonly startA: { readonly serial: number; readonly isAlone: boolean };
-  readonly startB: { readonly serial: number; readonly isAlone: boolean };
+  readonly startA: Started;
+  readonly startB: Started;
 }
 
 type Named = SessionFacts & { readonly name: number };
@@ -28,7 +28,7 @@ const seenBy = (side: 'a' | 'b', story: Story): Named => ({
   theirs: side === 'a' ? story.startB : story.startA,
 });
 
-const start = (serial: number) => fc.record({ serial: fc.constant(serial), isAlone: fc.boolean() });
+const start = (serial: number) => fc.record({ serial: fc.constant(serial), holds: fc.subarray([1, 2]) });
 const order = fc.constantFrom([1, 2] as const, [2, 1] as const);
 const stories = fc.tuple(order, order).chain(([ofA, ofB]) =>
   fc.tuple(
@@ -64,15 +64,15 @@ describe('chooseSession', () => {
         const lost: Story = {
           name: 0,
           dialler,
-          startA: { serial: 1, isAlone: true },
-          startB: { serial: 1, isAlone: true },
+          startA: { serial: 1, holds: [] },
+          startB: { serial: 1, holds: [] },
         };
         // B had lost the first one and says so; A still held it.
         const replacement: Story = {
           name: 1,
           dialler: next,
-          startA: { serial: 2, isAlone: false },
-          startB: { serial: 2, isAlone: true },
+          startA: { serial: 2, holds: [1] },
+          startB: { serial: 2, holds: [] },
         };
         expect(chooseSession(seenBy('a', lost), seenBy('a', replacement)).name).toBe(1);
         expect(chooseSession(seenBy('b', lost), seenBy('b', replacement)).name).toBe(1);
@@ -84,14 +84,14 @@ describe('chooseSession', () => {
     const byA: Story = {
       name: 0,
       dialler: 'a',
-      startA: { serial: 1, isAlone: true },
-      startB: { serial: 2, isAlone: false },
+      startA: { serial: 1, holds: [] },
+      startB: { serial: 2, holds: [1] },
     };
     const byB: Story = {
       name: 1,
       dialler: 'b',
-      startA: { serial: 2, isAlone: false },
-      startB: { serial: 1, isAlone: true },
+      startA: { serial: 2, holds: [1] },
+      startB: { serial: 1, holds: [] },
     };
     expect(chooseSession(seenBy('a', byA), seenBy('a', byB)).name).toBe(0);
     expect(chooseSession(seenBy('b', byB), seenBy('b', byA)).name).toBe(0);
@@ -101,15 +101,15 @@ describe('chooseSession', () => {
     const held = seenBy('a', {
       name: 0,
       dialler: 'a',
-      startA: { serial: 1, isAlone: true },
-      startB: { serial: 9, isAlone: true },
+      startA: { serial: 1, holds: [] },
+      startB: { serial: 9, holds: [] },
     });
     const restarted = {
       ...seenBy('a', {
         name: 1,
         dialler: 'b',
-        startA: { serial: 2, isAlone: false },
-        startB: { serial: 1, isAlone: true },
+        startA: { serial: 2, holds: [1] },
+        startB: { serial: 1, holds: [] },
       }),
       process: '0c'.repeat(16) as ProcessId,
     };

@@ -24,8 +24,8 @@ describe('attempts', () => {
     pair.link.settle();
     const [attempt] = pair.served;
     expect(attempt?.body).toEqual(new Uint8Array([1, 2, 3]));
-    attempt?.emit({ text: 'a', tokenIds: [7] });
-    attempt?.emit({ text: 'b', tokenIds: [] });
+    void attempt?.emit({ text: 'a', tokenIds: [7] });
+    void attempt?.emit({ text: 'b', tokenIds: [] });
     attempt?.done(doneFields, ms(0));
     pair.link.settle();
     expect(seen.deltas.map(({ text, tokenIds }) => [text, tokenIds])).toEqual([
@@ -45,7 +45,7 @@ describe('attempts', () => {
     const [attempt] = pair.served;
     expect(attempt?.signal.reason).toMatchObject({ code: 'REQUEST_CANCELLED' });
     expect(pair.gateway.attempts).toBe(1);
-    attempt?.emit({ text: 'late', tokenIds: [] });
+    void attempt?.emit({ text: 'late', tokenIds: [] });
     attempt?.cancelled(3);
     pair.link.settle();
     expect([seen.deltas, seen.ends, pair.gateway.attempts]).toEqual([[], [], 0]);
@@ -161,7 +161,7 @@ describe('a bad peer', () => {
     ['a gap in the sequence', { type: 'delta', attempt: 1, sequence: 1, text: 'b', tokenIds: [] }],
     ['an attempt that was never opened', { type: 'delta', attempt: 9, sequence: 0, text: 'b', tokenIds: [] }],
     ['a frame that only a gateway may send', { type: 'cancel', attempt: 1 }],
-    ['a second start', { type: 'start', process: '33'.repeat(16) as never, serial: 2, isAlone: true }],
+    ['a second start', { type: 'start', process: '33'.repeat(16) as never, serial: 2, holds: [] }],
   ];
   test.for(cases)('is cut off for %s', ([, frame], { expect }) => {
     const pair = sessionPair();
@@ -269,7 +269,7 @@ describe('loss', () => {
     pair.link.settle();
     expect(pair.gateway.isOpen).toBe(false);
     expect(() => pair.open()).toThrow(HelixFlowError);
-    pair.served[0]?.emit({ text: 'still', tokenIds: [] });
+    void pair.served[0]?.emit({ text: 'still', tokenIds: [] });
     pair.served[0]?.done(doneFields, ms(0));
     pair.link.settle();
     expect(endsOf(seen.ends)).toEqual(['done']);

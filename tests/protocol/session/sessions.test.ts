@@ -71,7 +71,7 @@ describe('sessions of one pair', () => {
         }
         expect(isSame(pair)).toBe(true);
       }),
-      { numRuns: 500 },
+      { numRuns: 1_000 },
     );
   });
 
