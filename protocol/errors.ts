@@ -43,6 +43,30 @@ export const errorTable = {
     exit: 2,
     text: 'The request body is larger than {maxBytes} bytes; send a smaller one.',
   },
+  REQUEST_TIMEOUT: {
+    http: 408,
+    type: invalid,
+    code: 'request_timeout',
+    retry: 'same-node',
+    exit: 5,
+    text: 'The request did not arrive whole within {timeoutMs} ms; send it again.',
+  },
+  MEDIA_TYPE_UNSUPPORTED: {
+    http: 415,
+    type: invalid,
+    code: 'unsupported_media_type',
+    retry: 'never',
+    exit: 2,
+    text: "The body must be plain JSON, sent with 'content-type: application/json'; this request has {found}.",
+  },
+  HEADERS_TOO_LARGE: {
+    http: 431,
+    type: invalid,
+    code: 'headers_too_large',
+    retry: 'never',
+    exit: 2,
+    text: 'The request headers are larger than {maxBytes} bytes; send fewer or shorter ones.',
+  },
   CONTEXT_LENGTH_EXCEEDED: {
     http: 400,
     type: invalid,
@@ -305,6 +329,9 @@ export interface ErrorDetails {
   REQUEST_MALFORMED: { reason: string; param?: string };
   REQUEST_UNSUPPORTED: { param: string; reason: string };
   REQUEST_TOO_LARGE: { maxBytes: number };
+  REQUEST_TIMEOUT: { timeoutMs: number };
+  MEDIA_TYPE_UNSUPPORTED: { found: string };
+  HEADERS_TOO_LARGE: { maxBytes: number };
   CONTEXT_LENGTH_EXCEEDED: {
     contextTokens: number;
     requestedTokens: number;
