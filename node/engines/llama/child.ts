@@ -1,0 +1,95 @@
+/** The child process of the llama engine: a native crash takes it alone, and it never outlives its parent. */
+
+import { HelixFlowError, toHelixFlowError } from '../../../protocol/errors.ts';
+import { generateAnswer } from './generate.ts';
+import { type FromChild, type LoadRequest, type ToChild, type WireError, windowDeltas } from './messages.ts';
+import { loadRuntime, type Runtime } from './runtime.ts';
+
+/** One answer under way: how far it is ahead of its consumer, and how to stop it. */
+interface Answer {
+  readonly abort: AbortController;
+  ahead: number;
+  resume: (() => void) | undefined;
+}
+
+const cancelled = new HelixFlowError('REQUEST_CANCELLED', {});
+const answers = new Map<number, Answer>();
+let runtime: Runtime | undefined;
+let outbox: FromChild[] = [];
+
+/** Everything said in one turn of the event loop leaves as one message. */
+function say(message: FromChild): void {
+  if (outbox.push(message) > 1) return;
+  setImmediate(() => {
+    const messages = outbox;
+    outbox = [];
+    process.send?.(messages);
+  });
+}
+
+function toWire(error: unknown): WireError {
+  const { code, details } = toHelixFlowError(error, (cause) => {
+    const reason = cause instanceof Error ? cause.message.slice(0, 300) : 'unknown';
+    return new HelixFlowError('ENGINE_FAILED', { reason }, { cause });
+  });
+  return { code, details };
+}
+
+async function load(request: LoadRequest): Promise<void> {
+  try {
+    runtime = await loadRuntime(request);
+    say({ type: 'loaded', loaded: runtime.loaded });
+  } catch (error) {
+    say({ type: 'refused', error: toWire(error) });
+  }
+}
+
+async function generate({ id, chat }: ToChild & { type: 'generate' }): Promise<void> {
+  if (runtime === undefined) return;
+  const answer: Answer = { abort: new AbortController(), ahead: 0, resume: undefined };
+  const { signal } = answer.abort;
+  answers.set(id, answer);
+  try {
+    const done = await generateAnswer(
+      runtime,
+      chat,
+      ({ text, tokenIds }) => {
+        say({ type: 'delta', id, text, tokenIds });
+        answer.ahead += 1;
+        if (answer.ahead < windowDeltas || signal.aborted) return undefined;
+        return new Promise((resolve) => {
+          answer.resume = resolve;
+        });
+      },
+      signal,
+    );
+    say({ type: 'done', id, done });
+  } catch (error) {
+    say({ type: 'failed', id, error: toWire(error) });
+  } finally {
+    answers.delete(id);
+  }
+}
+
+function resume(answer: Answer): void {
+  answer.resume?.();
+  answer.resume = undefined;
+}
+
+function hear(message: ToChild): void {
+  if (message.type === 'load') void load(message.load);
+  else if (message.type === 'generate') void generate(message);
+  else {
+    const answer = answers.get(message.id);
+    if (answer === undefined) return;
+    if (message.type === 'cancel') answer.abort.abort(cancelled);
+    else answer.ahead -= message.count;
+    resume(answer);
+  }
+}
+
+process.on('message', hear);
+// Nothing here needs to be put in order, and a native thread in mid-work could hold up an ordinary exit.
+process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+// Ctrl-C and a service manager's SIGTERM reach the whole group; the parent decides when answers may end.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});

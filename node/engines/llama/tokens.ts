@@ -1,0 +1,79 @@
+/** Between text and token ids: prompts in, answers out. */
+
+import { setImmediate } from 'node:timers/promises';
+import type { LlamaModel, Token } from 'node-llama-cpp';
+import type { PromptPart } from './prompt.ts';
+
+/** Characters tokenized in one go when a prompt is certainly too long and only its size is of interest. */
+const countSliceChars = 16_384;
+/** Tokens whose text may stay undecodable before it is shown as it is. */
+const undecodableMax = 8;
+const replacement = '\uFFFD';
+/** Tokens that decide whether the next one begins with a space. */
+const spacingTokens = 3;
+
+export interface TokenizerContext {
+  readonly model: LlamaModel;
+  readonly controlTokens: ReadonlySet<Token>;
+}
+
+/** Text in which nothing may become a control token; where the tokenizer still finds one, it sees single characters. */
+function tokenizePlain({ model, controlTokens }: TokenizerContext, text: string): Token[] {
+  const tokens = model.tokenize(text, false);
+  if (!tokens.some((token) => controlTokens.has(token))) return tokens;
+  return [...text].flatMap((character) => model.tokenize(character, false));
+}
+
+/** The ids of a rendered prompt, with the begin-of-text token where the model wants one and the template gave none. */
+export function tokenizePrompt(context: TokenizerContext, parts: readonly PromptPart[]): Token[] {
+  const { model } = context;
+  const tokens: Token[] = [];
+  for (const { text, plain } of parts) {
+    for (const token of plain ? tokenizePlain(context, text) : model.tokenize(text, true)) tokens.push(token);
+  }
+  const { bos, shouldPrependBosToken } = model.tokens;
+  if (shouldPrependBosToken && bos !== null && tokens[0] !== bos) tokens.unshift(bos);
+  return tokens;
+}
+
+/** The size of a prompt that is far too long, in slices, so that others go on meanwhile. */
+export async function countPrompt(
+  model: LlamaModel,
+  parts: readonly PromptPart[],
+  signal: AbortSignal,
+): Promise<number> {
+  let count = 0;
+  for (const { text, plain } of parts) {
+    for (let at = 0; at < text.length; at += countSliceChars) {
+      count += model.tokenize(text.slice(at, at + countSliceChars), !plain).length;
+      await setImmediate();
+      signal.throwIfAborted();
+    }
+  }
+  return count;
+}
+
+export interface Detokenizer {
+  /** The text that became complete with `token`, and the ids that it took; undefined while a character is incomplete. */
+  push(token: Token): { readonly text: string; readonly tokenIds: readonly Token[] } | undefined;
+  /** Ids whose text never became complete. */
+  rest(): readonly Token[];
+}
+
+/** Turns ids into whole UTF-8, one by one. `before` is the end of the prompt. */
+export function createDetokenizer(model: LlamaModel, before: readonly Token[]): Detokenizer {
+  let last = before.slice(-spacingTokens);
+  let pending: Token[] = [];
+  return {
+    push(token) {
+      pending.push(token);
+      const text = model.detokenize(pending, false, last);
+      if (text.endsWith(replacement) && pending.length < undecodableMax) return undefined;
+      const complete = { text, tokenIds: pending };
+      last = [...last, ...pending].slice(-spacingTokens);
+      pending = [];
+      return complete;
+    },
+    rest: () => pending,
+  };
+}
