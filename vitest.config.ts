@@ -1,16 +1,16 @@
-/** Test projects: what runs in the default `npm test` and what is asked for by name. */
+/** Test projects: `unit` and `contract` are part of `npm run check`, `e2e` starts real processes; `npm test` runs all. */
 
 import { defineConfig } from 'vitest/config';
 
 const project = (name: string, include: string[], extra: object = {}) => ({
-  test: { name, include, exclude: ['**/node_modules/**'], ...extra },
+  test: { name, include, setupFiles: ['tests/support/seed.ts'], exclude: ['**/node_modules/**'], ...extra },
 });
 
 export default defineConfig({
   test: {
     maxWorkers: 2,
     projects: [
-      project('unit', ['tests/{house,protocol,ledger,node,gateway,sim,cli}/**/*.test.ts', 'tests/*.test.ts'], {
+      project('unit', ['tests/{protocol,ledger,node,gateway,sim,cli,security}/**/*.test.ts', 'tests/*.test.ts'], {
         testTimeout: 30_000,
       }),
       project('contract', ['tests/contract/**/*.test.ts'], { testTimeout: 60_000, hookTimeout: 60_000 }),
