@@ -7,10 +7,11 @@ import { isHelixFlowError } from '../../protocol/errors.ts';
 import { type Credentials, issuerIdOf, type Membership, signMembership } from '../../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../../protocol/ids.ts';
 import { createMesh, issuerOf, type NewMesh } from '../../protocol/mesh.ts';
-import type { Clock, Random, SigningKey } from '../../protocol/ports.ts';
+import type { Clock, Log, Random, SigningKey } from '../../protocol/ports.ts';
 import { type UnixMs, unixMs } from '../../protocol/units.ts';
 
-export const startMs = unixMs(1_800_000_000_000);
+/** Where the wall clock of `ManualClock` starts. */
+export const startMs = unixMs(1_700_000_001_000);
 export const tokens = createJoseTokens();
 export const owner = 'alice' as OwnerId;
 
@@ -29,6 +30,9 @@ export const seededRandom = (label: string): Pick<Random, 'bytes'> & Random => {
   const float = (): number => new DataView(bytes(4).buffer).getUint32(0) / 2 ** 32;
   return { bytes, float, int: (max) => Math.floor(float() * max), fork: (more) => seededRandom(`${label}/${more}`) };
 };
+
+/** A log that nobody reads. */
+export const quietLog: Log = { debug() {}, info() {}, warn() {}, error() {}, with: () => quietLog };
 
 const wallClock = (nowMs: UnixMs): Clock => ({ wallMs: () => nowMs }) as Clock;
 
