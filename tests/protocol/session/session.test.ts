@@ -213,7 +213,7 @@ describe('loss', () => {
       const pair = sessionPair();
       const seen = pair.open();
       pair.link.settle();
-      for (const text of ['a', 'b', 'c', 'd']) pair.served[0]?.emit({ text, tokenIds: [] });
+      for (const text of ['a', 'b', 'c', 'd']) void pair.served[0]?.emit({ text, tokenIds: [] });
       pair.served[0]?.done(doneFields, ms(0));
       pair.link.a.deliver(frames);
       pair.link.cut();

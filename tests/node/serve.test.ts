@@ -1,0 +1,118 @@
+/** A node's admission, queue, deadlines and drain. */
+
+import { describe, test } from 'vitest';
+import { admit, type LaneLoad } from '../../node/admission.ts';
+import { ScriptedEngine, scriptedModel } from '../support/scripted-engine.ts';
+import { endsOf, SmallMesh } from '../support/small-mesh.ts';
+
+const load = (change: Partial<LaneLoad>): LaneLoad => ({
+  active: 0,
+  slots: 2,
+  queued: 0,
+  queueMax: 2,
+  draining: false,
+  serviceMeanMs: 4_000,
+  ...change,
+});
+
+describe('admission', () => {
+  test.for<[string, Partial<LaneLoad>, ReturnType<typeof admit>]>([
+    ['starts while a slot is free', {}, { kind: 'start' }],
+    ['queues when none is', { active: 2 }, { kind: 'queue' }],
+    ['queues behind others even if a slot is free', { active: 1, queued: 1 }, { kind: 'queue' }],
+    [
+      'refuses when the queue is full, with an honest wait',
+      { active: 2, queued: 2 },
+      { kind: 'refuse', reason: 'full', retryAfterMs: 2_000 },
+    ],
+    ['refuses while draining', { draining: true }, { kind: 'refuse', reason: 'draining' }],
+    [
+      'refuses at once without slots or queue',
+      { slots: 0, queueMax: 0 },
+      { kind: 'refuse', reason: 'full', retryAfterMs: 60_000 },
+    ],
+  ])('%s', ([, change, expected], { expect }) => {
+    expect(admit(load(change))).toEqual(expected);
+  });
+});
+
+describe('a node', () => {
+  test('runs as many answers as it has slots, queues the next in order, and refuses the rest', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const node = mesh.add(new ScriptedEngine(1), 'owner', 2);
+    const seen = [await mesh.call(), await mesh.call(), await mesh.call(), await mesh.call()];
+    expect(node.engine.running).toHaveLength(1);
+    expect(node.server.status()).toMatchObject({ active: 1, queued: 2 });
+    for (let answer = 0; answer < 3; answer += 1) {
+      node.engine.running[0]?.finish();
+      await mesh.settle();
+    }
+    expect(seen.map(endsOf)).toEqual([['done'], ['done'], ['done'], ['NODE_OVERLOADED']]);
+    expect(node.server.status()).toMatchObject({ active: 0, queued: 0, served: { done: 3, failed: 1, cancelled: 0 } });
+  });
+
+  test('frees the place of a queued answer whose client has gone', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const node = mesh.add(new ScriptedEngine(1), 'owner', 1);
+    await mesh.call();
+    const queued = await mesh.call();
+    queued.answer.cancel();
+    await mesh.settle();
+    expect(node.server.status()).toMatchObject({ active: 1, queued: 0 });
+    const next = await mesh.call();
+    node.engine.running[0]?.finish();
+    await mesh.settle();
+    node.engine.running[0]?.finish();
+    await mesh.settle();
+    expect(endsOf(next)).toEqual(['done']);
+  });
+
+  test('stops every answer of a gateway that is lost', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const node = mesh.add(new ScriptedEngine(1));
+    await mesh.call();
+    await mesh.call();
+    node.link.cut();
+    await mesh.clock.turn();
+    expect([node.engine.running, node.server.status().active, node.server.status().queued]).toEqual([[], 0, 0]);
+  });
+
+  test('drains: finishes what runs and waits, refuses what comes, and says so', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const node = mesh.add(new ScriptedEngine(1));
+    const seen = [await mesh.call(), await mesh.call()];
+    let isDrained = false;
+    void node.server.drain().then(() => {
+      isDrained = true;
+    });
+    await mesh.clock.advance(1_000);
+    await mesh.settle();
+    expect(mesh.gateway.nodes()[0]?.draining).toBe(true);
+    expect(endsOf(await mesh.call())).toEqual(['MODEL_UNAVAILABLE']);
+    for (let answer = 0; answer < 2; answer += 1) {
+      node.engine.running[0]?.finish();
+      await mesh.settle();
+    }
+    expect([seen.map(endsOf), isDrained]).toEqual([[['done'], ['done']], true]);
+  });
+
+  test('refuses a model it does not serve under that digest', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const engine = new ScriptedEngine();
+    const node = mesh.add(engine);
+    engine.setModels([scriptedModel('m', 'ef')]);
+    const seen = await mesh.call();
+    await mesh.settle();
+    // The new offer was on its way when the call went out to the old digest.
+    expect([endsOf(seen), node.engine.running.length]).toEqual([['MODEL_UNAVAILABLE'], 0]);
+  });
+
+  test('reports its load to the gateway', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    mesh.add(new ScriptedEngine(2));
+    await mesh.call();
+    await mesh.clock.advance(200);
+    await mesh.settle();
+    expect(mesh.gateway.nodes()[0]).toMatchObject({ active: 1, queued: 0, slots: 2, draining: false });
+  });
+});

@@ -1,0 +1,126 @@
+/** One gateway service and some node servers over real sessions on channels in memory. */
+
+import { createGateway, type Gateway } from '../../gateway/gateway.ts';
+import type { Answer, AnswerEnd, ChatCall, Served } from '../../gateway/service.ts';
+import { createNodeServer, type NodeServer } from '../../node/serve.ts';
+import type { HelixFlowError } from '../../protocol/errors.ts';
+import type { OwnerId, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
+import { ourLimits } from '../../protocol/messages/hello.ts';
+import type { Random } from '../../protocol/ports.ts';
+import { Session } from '../../protocol/session/session.ts';
+import { ms } from '../../protocol/units.ts';
+import { channelPair } from './channels.ts';
+import { ManualClock } from './manual-clock.ts';
+import { quietLog } from './pair-of-sessions.ts';
+import { ScriptedEngine } from './scripted-engine.ts';
+
+/** Always the first choice: tests that need another say so by load. */
+const firstChoice: Random = {
+  int: () => 0,
+  float: () => 0,
+  bytes: (count) => new Uint8Array(count),
+  fork: () => firstChoice,
+};
+
+export interface MeshNodeUnderTest {
+  readonly peer: PeerId;
+  readonly engine: ScriptedEngine;
+  readonly server: NodeServer;
+  readonly link: ReturnType<typeof channelPair>;
+}
+
+/** What a caller saw of one call. */
+export interface SeenCall {
+  readonly committed: Served[];
+  readonly texts: string[];
+  readonly ends: (AnswerEnd | HelixFlowError)[];
+  answer: Answer;
+}
+
+export class SmallMesh {
+  readonly clock = new ManualClock();
+  readonly nodes: MeshNodeUnderTest[] = [];
+  readonly gateway: Gateway;
+  isDiscoveryComplete = true;
+
+  constructor(callsMax = 100) {
+    this.gateway = createGateway(
+      { clock: this.clock, random: firstChoice, log: quietLog },
+      { isDiscoveryComplete: () => this.isDiscoveryComplete, callsMax },
+    );
+  }
+
+  /** Adds a node with its session settled and its offer held. */
+  add(engine = new ScriptedEngine(), owner = 'owner', queueMax = 2): MeshNodeUnderTest {
+    const peer = `12D3KooWNode${this.nodes.length}` as PeerId;
+    const self = '12D3KooWGateway' as PeerId;
+    const link = channelPair(peer, self);
+    const server = createNodeServer(
+      { clock: this.clock, log: quietLog },
+      { engines: [engine], queueMax, owner, hardware: 'test' },
+    );
+    const start = { serial: 1, holds: [] };
+    const shared = { start, limits: ourLimits };
+    new Session(
+      link.a,
+      this.clock,
+      { self: peer, role: 'node', process: '11'.repeat(16) as ProcessId, isOurs: true, ...shared },
+      {
+        started: (session) => server.ready(session),
+        opened: (session, attempt) => server.opened(session, attempt),
+        changed: () => {},
+        offered: (session, revision) => server.offered(session, revision),
+        left: (session) => server.gone(session),
+        closed: (session) => server.gone(session),
+      },
+    );
+    new Session(
+      link.b,
+      this.clock,
+      { self, role: 'gateway', process: '22'.repeat(16) as ProcessId, isOurs: false, ...shared },
+      {
+        started: (session) => this.gateway.ready(session, owner as OwnerId),
+        opened: () => {},
+        changed: (session) => this.gateway.changed(session),
+        offered: () => {},
+        left: (session) => this.gateway.gone(session),
+        closed: (session) => this.gateway.gone(session),
+      },
+    );
+    const node = { peer, engine, server, link };
+    this.nodes.push(node);
+    link.settle();
+    return node;
+  }
+
+  /** Calls and lets everything settle. */
+  async call(model = 'm', deadlineMs = 60_000): Promise<SeenCall> {
+    const committed: Served[] = [];
+    const texts: string[] = [];
+    const ends: (AnswerEnd | HelixFlowError)[] = [];
+    const call: ChatCall = {
+      request: 'ab'.repeat(16) as RequestId,
+      model,
+      chat: { messages: [{ role: 'user', content: 'hi' }] },
+      deadlineMs: ms(deadlineMs),
+    };
+    const answer = this.gateway.chat(call, {
+      committed: (served) => committed.push(served),
+      delta: (text) => texts.push(text),
+      done: (end) => ends.push(end),
+      failed: (error) => ends.push(error),
+    });
+    await this.settle();
+    return { committed, texts, ends, answer };
+  }
+
+  async settle(): Promise<void> {
+    for (let round = 0; round < 4; round += 1) {
+      for (const { link } of this.nodes) link.settle();
+      await this.clock.turn();
+    }
+  }
+}
+
+/** How each call ended: `done` or an error code. */
+export const endsOf = (seen: SeenCall): string[] => seen.ends.map((end) => ('code' in end ? end.code : 'done'));
