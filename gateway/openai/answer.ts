@@ -1,0 +1,117 @@
+/** Answers to a chat as OpenAI writes them: one object, or a stream of chunks. */
+
+import type { ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
+import type { Ms } from '../../protocol/units.ts';
+import type { AnswerEnd } from '../service.ts';
+
+/** What every part of one answer says. */
+export interface AnswerIdentity {
+  readonly request: RequestId;
+  /** As the client asked for it. */
+  readonly model: string;
+  readonly createdS: number;
+}
+
+/** When things happened, from the arrival of the request. */
+export interface AnswerTimings {
+  readonly firstTokenMs: Ms;
+  readonly totalMs: Ms;
+}
+
+interface Usage {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+  readonly prompt_tokens_details: { readonly cached_tokens: number };
+}
+
+/** HelixFlow's own part of an answer, beside OpenAI's. */
+interface Provenance {
+  readonly nodes: readonly PeerId[];
+  readonly attempts: number;
+  readonly digest: ModelDigest;
+  readonly timings: { readonly first_token_ms: number; readonly total_ms: number };
+}
+
+/** The prompt counts whole, also where a node had it in its cache. */
+const usageOf = ({ promptTokens, completionTokens, cachedTokens }: AnswerEnd): Usage => ({
+  prompt_tokens: promptTokens,
+  completion_tokens: completionTokens,
+  total_tokens: promptTokens + completionTokens,
+  prompt_tokens_details: { cached_tokens: cachedTokens },
+});
+
+const provenanceOf = ({ served }: AnswerEnd, { firstTokenMs, totalMs }: AnswerTimings): Provenance => ({
+  nodes: [served.node],
+  attempts: served.attempts,
+  digest: served.digest,
+  timings: { first_token_ms: Math.round(firstTokenMs), total_ms: Math.round(totalMs) },
+});
+
+/** Equal for answers that came from the same model. */
+const fingerprintOf = (digest: ModelDigest): string => `fp_${digest.slice(0, 10)}`;
+
+/** The whole answer, as JSON. */
+export const wholeAnswer = (identity: AnswerIdentity, text: string, end: AnswerEnd, timings: AnswerTimings): string =>
+  JSON.stringify({
+    id: `chatcmpl-${identity.request}`,
+    object: 'chat.completion',
+    created: identity.createdS,
+    model: identity.model,
+    choices: [
+      {
+        index: 0,
+        message: { role: 'assistant', content: text, refusal: null },
+        logprobs: null,
+        finish_reason: end.finish,
+      },
+    ],
+    usage: usageOf(end),
+    system_fingerprint: fingerprintOf(end.served.digest),
+    helixflow: provenanceOf(end, timings),
+  });
+
+/** The chunks of one stream, as server-sent events. All but the text of a delta is written out once. */
+export interface AnswerChunks {
+  /** The first event: who speaks. */
+  readonly role: string;
+  /** An event that says nothing, for clients that cannot take comments. */
+  readonly idle: string;
+  /** One event with a piece of the answer. */
+  text(piece: string): string;
+  /** The events after the last piece: how it ended, usage if it was asked for, `[DONE]`. */
+  end(end: AnswerEnd, timings: AnswerTimings): string;
+}
+
+/** @param digest The model that answers; undefined while nobody has begun to. */
+export function answerChunks(
+  identity: AnswerIdentity,
+  includeUsage: boolean,
+  digest: ModelDigest | undefined,
+): AnswerChunks {
+  const constant = JSON.stringify({
+    id: `chatcmpl-${identity.request}`,
+    object: 'chat.completion.chunk',
+    created: identity.createdS,
+    model: identity.model,
+    system_fingerprint: digest === undefined ? null : fingerprintOf(digest),
+  }).slice(0, -1);
+  const head = `data: ${constant},"choices":[{"index":0,"delta":`;
+  const usage = includeUsage ? ',"usage":null' : '';
+  const tail = `,"logprobs":null,"finish_reason":null}]${usage}}\n\n`;
+  const textHead = `${head}{"content":`;
+  const textTail = `}${tail}`;
+  return {
+    role: `${head}{"role":"assistant","content":"","refusal":null}${tail}`,
+    idle: `${head}{}${tail}`,
+    text: (piece) => textHead + JSON.stringify(piece) + textTail,
+    end: (end, timings) => {
+      const provenance = JSON.stringify(provenanceOf(end, timings));
+      const last = `${head}{},"logprobs":null,"finish_reason":"${end.finish}"}]${usage},"helixflow":${provenance}}\n\n`;
+      const usageChunk = includeUsage
+        ? `data: ${constant},"choices":[],"usage":${JSON.stringify(usageOf(end))}}\n\n`
+        : '';
+      return `${last}${usageChunk}data: [DONE]\n\n`;
+    },
+  };
+}
