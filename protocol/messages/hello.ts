@@ -116,8 +116,8 @@ function readHello(reader: Reader): Hello {
   };
 }
 
-/** What a stranger wrote ends up in logs and on terminals. */
-const printable = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?');
+/** `text` without anything that a terminal would obey: what a stranger wrote ends up in logs and on screens. */
+export const printable = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?');
 
 /**
  * Reads one frame. Positions after the known ones are ignored, so that a later version may append some.
