@@ -1,0 +1,16 @@
+/** What a peer id is: an Ed25519 public key, in base58btc of an identity multihash of its protobuf. */
+
+import { base58btc } from 'multiformats/bases/base58';
+import type { PeerId } from '../ids.ts';
+
+/** Identity multihash of 36 bytes, then a protobuf: key type Ed25519, data of 32 bytes. */
+const prefix = Uint8Array.of(0x00, 0x24, 0x08, 0x01, 0x12, 0x20);
+const publicKeyBytes = 32;
+
+/** The peer id of an Ed25519 public key of 32 bytes. */
+export function peerIdOf(publicKey: Uint8Array): PeerId {
+  const bytes = new Uint8Array(prefix.length + publicKeyBytes);
+  bytes.set(prefix);
+  bytes.set(publicKey, prefix.length);
+  return base58btc.baseEncode(bytes) as PeerId;
+}
