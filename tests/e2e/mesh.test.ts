@@ -1,0 +1,139 @@
+/** One gateway and two nodes as real processes, driven by the official SDK. */
+
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, test } from 'vitest';
+import { type Daemon, Daemons, until } from '../support/daemons.ts';
+
+interface NodeRow {
+  readonly peer: string;
+  readonly active: number;
+}
+
+const tokens = 8;
+let daemons: Daemons;
+let gateway: Daemon;
+let client: OpenAI;
+let apiKey: string;
+
+/** A node whose synthetic answers take a second to their first token. */
+const startNode = async (name: string): Promise<Daemon> => {
+  const { token } = await daemons.json(['mesh', 'invite', '--role', 'node', '--data-dir', gateway.dir]);
+  const args = ['node', '--join', '-', '--engine', 'synthetic', '--tokens-per-second', '2'];
+  return daemons.start(name, args, String(token));
+};
+
+const nodesOf = async (daemon: Daemon): Promise<readonly NodeRow[]> => {
+  const status = await daemons.json(['status', '--data-dir', daemon.dir]);
+  return status['nodes'] as readonly NodeRow[];
+};
+
+/** The daemon that is serving a request now. */
+const serving = (nodes: readonly Daemon[]): Promise<Daemon> =>
+  until(async () => {
+    const busy = (await nodesOf(gateway)).find(({ active }) => active > 0);
+    return nodes.find(({ ready }) => ready['peerId'] === busy?.peer);
+  });
+
+beforeAll(async () => {
+  daemons = new Daemons();
+  await daemons.json(['mesh', 'create', '--data-dir', daemons.path('gateway')]);
+  gateway = await daemons.start('gateway', ['gateway', '--port', '0']);
+  const { key } = await daemons.json(['keys', 'create', '--name', 'test', '--data-dir', gateway.dir]);
+  apiKey = String(key);
+  client = new OpenAI({ baseURL: String(gateway.ready['baseUrl']), apiKey, maxRetries: 0 });
+});
+
+afterAll(async () => {
+  await daemons[Symbol.asyncDispose]();
+});
+
+const ask = { model: 'synthetic', messages: [{ role: 'user' as const, content: 'hello' }], max_tokens: tokens };
+
+describe('a mesh of processes', () => {
+  test('serves a streamed and a whole answer with the same text and the right usage', async ({ expect }) => {
+    const node = await startNode('steady');
+    const stream = client.chat.completions.stream({ ...ask, stream_options: { include_usage: true } });
+    const streamed = await stream.finalChatCompletion();
+    const whole = await client.chat.completions.create(ask).withResponse();
+    expect(streamed.choices[0]?.message.content).toBe(whole.data.choices[0]?.message.content);
+    expect(streamed.usage).toEqual(whole.data.usage);
+    expect(whole.data.usage?.completion_tokens).toBe(tokens);
+    expect(whole.response.headers.get('x-helixflow-node')).toBe(node.ready['peerId']);
+    expect((await client.models.list()).data.map(({ id }) => id)).toEqual(['synthetic']);
+    node.kill('SIGTERM');
+    expect(await node.exited()).toBe(0);
+    await until(async () => ((await nodesOf(gateway)).length === 0 ? true : undefined), 3_000);
+  });
+
+  test('a node killed before its first token goes unnoticed', async ({ expect }) => {
+    const nodes = [await startNode('one'), await startNode('two')];
+    const answer = client.chat.completions.create(ask).withResponse();
+    const victim = await serving(nodes);
+    victim.kill('SIGKILL');
+    const { data, response } = await answer;
+    const survivor = nodes.find((node) => node !== victim);
+    expect(data.usage?.completion_tokens).toBe(tokens);
+    expect(response.headers.get('x-helixflow-node')).toBe(survivor?.ready['peerId']);
+    expect(response.headers.get('x-helixflow-attempts')).toBe('2');
+    survivor?.kill('SIGTERM');
+    await survivor?.exited();
+  });
+
+  test('a node killed in mid-stream ends the stream with an error event and no [DONE]', async ({ expect }) => {
+    const nodes = [await startNode('three'), await startNode('four')];
+    const response = await fetch(`${String(gateway.ready['baseUrl'])}/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${apiKey}` },
+      body: JSON.stringify({ ...ask, stream: true }),
+    });
+    let text = '';
+    let victim: Daemon | undefined;
+    for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      text += chunk;
+      if (victim !== undefined || !text.includes('"content":" ')) continue;
+      victim = await serving(nodes);
+      victim.kill('SIGKILL');
+    }
+    expect(text).toContain('"code":"stream_interrupted"');
+    expect(text).not.toContain('[DONE]');
+    expect(text).not.toContain('"finish_reason":"stop"');
+  });
+
+  test('a stream cut by the death of its node is an error to the SDK', async ({ expect }) => {
+    const nodes = [await startNode('five')];
+    const stream = await client.chat.completions.create({ ...ask, stream: true });
+    const read = async (): Promise<void> => {
+      for await (const chunk of stream) {
+        if (chunk.choices[0]?.delta.content) nodes[0]?.kill('SIGKILL');
+      }
+    };
+    await expect(read()).rejects.toMatchObject({ code: 'stream_interrupted' });
+  });
+});
+
+describe('a second gateway', () => {
+  test('finds the nodes within five seconds and takes the same key', async ({ expect }) => {
+    const node = await startNode('six');
+    const { token } = await daemons.json(['mesh', 'invite', '--role', 'gateway', '--data-dir', gateway.dir]);
+    const second = await daemons.start('second', ['gateway', '--port', '0', '--join', '-'], String(token));
+    await until(async () => ((await nodesOf(second)).length > 0 ? true : undefined), 5_000);
+    const other = new OpenAI({ baseURL: String(second.ready['baseUrl']), apiKey, maxRetries: 0 });
+    const { response } = await other.chat.completions.create(ask).withResponse();
+    expect(response.headers.get('x-helixflow-node')).toBe(node.ready['peerId']);
+  });
+
+  test('serves on, and a restarted node finds it from memory, when the first is gone', async ({ expect }) => {
+    const { token } = await daemons.json(['mesh', 'invite', '--role', 'gateway', '--data-dir', gateway.dir]);
+    const third = await daemons.start('third', ['gateway', '--port', '0', '--join', '-'], String(token));
+    const node = await startNode('seven');
+    await until(async () => ((await nodesOf(third)).length > 0 ? true : undefined));
+    gateway.kill('SIGTERM');
+    await gateway.exited();
+    node.kill('SIGKILL');
+    await node.exited();
+    await daemons.start('seven', ['node', '--engine', 'synthetic']);
+    const client3 = new OpenAI({ baseURL: String(third.ready['baseUrl']), apiKey, maxRetries: 0 });
+    const answer = await client3.chat.completions.create(ask);
+    expect(answer.usage?.completion_tokens).toBe(tokens);
+  });
+});

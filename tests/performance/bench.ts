@@ -1,0 +1,205 @@
+/**
+ * What the gateway costs, beside what nothing at all costs, in one run: CPU per request beside a bare Fastify echo,
+ * CPU per streamed token beside a bare SSE write, time to first token beside the same pace without a mesh.
+ *
+ * `npm run bench [-- --json] [-- --seconds 5]`. Linux only: CPU times come from /proc.
+ */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
+import { type Child, start } from './processes.ts';
+
+const { values: options } = parseArgs({
+  options: { json: { type: 'boolean', default: false }, seconds: { type: 'string', default: '5' } },
+});
+const seconds = Number(options.seconds);
+const connections = 32;
+const streamCount = 500;
+const streamTokens = 100;
+const tokensPerSecond = 20;
+const cli = 'cli/helixflow.mjs';
+
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+async function run(args: readonly string[]): Promise<Record<string, unknown>> {
+  await using child = await start([cli, ...args, '--json']);
+  return JSON.parse(child.line) as Record<string, unknown>;
+}
+
+/** A gateway and a node with the synthetic engine, as separate processes. */
+async function startMesh(dir: string, engine: readonly string[]) {
+  const gatewayDir = join(dir, 'gateway');
+  await run(['mesh', 'create', '--data-dir', gatewayDir]);
+  const gateway = await start([
+    cli,
+    'gateway',
+    '--data-dir',
+    gatewayDir,
+    '--port',
+    '0',
+    '--log-level',
+    'warn',
+    '--json',
+  ]);
+  const { baseUrl } = JSON.parse(gateway.line) as { baseUrl: string };
+  const { token } = await run(['mesh', 'invite', '--role', 'node', '--data-dir', gatewayDir]);
+  const { key } = await run(['keys', 'create', '--name', 'bench', '--data-dir', gatewayDir]);
+  const node = await start(
+    [
+      cli,
+      'node',
+      '--data-dir',
+      join(dir, 'node'),
+      '--join',
+      '-',
+      '--engine',
+      'synthetic',
+      '--log-level',
+      'warn',
+      ...engine,
+      '--json',
+    ],
+    String(token),
+  );
+  return {
+    gateway,
+    node,
+    url: `${baseUrl}/chat/completions`,
+    headers: { authorization: `Bearer ${String(key)}` },
+    [Symbol.asyncDispose]: async () => {
+      await node[Symbol.asyncDispose]();
+      await gateway[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const chat = (extra: object): string =>
+  JSON.stringify({
+    model: 'synthetic',
+    messages: [{ role: 'user', content: 'Say something about the mesh.' }],
+    ...extra,
+  });
+
+async function cpuPerRequest(child: Child, target: Target): Promise<number> {
+  await requests(target, connections, 2);
+  const before = child.cpuUs();
+  const answered = await requests(target, connections, seconds);
+  return (child.cpuUs() - before) / answered;
+}
+
+async function cpuPerToken(child: Child, target: Target) {
+  await streams(target, 50, 500);
+  const before = child.cpuUs();
+  const results = await streams(target, streamCount, 2_000);
+  const tokens = results.reduce((sum, result) => sum + result.tokens, 0);
+  return { cpuUs: (child.cpuUs() - before) / tokens, results };
+}
+
+const check = (results: readonly StreamResult[]): void => {
+  const broken = results.filter(({ tokens, isWhole }) => tokens !== streamTokens || !isWhole).length;
+  if (broken > 0) throw new Error(`${broken} of ${results.length} streams were not whole`);
+};
+
+const firstContent = (results: readonly StreamResult[], share: number): number =>
+  quantile(
+    results.map(({ firstContentMs }) => firstContentMs),
+    share,
+  );
+
+const round = (value: number): number => Math.round(value * 100) / 100;
+
+async function main(): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'hx-bench-'));
+  try {
+    say('requests: instant engine against a bare Fastify JSON echo …');
+    let echoUs: number;
+    let gatewayUs: number;
+    let idleBytes: number;
+    {
+      await using mesh = await startMesh(join(dir, 'instant'), []);
+      await using echo = await start(['tests/performance/baseline.ts', 'echo']);
+      idleBytes = mesh.gateway.residentBytes();
+      const body = chat({ max_tokens: 1 });
+      const bare = { url: `http://127.0.0.1:${echo.line}/v1/chat/completions`, headers: mesh.headers, body };
+      const before = await cpuPerRequest(echo, bare);
+      gatewayUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
+      echoUs = (before + (await cpuPerRequest(echo, bare))) / 2;
+    }
+    say(`streams: ${streamCount} at ${tokensPerSecond} tokens/s against bare SSE writes …`);
+    await using mesh = await startMesh(join(dir, 'paced'), ['--tokens-per-second', String(tokensPerSecond)]);
+    await using sse = await start(['tests/performance/baseline.ts', 'sse']);
+    const body = chat({ max_tokens: streamTokens, stream: true });
+    const bareUrl = `http://127.0.0.1:${sse.line}/?tokens=${streamTokens}&rate=${tokensPerSecond}`;
+    const bare = await cpuPerToken(sse, { url: bareUrl, headers: {}, body });
+    const ours = await cpuPerToken(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
+    check(bare.results);
+    check(ours.results);
+    const report = {
+      cores: cpus().length,
+      cpu: cpus()[0]?.model,
+      node: process.version,
+      request: { gatewayUs: round(gatewayUs), echoUs: round(echoUs), ratio: round(gatewayUs / echoUs) },
+      token: { gatewayUs: round(ours.cpuUs), sseUs: round(bare.cpuUs), ratio: round(ours.cpuUs / bare.cpuUs) },
+      firstTokenAddedMs: {
+        streams: streamCount,
+        p50: round(firstContent(ours.results, 0.5) - firstContent(bare.results, 0.5)),
+        p99: round(firstContent(ours.results, 0.99) - firstContent(bare.results, 0.99)),
+      },
+      gatewayResidentMB: { idle: round(idleBytes / 1e6), after500Streams: round(mesh.gateway.residentBytes() / 1e6) },
+    };
+    if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+    else print(report);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+interface Report {
+  readonly cores: number;
+  readonly cpu: string | undefined;
+  readonly node: string;
+  readonly request: { readonly gatewayUs: number; readonly echoUs: number; readonly ratio: number };
+  readonly token: { readonly gatewayUs: number; readonly sseUs: number; readonly ratio: number };
+  readonly firstTokenAddedMs: { readonly streams: number; readonly p50: number; readonly p99: number };
+  readonly gatewayResidentMB: { readonly idle: number; readonly after500Streams: number };
+}
+
+function print(report: Report): void {
+  const { request, token, firstTokenAddedMs, gatewayResidentMB } = report;
+  const row = (...[what = '', ours = '', baseline = '', ratio = '', reach = '']: string[]): string =>
+    [what.padEnd(34), ours.padStart(12), baseline.padStart(24), ratio.padStart(8), reach.padStart(16)].join('  ');
+  const lines = [
+    `${report.cores} × ${report.cpu}, Node ${report.node}`,
+    row('', 'gateway', 'baseline', 'ratio', 'to reach'),
+    row('CPU per request', `${request.gatewayUs} µs`, `${request.echoUs} µs Fastify echo`, `${request.ratio}`, '≤ 2'),
+    row('CPU per streamed token', `${token.gatewayUs} µs`, `${token.sseUs} µs bare SSE`, `${token.ratio}`, '≤ 2'),
+    row(
+      `first token added, ${firstTokenAddedMs.streams} streams p50`,
+      `${firstTokenAddedMs.p50} ms`,
+      'same pace, no mesh',
+      '',
+      '< 1 ms',
+    ),
+    row(
+      `first token added, ${firstTokenAddedMs.streams} streams p99`,
+      `${firstTokenAddedMs.p99} ms`,
+      'same pace, no mesh',
+      '',
+      '< 5 ms',
+    ),
+    row('gateway memory, idle', `${gatewayResidentMB.idle} MB`, '', '', '< 120 MB'),
+    row(
+      `gateway memory, after ${firstTokenAddedMs.streams} streams`,
+      `${gatewayResidentMB.after500Streams} MB`,
+      '',
+      '',
+      '',
+    ),
+  ];
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+await main();
