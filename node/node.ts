@@ -5,22 +5,20 @@ import { createMember, type Member, type MemberOptions, type MemberPorts } from 
 import type { Engine } from '../protocol/ports.ts';
 import { createNodeServer, type NodeServer } from './serve.ts';
 
-export interface NodeOptions extends Omit<MemberOptions, 'role' | 'advert'> {
+export interface NodeOptions extends Omit<MemberOptions, 'role' | 'models'> {
   readonly engines: readonly Engine[];
   /** Attempts that wait for a slot, per engine. */
   readonly queueMax: number;
   readonly owner: string;
   /** For people; at most 256 characters. */
   readonly hardware: string;
-  /** Makes this peer's signed advert, naming these models. */
-  readonly advert: (models: readonly { readonly name: string; readonly digest: string }[]) => Uint8Array;
 }
 
 export interface MeshNode {
   readonly member: Member;
   readonly server: NodeServer;
-  /** @throws HelixFlowError PORT_IN_USE */
-  start(): Promise<void>;
+  /** As `Member.start`. */
+  start(join?: () => Promise<void>): Promise<void>;
   /** Finishes what is under way, takes nothing new, says goodbye. Resolves when all of it has ended. */
   drain(): Promise<void>;
   /** Ends at once; engines stay with their owner. */
@@ -33,7 +31,7 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
   const server = createNodeServer(ports, { engines, queueMax, owner, hardware });
   const member = createMember(
     ports,
-    { ...rest, role: 'node', advert: () => options.advert(server.models()) },
+    { ...rest, role: 'node', models: () => server.models() },
     {
       ready: (session) => server.ready(session),
       gone: (session) => server.gone(session),
@@ -54,8 +52,8 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
   return {
     member,
     server,
-    start: async () => {
-      await member.start();
+    start: async (join) => {
+      await member.start(join);
       advertise();
     },
     drain: async () => {

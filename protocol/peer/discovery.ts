@@ -7,6 +7,7 @@ import { limits } from '../limits.ts';
 import type { Cancel, Clock, Connection, Contact, Directory, Log, Network, Random } from '../ports.ts';
 import type { Sessions } from '../session/sessions.ts';
 import { type Ms, ms } from '../units.ts';
+import type { Advertiser } from './advertise.ts';
 import type { PeerBook } from './book.ts';
 import { type Target, Targets } from './targets.ts';
 
@@ -18,16 +19,13 @@ interface DiscoveryDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly advertiser: Advertiser;
 }
 
 export interface DiscoveryOptions {
   readonly role: Role;
   /** Gateways to dial first: from the invite or the operator. */
   readonly bootstrap: readonly Contact[];
-  /** This peer's advert as of now, signed, with a sequence number above all earlier ones. */
-  readonly advert: () => Uint8Array;
-  /** Where the peer of an advert says it can be reached; empty for an advert that does not check out. */
-  readonly addressesIn: (advert: Uint8Array) => readonly string[];
 }
 
 export interface Discovery {
@@ -182,12 +180,12 @@ class PeerDiscovery implements Discovery {
 
   /** Dials, and waits for the hello to pass. */
   async #connect(target: Target): Promise<Connection> {
-    const { clock, network, directory } = this.#deps;
+    const { clock, network, directory, advertiser } = this.#deps;
     using deadline = clock.deadline(connectTimeoutMs, this.#stop.signal);
     let { addresses } = target;
     if (addresses.length === 0) {
       const advert = await directory.getAdvert(target.peer, deadline.signal);
-      addresses = advert === undefined ? [] : this.#options.addressesIn(advert);
+      addresses = advert === undefined ? [] : advertiser.addressesIn(advert);
     }
     const connection = await network.connect(target.peer, addresses, deadline.signal);
     while (!connection.isAdmitted) {
@@ -223,11 +221,11 @@ class PeerDiscovery implements Discovery {
   }
 
   async #putAdvert(): Promise<void> {
-    const { clock, directory, log } = this.#deps;
+    const { clock, directory, log, advertiser } = this.#deps;
     this.#nextAdvertMs = ms(clock.nowMs() + limits.advertRenewMs);
     using deadline = clock.deadline(searchTimeoutMs, this.#stop.signal);
     try {
-      await directory.putAdvert(this.#options.advert(), deadline.signal);
+      await directory.putAdvert(await advertiser.next(), deadline.signal);
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
       log.debug('advert.unput', { code: error.code });

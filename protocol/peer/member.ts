@@ -3,9 +3,22 @@
 import { toHex } from '../crypto.ts';
 import type { Credentials, Role } from '../grants.ts';
 import type { MeshId, ProcessId } from '../ids.ts';
+import type { AdvertModel } from '../messages/advert.ts';
 import type { SharedLimits } from '../messages/hello.ts';
-import type { Clock, Connection, Contact, Directory, Log, Network, Random, Store, Tokens } from '../ports.ts';
+import type {
+  Clock,
+  Connection,
+  Contact,
+  Directory,
+  Log,
+  Network,
+  Random,
+  SigningKey,
+  Store,
+  Tokens,
+} from '../ports.ts';
 import { createSessions, type Sessions, type SessionsEvents } from '../session/sessions.ts';
+import { createAdvertiser } from './advertise.ts';
 import { createPeerBook } from './book.ts';
 import { createDiscovery, type Discovery } from './discovery.ts';
 import { createHello, type Hello, type PeerInfo } from './hello.ts';
@@ -23,14 +36,14 @@ export interface MemberPorts {
 export interface MemberOptions {
   readonly role: Role;
   readonly meshId: MeshId;
-  /** What this peer shows in its hello; read at each, so that a renewal takes effect. */
-  readonly credentials: () => Credentials;
+  /** This peer's identity: signs its adverts. */
+  readonly key: SigningKey;
+  /** What this peer shows in its hello; read at each, so that a renewal takes effect. Undefined until it is a member. */
+  readonly credentials: () => Credentials | undefined;
   /** Gateways to dial first. */
   readonly bootstrap: readonly Contact[];
-  /** This peer's signed advert as of now. */
-  readonly advert: () => Uint8Array;
-  /** Where the peer of an advert can be reached; empty for an advert that does not check out. */
-  readonly addressesIn: (advert: Uint8Array) => readonly string[];
+  /** What the advert names. */
+  readonly models: () => readonly AdvertModel[];
 }
 
 export interface Member {
@@ -39,8 +52,11 @@ export interface Member {
   readonly hello: Hello;
   /** Every admitted connection with what its hello told. */
   admitted(): readonly (readonly [Connection, PeerInfo])[];
-  /** @throws HelixFlowError PORT_IN_USE */
-  start(): Promise<void>;
+  /**
+   * Listens, then joins, then looks for others. `join` makes this peer a member; needed when it is none yet.
+   * @throws HelixFlowError PORT_IN_USE, and what `join` throws.
+   */
+  start(join?: () => Promise<void>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -65,7 +81,13 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
     },
   );
   const discovery: Discovery = createDiscovery(
-    { ...ports, sessions, book: createPeerBook(ports), random: random.fork('discovery') },
+    {
+      ...ports,
+      sessions,
+      book: createPeerBook(ports),
+      random: random.fork('discovery'),
+      advertiser: createAdvertiser(ports, options),
+    },
     options,
   );
   const hello: Hello = createHello(
@@ -88,8 +110,9 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
         const info = hello.infoOf(connection);
         return info === undefined ? [] : [[connection, info] as const];
       }),
-    start: async () => {
+    start: async (join) => {
       await network.start();
+      await join?.();
       await discovery.start();
     },
     close: async () => {
