@@ -27,7 +27,7 @@ const chunk = z.object({
       prompt_tokens_details: z.object({ cached_tokens: z.int().min(0).nullish() }).nullish(),
     })
     .nullish(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
 });
 
 /** The body of `POST /chat/completions`; what the client left open stays open. */
