@@ -1,0 +1,70 @@
+/** Whom to reach, and when: backoff, anchors, bounds. */
+
+import fc from 'fast-check';
+import { describe, test } from 'vitest';
+import type { PeerId } from '../../../protocol/ids.ts';
+import { limits } from '../../../protocol/limits.ts';
+import { backoffMs, Targets } from '../../../protocol/peer/targets.ts';
+import { ms } from '../../../protocol/units.ts';
+
+const self = 'selfpeer1' as PeerId;
+const peer = 'otherpeer' as PeerId;
+const address = '/ip4/127.0.0.1/tcp/1';
+
+describe('backoff', () => {
+  test('never falls below a quarter of a second, never exceeds half a minute, and grows on average', ({ expect }) => {
+    fc.assert(
+      fc.property(fc.nat(1_000), fc.double({ min: 0, max: 1, noNaN: true }), (failures, chance) => {
+        const delay = backoffMs(failures, chance);
+        expect(delay).toBeGreaterThanOrEqual(250);
+        expect(delay).toBeLessThanOrEqual(30_000);
+        expect(backoffMs(failures + 1, chance)).toBeGreaterThanOrEqual(delay);
+      }),
+    );
+  });
+});
+
+describe('targets', () => {
+  test('keep known addresses when a later word brings none, and never this peer itself', ({ expect }) => {
+    const targets = new Targets(self);
+    targets.hear({ peer: self, addresses: [address] }, 'node', ms(0));
+    targets.hear({ peer, addresses: [address] }, 'node', ms(0));
+    targets.hear({ peer, addresses: [] }, 'node', ms(5));
+    expect(targets.all()).toMatchObject([{ peer, addresses: [address], foundMs: 0, lastHeardMs: 5 }]);
+  });
+
+  test('are bounded in number and in addresses, whoever announces them', ({ expect }) => {
+    const targets = new Targets(self);
+    for (let index = 0; index < limits.peersRememberedMax + 100; index += 1) {
+      targets.hear({ peer: `peer${index}` as PeerId, addresses: Array(50).fill(address) }, 'node', ms(0));
+    }
+    expect(targets.all()).toHaveLength(limits.peersRememberedMax);
+    expect(targets.all()[0]?.addresses).toHaveLength(limits.peerAddressesMax);
+  });
+
+  test('that nobody names any more are dropped when they keep failing; anchors never are', ({ expect }) => {
+    const targets = new Targets(self);
+    const anchor = 'anchorpeer' as PeerId;
+    targets.hear({ peer, addresses: [address] }, 'node', ms(0));
+    targets.hear({ peer: anchor, addresses: [address] }, 'gateway', ms(0), true);
+    for (let minute = 0; minute <= 11; minute += 1) {
+      for (const { peer: each } of targets.all()) targets.failed(each, ms(minute * 60_000), 0.5);
+    }
+    expect(targets.all().map((target) => target.peer)).toEqual([anchor]);
+  });
+
+  test('that were lost after a good while are tried again at once, those that never last ever later', ({ expect }) => {
+    const targets = new Targets(self);
+    targets.hear({ peer, addresses: [address] }, 'node', ms(0));
+    const delays: number[] = [];
+    for (let round = 0, nowMs = 0; round < 5; round += 1, nowMs += 1_000) {
+      targets.reached(peer, ms(nowMs));
+      targets.lost(peer, ms(nowMs + 500), 0);
+      delays.push((targets.get(peer)?.nextTryMs ?? 0) - (nowMs + 500));
+    }
+    expect(delays).toEqual([250, 500, 1_000, 2_000, 4_000]);
+    targets.reached(peer, ms(100_000));
+    targets.lost(peer, ms(120_000), 0);
+    expect((targets.get(peer)?.nextTryMs ?? 0) - 120_000).toBe(250);
+  });
+});
