@@ -44,6 +44,7 @@ export interface RootRecord {
   readonly key: SigningKey;
 }
 
+/** A mesh just made: what its first gateway keeps. */
 export interface NewMesh {
   readonly mesh: MeshRecord;
   readonly root: RootRecord;

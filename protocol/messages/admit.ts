@@ -7,6 +7,7 @@ import { isPeerId, type PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import { printable } from './hello.ts';
 
+/** In place of the hello, for a peer with an invite and no membership (design §4). */
 export const ADMIT_PROTOCOL = '/helixflow/admit/1';
 
 /** The joiner shows its invite; who it is, the connection has authenticated. */
@@ -36,6 +37,7 @@ export interface AdmitRefuse {
 /** INVITE_INVALID: no gateway will ever take this invite. ADMISSION_UNAVAILABLE: this one cannot, now. */
 export type RefuseCode = Extract<ErrorCode, 'INVITE_INVALID' | 'ADMISSION_UNAVAILABLE'>;
 
+/** Everything that is said there: one question, one answer. */
 export type AdmitFrame = AdmitRequest | AdmitRelay | Admitted | AdmitRefuse;
 
 const number = { request: 0, relay: 1, admitted: 2, refuse: 3 } as const;

@@ -7,6 +7,7 @@ import type { Credentials } from '../grants.ts';
 import type { ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
 
+/** Runs on every new connection, both ways, before anything else (design §4). */
 export const HELLO_PROTOCOL = '/helixflow/hello/1';
 
 /** Versions of everything behind the hello, oldest and newest. */
@@ -32,6 +33,7 @@ export const sharedLimits = [
   'loadPerSecondMax',
 ] as const;
 
+/** One value for each of them. */
 export type SharedLimits = { readonly [Name in (typeof sharedLimits)[number]]: number };
 
 /** First frame of each side, sent at once. */
@@ -59,6 +61,7 @@ export interface Refuse {
   readonly reason: string;
 }
 
+/** Everything that is said there: a hello, then an answer to the other side's. */
 export type HelloFrame = Hello | Accept | Refuse;
 
 const number = { hello: 0, accept: 1, refuse: 2 } as const;

@@ -58,6 +58,7 @@ export interface HelloEvents {
   refused?(connection: Connection, error: HelixFlowError): void;
 }
 
+/** The hellos of all connections of one process. */
 export interface Hello {
   /** What the hello told; known before any other protocol of the connection is answered, forgotten when it closes. */
   infoOf(connection: Connection): PeerInfo | undefined;
