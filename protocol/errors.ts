@@ -296,7 +296,7 @@ export const errorTable = {
   MESH_MISSING: {
     ...local,
     exit: 2,
-    text: 'this directory belongs to no mesh: run helixflow mesh create, or join one with --join <token>',
+    text: 'this directory belongs to no mesh; run helixflow mesh create, or join one with --join <token>',
   },
   MESH_EXISTS: {
     ...local,
@@ -309,7 +309,7 @@ export const errorTable = {
   GATEWAY_UNKNOWN: {
     ...local,
     exit: 5,
-    text: 'no reachable address of a gateway is known: start helixflow gateway first, or give one with --gateway <multiaddr>',
+    text: 'no reachable address of a gateway is known; start helixflow gateway first, or give one with --gateway <multiaddr>',
   },
   DAEMON_UNREACHABLE: {
     ...local,
