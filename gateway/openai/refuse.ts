@@ -35,7 +35,7 @@ function bestIssue(issue: z.core.$ZodIssue, prefix: Path): Found {
   const path = [...prefix, ...issue.path];
   const rank = path.length * 2 + (issue.code === 'invalid_type' ? 0 : 1);
   if (issue.code !== 'invalid_union') return { path, message: issue.message, rank };
-  const branches = issue.errors.flat().map((branch) => bestIssue(branch, path));
+  const branches = issue.errors.flatMap((branch) => branch.slice(0, 1)).map((each) => bestIssue(each, path));
   return branches.reduce((best, other) => (other.rank > best.rank ? other : best), { path, message: '', rank: -1 });
 }
 

@@ -1,0 +1,49 @@
+/** Who asks: the API key of a request, checked before its body is read. */
+
+import type { IncomingHttpHeaders } from 'node:http';
+import type { onRequestHookHandler } from 'fastify';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import type { KeyGrant } from '../../protocol/grants.ts';
+
+/** Checks keys; one that it has seen lately is answered at once, without a promise. */
+export interface KeyChecker {
+  /** @throws HelixFlowError KEY_INVALID, KEY_EXPIRED; a promise rejects with the same. */
+  check(token: string): KeyGrant | Promise<KeyGrant>;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the request's key allows; set on every route that asks for a key. */
+    grant: KeyGrant | undefined;
+  }
+}
+
+const bearer = /^bearer +(\S+) *$/i;
+
+/** The key as OpenAI's clients send it, or as Azure's do. */
+function keyOf({ authorization, 'api-key': apiKey }: IncomingHttpHeaders): string | undefined {
+  const token = authorization === undefined ? undefined : bearer.exec(authorization)?.[1];
+  return token ?? (typeof apiKey === 'string' && apiKey !== '' ? apiKey : undefined);
+}
+
+/** Lets a request pass with its grant, or refuses it with KEY_MISSING, KEY_INVALID or KEY_EXPIRED. */
+export const requireKey =
+  (keys: KeyChecker): onRequestHookHandler =>
+  (request, _reply, done) => {
+    const pass = (grant: KeyGrant): void => {
+      request.grant = grant;
+      done();
+    };
+    const token = keyOf(request.raw.headers);
+    if (token === undefined) {
+      done(new HelixFlowError('KEY_MISSING', {}));
+      return;
+    }
+    try {
+      const grant = keys.check(token);
+      if (grant instanceof Promise) grant.then(pass, done);
+      else pass(grant);
+    } catch (error) {
+      done(error as Error);
+    }
+  };

@@ -1,0 +1,185 @@
+/** One HTTP request from its arrival to the end of its response: what is known of it, and who watches. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type ErrorCode, HelixFlowError } from '../../protocol/errors.ts';
+import type { RequestId } from '../../protocol/ids.ts';
+import type { Clock } from '../../protocol/ports.ts';
+import { type Ms, ms } from '../../protocol/units.ts';
+import type { AnswerEnd, Served } from '../service.ts';
+
+/** How a request ended: `cancelled` by its client, `stalled` when its client did not read. */
+export type Outcome = 'ok' | 'failed' | 'cancelled' | 'stalled';
+
+/** What is known of a request once its response has ended; no prompt, no answer, no key. */
+export interface RequestRecord {
+  readonly requestId: RequestId;
+  readonly method: string;
+  /** The pattern of the route, or `unknown`. */
+  readonly route: string;
+  /** As sent; 499 when the client left before any was. */
+  readonly status: number;
+  readonly outcome: Outcome;
+  readonly durationMs: Ms;
+  /** Why it failed; also in mid-stream, where the status had been 200. */
+  readonly error?: ErrorCode;
+  /** As the client wrote it, so never a label of a metric by itself. */
+  readonly model?: string;
+  readonly isStream: boolean;
+  readonly served?: Served;
+  readonly firstTokenMs?: Ms;
+  readonly end?: AnswerEnd;
+}
+
+/** Told of every request, in the event loop: must be quick and must not throw. */
+export interface RequestObserver {
+  started?(): void;
+  finished(record: RequestRecord): void;
+}
+
+/** An answer that is being made; ended from outside when its client or the process goes. */
+export interface Running {
+  /** The client has gone. */
+  gone(): void;
+  /** Ends it with an error that its client can read. */
+  abandon(error: HelixFlowError): void;
+}
+
+/** A request that has come in. */
+export interface Arrival {
+  readonly id: RequestId;
+  readonly request: IncomingMessage;
+  readonly raw: ServerResponse;
+  readonly route: string;
+}
+
+/** A request under way. */
+export class Exchange {
+  readonly id: RequestId;
+  readonly request: IncomingMessage;
+  readonly raw: ServerResponse;
+  readonly route: string;
+  readonly startMs: Ms;
+  readonly #clock: Clock;
+  outcome: Outcome = 'ok';
+  isStream = false;
+  isDraining = false;
+  running: Running | undefined;
+  error: ErrorCode | undefined;
+  model: string | undefined;
+  served: Served | undefined;
+  firstTokenMs: Ms | undefined;
+  end: AnswerEnd | undefined;
+
+  constructor(arrival: Arrival, clock: Clock) {
+    this.id = arrival.id;
+    this.request = arrival.request;
+    this.raw = arrival.raw;
+    this.route = arrival.route;
+    this.#clock = clock;
+    this.startMs = clock.nowMs();
+  }
+
+  /** True when nothing can be written any more. */
+  get isGone(): boolean {
+    return this.raw.destroyed || this.raw.closed;
+  }
+
+  sinceStartMs(): Ms {
+    return ms(this.#clock.nowMs() - this.startMs);
+  }
+
+  /** Notes that a node has begun to answer. */
+  committed(served: Served): void {
+    this.served = served;
+    this.firstTokenMs = this.sinceStartMs();
+  }
+
+  /** Headers of every response; those of the serving node once it is known. */
+  headers(): Record<string, string> {
+    const headers: Record<string, string> = {
+      'x-request-id': this.id,
+      'openai-processing-ms': String(Math.round(this.sinceStartMs())),
+      'openai-version': '2020-10-01',
+    };
+    if (this.served !== undefined) {
+      headers['x-helixflow-node'] = this.served.node;
+      headers['x-helixflow-attempts'] = String(this.served.attempts);
+    }
+    if (this.isDraining) headers['connection'] = 'close';
+    return headers;
+  }
+
+  record(): RequestRecord {
+    const { raw, error, model, served, firstTokenMs, end } = this;
+    if (this.outcome === 'ok' && !raw.writableFinished) this.outcome = 'cancelled';
+    return {
+      requestId: this.id,
+      method: this.request.method ?? '',
+      route: this.route,
+      status: raw.headersSent ? raw.statusCode : 499,
+      outcome: this.outcome,
+      durationMs: this.sinceStartMs(),
+      isStream: this.isStream,
+      ...(error && { error }),
+      ...(model !== undefined && { model }),
+      ...(served && { served }),
+      ...(firstTokenMs !== undefined && { firstTokenMs }),
+      ...(end && { end }),
+    };
+  }
+}
+
+/** All requests under way. */
+export class Exchanges {
+  readonly #open = new Set<Exchange>();
+  readonly #observers: readonly RequestObserver[];
+  #whenIdle: (() => void)[] = [];
+  #isDraining = false;
+
+  constructor(observers: readonly RequestObserver[]) {
+    this.#observers = observers;
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** Follows `exchange` to its end. */
+  begin(exchange: Exchange): void {
+    exchange.isDraining = this.#isDraining;
+    this.#open.add(exchange);
+    for (const observer of this.#observers) observer.started?.();
+    // Without a listener, an error of a socket that has gone would end the process.
+    exchange.raw.on('error', () => {});
+    exchange.raw.once('close', () => this.#closed(exchange));
+  }
+
+  #closed(exchange: Exchange): void {
+    this.#open.delete(exchange);
+    exchange.running?.gone();
+    if (this.#observers.length > 0) {
+      const record = exchange.record();
+      for (const observer of this.#observers) observer.finished(record);
+    }
+    if (this.#open.size > 0) return;
+    for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  /** From now on no chat is begun, and connections close after the response under way. */
+  drain(): void {
+    this.#isDraining = true;
+    for (const exchange of this.#open) exchange.isDraining = true;
+  }
+
+  /** Resolves when no request is under way. */
+  idle(): Promise<void> {
+    if (this.#open.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /** Ends every answer that is still being made, with an error that its client can read. */
+  abandonAll(): void {
+    for (const { running } of this.#open)
+      running?.abandon(new HelixFlowError('GATEWAY_DRAINING', { retryAfterMs: 1_000 }));
+  }
+}

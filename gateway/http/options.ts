@@ -1,0 +1,49 @@
+/** What the HTTP skin takes: its collaborators and its limits. */
+
+import type { Clock, Log, Random } from '../../protocol/ports.ts';
+import { type Ms, seconds } from '../../protocol/units.ts';
+import type { GatewayService } from '../service.ts';
+import type { KeyChecker } from './auth.ts';
+import type { RequestObserver } from './exchange.ts';
+import type { StreamOptions } from './stream.ts';
+
+export interface GatewayAppDeps {
+  readonly service: GatewayService;
+  readonly keys: KeyChecker;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Told of every request: request log, metrics. */
+  readonly observers?: readonly RequestObserver[];
+}
+
+export interface GatewayAppOptions extends StreamOptions {
+  /** A larger body is answered with 413; stays below what a session carries. */
+  readonly bodyMaxBytes: number;
+  readonly headersMaxBytes: number;
+  /** From a connection's first byte, or its last response, to the end of the headers. */
+  readonly headersTimeoutMs: Ms;
+  /** From the first byte of a request to the last of its body. */
+  readonly requestTimeoutMs: Ms;
+  /** From a request's arrival to the end of its answer. */
+  readonly answerTimeoutMs: Ms;
+  /** A client that has taken nothing for this long while data waits is cut. */
+  readonly stallMs: Ms;
+  /** An idle connection is kept this long. */
+  readonly idleTimeoutMs: Ms;
+  readonly connectionsMax: number;
+}
+
+export const gatewayAppDefaults: GatewayAppOptions = {
+  bodyMaxBytes: 20_971_520,
+  headersMaxBytes: 16_384,
+  headersTimeoutMs: seconds(10),
+  requestTimeoutMs: seconds(60),
+  answerTimeoutMs: seconds(600),
+  headersAfterMs: seconds(10),
+  keepAliveMs: seconds(15),
+  keepAlive: 'comment',
+  stallMs: seconds(30),
+  idleTimeoutMs: seconds(72),
+  connectionsMax: 10_000,
+};
