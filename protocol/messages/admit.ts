@@ -1,10 +1,11 @@
 /** The frames of `/helixflow/admit/1`: an invite is shown, a membership comes back. */
 
-import { decodeValue, encodeValue, Reader } from '../codec.ts';
+import { decodeValue, encodeValue } from '../codec.ts';
 import { type ErrorCode, HelixFlowError } from '../errors.ts';
 import type { Credentials } from '../grants.ts';
 import { isPeerId, type PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
+import { Reader } from '../reader.ts';
 import { printable } from './hello.ts';
 
 /** In place of the hello, for a peer with an invite and no membership (design §4). */

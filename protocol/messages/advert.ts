@@ -1,6 +1,6 @@
 /** The signed advert of a peer: who it is, where it is, what it serves; kept in the directory by peers that trust none of it. */
 
-import { decodeValue, encodeValue, Reader, type Value } from '../codec.ts';
+import { decodeValue, encodeValue, type Value } from '../codec.ts';
 import { fromHex, signBytes, toHex, verifyBytes } from '../crypto.ts';
 import { HelixFlowError, isHelixFlowError } from '../errors.ts';
 import type { Role } from '../grants.ts';
@@ -8,6 +8,7 @@ import type { MeshId, ModelDigest, PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import { peerIdOf } from '../peer/identity.ts';
 import type { SigningKey } from '../ports.ts';
+import { Reader } from '../reader.ts';
 import { type UnixMs, unixMs } from '../units.ts';
 
 export interface AdvertModel {

@@ -1,11 +1,12 @@
 /** The frames of `/helixflow/hello/1`: who each side is, and what two sides agree on. */
 
-import { decodeValue, encodeValue, Reader, type Value } from '../codec.ts';
+import { decodeValue, encodeValue, type Value } from '../codec.ts';
 import { fromHex, toHex } from '../crypto.ts';
 import { type ErrorCode, HelixFlowError, isErrorCode } from '../errors.ts';
 import type { Credentials } from '../grants.ts';
 import type { ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
+import { Reader } from '../reader.ts';
 
 /** Runs on every new connection, both ways, before anything else (design §4). */
 export const HELLO_PROTOCOL = '/helixflow/hello/1';

@@ -1,11 +1,12 @@
 /** The frames of `/helixflow/session/1`: their fields, their bounds, their bytes. */
 
-import { decodeValue, encodeValue, Reader, type Value } from '../codec.ts';
+import { decodeValue, encodeValue, type Value } from '../codec.ts';
 import { fromHex, toHex } from '../crypto.ts';
 import { type ErrorCode, type ErrorDetails, errorTable, HelixFlowError, isErrorCode } from '../errors.ts';
 import type { ModelDigest, ProcessId, RequestId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { EngineModel } from '../ports.ts';
+import { Reader } from '../reader.ts';
 import { type Ms, ms } from '../units.ts';
 
 export const SESSION_PROTOCOL = '/helixflow/session/1';

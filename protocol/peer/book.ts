@@ -1,11 +1,12 @@
 /** Contacts remembered across restarts, so that a peer finds its mesh again when every bootstrap address is gone. */
 
-import { decodeValue, encodeValue, Reader } from '../codec.ts';
+import { decodeValue, encodeValue } from '../codec.ts';
 import { isHelixFlowError } from '../errors.ts';
 import type { Role } from '../grants.ts';
 import { isPeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Clock, Contact, Log, Store, StoreOp } from '../ports.ts';
+import { Reader } from '../reader.ts';
 
 /** A contact, what it was, and when it was last a member in our presence. */
 export interface Remembered extends Contact {
