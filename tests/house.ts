@@ -44,7 +44,7 @@ export const zones: readonly Zone[] = [
 ];
 
 /** Packages without a clock, chance or a world of their own. */
-const purePackages: ReadonlySet<string> = new Set(['zod', 'cborg', 'multiformats', '@huggingface/jinja']);
+const purePackages: ReadonlySet<string> = new Set(['zod', 'multiformats', '@huggingface/jinja']);
 
 /** Each pattern is one name that reaches the real world, or an order that differs between machines. */
 const worldly: readonly (readonly [name: string, pattern: RegExp])[] = [
