@@ -11,6 +11,7 @@ import type { FileHash, Loaded, LoadRequest } from './messages.ts';
 import { createPromptRenderer, type PromptRenderer } from './prompt.ts';
 import { createSlotPool, type SlotPool } from './slots.ts';
 import { measureThreads } from './threads.ts';
+import { readVocabulary } from './vocabulary.ts';
 
 type Library = typeof import('node-llama-cpp');
 
@@ -100,28 +101,6 @@ async function openContext(model: LlamaModel, load: LoadRequest, threads: number
     sequences: load.slots ?? (model.size > largeModelBytes ? slotsDefaultLarge : slotsDefault),
     ...(threads === undefined ? {} : { threads }),
   });
-}
-
-interface Vocabulary {
-  readonly controlTokens: ReadonlySet<Token>;
-  readonly controlTexts: readonly string[];
-  readonly tokenMaxChars: number;
-}
-
-function readVocabulary(model: LlamaModel): Vocabulary {
-  const texts: readonly string[] = model.fileInfo.metadata.tokenizer?.ggml?.tokens ?? [];
-  const controlTokens = new Set<Token>();
-  const controlTexts: string[] = [];
-  let tokenMaxChars = 1;
-  for (const [index, text] of texts.entries()) {
-    const token = index as Token;
-    tokenMaxChars = Math.max(tokenMaxChars, text.length);
-    const attributes = model.getTokenAttributes(token);
-    if (!attributes.control && !attributes.unknown && !model.isEogToken(token)) continue;
-    controlTokens.add(token);
-    controlTexts.push(text);
-  }
-  return { controlTokens, controlTexts, tokenMaxChars };
 }
 
 const gpuNames = { cuda: 'CUDA', vulkan: 'Vulkan', metal: 'Metal' } as const;
