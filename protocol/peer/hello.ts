@@ -151,10 +151,9 @@ class Greeting {
     }
   }
 
-  /** The other side opened a hello. */
+  /** The other side opened a hello, which only its dialler may: we have begun our own on a connection that we dialled. */
   accept(channel: Channel): void {
-    if (this.#connection.direction === 'inbound') this.#begin(channel);
-    else this.#unexpected(channel);
+    this.#begin(channel);
   }
 
   #unexpected(channel: Channel): void {

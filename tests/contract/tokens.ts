@@ -174,6 +174,7 @@ export function tokensContract(name: string, open: () => Tokens): void {
         'none, in capitals': `${encode({ ...header, alg: 'NONE' })}.${encode(claims)}.`,
         'HS256 with the public key': mac('HS256', issuer.publicKey),
         'HS256 with the public key as text': mac('HS256', toBase64Url(issuer.publicKey)),
+        'another name for EdDSA': forge({ ...header, alg: 'Ed25519' }, claims, issuer),
         'ES256 in name': forge({ ...header, alg: 'ES256' }, claims, issuer),
         'its own jwk': forge({ ...header, jwk }, claims, attacker),
         'a jku': forge({ ...header, jku: 'https://attacker.example/keys' }, claims, attacker),

@@ -96,7 +96,14 @@ test('credentials are refused when any link of their chain is another', async ({
     { ...claimsOf(mesh.issuer.certificate), sub: rogueGrant.issuer },
     rogueKey,
   );
+  const otherRoot = seeded('other root');
+  const claimed = await tokens.sign('issuer', claimsOf(mesh.issuer.certificate), otherRoot);
   const attempts = {
+    'a root of its own, which names our issuer for our mesh': {
+      ...ours,
+      rootPublicKey: otherRoot.publicKey,
+      certificate: claimed,
+    },
     'another mesh': theirs,
     'the root of another mesh': { ...ours, rootPublicKey: other.mesh.rootPublicKey },
     'the certificate of another mesh': { ...ours, certificate: other.issuer.certificate },
@@ -139,6 +146,10 @@ test('an expired invite is refused as expired', async ({ expect }) => {
 test('an invite whose parts do not belong together is refused', async ({ expect }) => {
   const text = await signInvite(invite, mesh.issuer.key, signing);
   const [root = '', ...rest] = text.slice('hx-invite-'.length).split('.');
+  const spare = 'AEIMQUYcgkosw048';
+  const respelled = `${root.slice(0, -1)}${String.fromCharCode(root.charCodeAt(42) + 1)}`;
+  expect(spare).toContain(root[42]);
+  expect(Buffer.from(respelled, 'base64url')).toEqual(Buffer.from(root, 'base64url'));
   const theirs = Buffer.from(other.mesh.rootPublicKey).toString('base64url');
   const rogueKey = seeded('rogue');
   const rogue = await signInvite({ ...invite, issuer: issuerIdOf(rogueKey.publicKey) }, rogueKey, signing);
@@ -146,6 +157,7 @@ test('an invite whose parts do not belong together is refused', async ({ expect 
     'another root': ['hx-invite-', [theirs, ...rest].join('.')].join(''),
     'the certificate of another mesh': `hx-invite-${root}.${other.issuer.certificate}.${rest.slice(3).join('.')}`,
     'an issuer without a certificate': rogue,
+    'another text of the same root': `hx-invite-${respelled}.${rest.join('.')}`,
     'a part less': text.slice(0, text.lastIndexOf('.')),
     'a part more': `${text}.x`,
     'no prefix': text.slice('hx-invite-'.length),

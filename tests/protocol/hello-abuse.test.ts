@@ -103,11 +103,24 @@ describe('a peer that does not keep to the hello', () => {
   test('is closed for anything that it says after the hello', async ({ expect }) => {
     await using stage = new Stage();
     const ours = await stage.member(alice);
+    for (const more of [await goodHello(), { type: 'accept' } as const, encodeValue([9]), new Uint8Array([0xff])]) {
+      const rude = await stage.puppet(alice);
+      rude.send(await goodHello(), { type: 'accept' });
+      await until(() => ours.admitted.splice(0).length === 1);
+      expect(rude.connection.isOpen).toBe(true);
+      rude.send(more);
+      await until(() => !rude.connection.isOpen);
+    }
+  });
+
+  test('once refused, is let go as soon as it has read why', async ({ expect }) => {
+    await using stage = new Stage();
+    await stage.member(alice);
     const rude = await stage.puppet(alice);
-    rude.send(await goodHello(), { type: 'accept' });
-    await until(() => ours.admitted.length === 1);
+    rude.send(new Uint8Array([1]));
+    await until(() => rude.got.length === 2);
     expect(rude.connection.isOpen).toBe(true);
-    rude.send(await goodHello());
+    rude.channel.end();
     await until(() => !rude.connection.isOpen);
   });
 

@@ -13,6 +13,7 @@ import {
 } from '../../protocol/messages/hello.ts';
 import { createHello, type Hello, type HelloOptions, type PeerInfo } from '../../protocol/peer/hello.ts';
 import type { Channel, Connection } from '../../protocol/ports.ts';
+import { type UnixMs, unixMs } from '../../protocol/units.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { Hub, type MemoryConnection, type MemoryNetwork, until } from './memory-network.ts';
 import { credentialsFor, newMesh, peer, quietLog, tokens } from './mesh-fixture.ts';
@@ -53,8 +54,16 @@ export const goodHello = async (): Promise<HelloFirst> => ({
   addresses: [],
 });
 
+/** A wall clock that can be set, as people and NTP do. */
+class JumpingClock extends ManualClock {
+  jumpMs = 0;
+  override wallMs(): UnixMs {
+    return unixMs(super.wallMs() + this.jumpMs);
+  }
+}
+
 export class Stage implements AsyncDisposable {
-  readonly clock = new ManualClock();
+  readonly clock: JumpingClock = new JumpingClock();
   readonly hub = new Hub();
 
   get isEmpty(): boolean {

@@ -77,6 +77,16 @@ describe('two members', () => {
   });
 });
 
+test('a membership that ends by a jump of the wall clock ends its connection within the hour', async ({ expect }) => {
+  await using stage = new Stage();
+  const [ours, theirs] = [await stage.member(alice), await stage.member(bert)];
+  const connection = await ours.network.connect(bert, [], forever());
+  await until(() => ours.admitted.length === 1 && theirs.admitted.length === 1);
+  stage.clock.jumpMs = 86_400_000;
+  await stage.clock.advance(3_600_000);
+  expect(connection.isOpen).toBe(false);
+});
+
 describe('no member', () => {
   const refusals: Record<string, () => Promise<Credentials>> = {
     'of another mesh': () => credentialsFor(theirMesh, bert),
@@ -121,6 +131,16 @@ describe('no member', () => {
     await theirs.network.connect(alice, [], forever());
     await until(() => stage.isEmpty);
     expect([ours.admitted, theirs.admitted]).toEqual([[], []]);
+  });
+
+  test('gets in at another that is none', async ({ expect }) => {
+    await using stage = new Stage();
+    const none = { credentials: () => undefined };
+    const [ours, theirs] = [await stage.member(alice, none), await stage.member(bert, none)];
+    await theirs.network.connect(alice, [], forever());
+    await until(() => stage.isEmpty);
+    await stage.clock.turn();
+    expect([ours.refused, theirs.refused, stage.clock.timers]).toEqual([['MEMBERSHIP_INVALID'], [], 0]);
   });
 
   test('gets in at a peer that runs no hello', async ({ expect }) => {
