@@ -173,6 +173,8 @@ const finishes = ['stop', 'length'] as const;
 const digestKinds = ['weights', 'declared', 'synthetic'] as const;
 const continuations = ['none', 'text', 'tokens'] as const;
 const operations = ['chat'] as const;
+/** Text for people. */
+const textMaxChars = 256;
 
 const modelFields = (model: EngineModel): Value => [
   model.name,
@@ -180,11 +182,15 @@ const modelFields = (model: EngineModel): Value => [
   digestKinds.indexOf(model.digestKind),
   model.contextTokens,
   continuations.indexOf(model.continuation),
-  model.build,
+  model.build.slice(0, textMaxChars),
 ];
 
 /** `code`, then its details as JSON text: their shape differs by code, and a newer peer's may be unknown. */
-const errorFields = (error: HelixFlowError): readonly [string, string] => [error.code, JSON.stringify(error.details)];
+function errorFields(error: HelixFlowError): readonly [string, string] {
+  const whole = JSON.stringify(cleanDetails(error.details, textMaxChars));
+  if (whole.length <= limits.errorDetailsMaxBytes) return [error.code, whole];
+  return [error.code, JSON.stringify(cleanDetails(error.details, 32))];
+}
 
 /** The bytes of a frame. */
 export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
@@ -237,7 +243,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         frame.revision,
         frame.models.map(modelFields),
         frame.slots,
-        frame.hardware,
+        frame.hardware.slice(0, textMaxChars),
         frame.owner,
       ]);
     case 'offered':
@@ -272,7 +278,7 @@ function readModel(value: Value): EngineModel {
     digestKind: pick(digestKinds, reader),
     contextTokens: reader.int(100_000_000, 1),
     continuation: pick(continuations, reader),
-    build: reader.text(256),
+    build: reader.text(textMaxChars),
   };
 }
 
@@ -292,17 +298,16 @@ function readError(reader: Reader): HelixFlowError {
   if (!isErrorCode(code) || errorTable[code].http === 0) {
     return new HelixFlowError('ENGINE_FAILED', { reason: 'the node failed with a code that has no place here' });
   }
-  return new HelixFlowError(code, cleanDetails(details) as ErrorDetails[typeof code]);
+  return new HelixFlowError(code, cleanDetails(details, textMaxChars) as ErrorDetails[typeof code]);
 }
 
-/** Keeps the flat text and numbers of a peer's details, bounded: they end up in sentences that clients read. */
-function cleanDetails(details: object): Record<string, string | number> {
-  const clean: Record<string, string | number> = {};
-  for (const [name, value] of Object.entries(details).slice(0, 8)) {
-    if (typeof value === 'number' && Number.isFinite(value)) clean[name] = value;
-    if (typeof value === 'string') clean[name] = value.slice(0, 256);
-  }
-  return clean;
+/** Keeps the flat text and numbers of an error's details, bounded: they end up in sentences that clients read. */
+function cleanDetails(details: object, maxChars: number): Record<string, string | number> {
+  const flat = Object.entries(details).flatMap(([name, value]): [string, string | number][] => {
+    if (typeof value === 'string') return [[name.slice(0, 32), value.slice(0, maxChars)]];
+    return Number.isFinite(value) ? [[name.slice(0, 32), value]] : [];
+  });
+  return Object.fromEntries(flat.slice(0, 8));
 }
 
 type Parse = (reader: Reader) => SessionFrame;
@@ -319,7 +324,7 @@ const parsers: Readonly<Record<number, Parse>> = {
     revision: r.int(uint32),
     models: r.list(limits.offerModelsMax, readModel),
     slots: r.int(1_000_000),
-    hardware: r.text(256),
+    hardware: r.text(textMaxChars),
     owner: r.text(64),
   }),
   [number.offered]: (r) => ({ type: 'offered', revision: r.int(uint32) }),
