@@ -30,7 +30,10 @@ export interface AnswersDeps {
 
 interface Answer {
   delta(delta: EngineDelta): void;
+  /** The child has let go of the answer. */
   end(outcome: EngineDone | HelixFlowError): void;
+  /** Nobody wants the rest: what was not handed over yet is dropped. */
+  abandon(): void;
 }
 
 type Settle = (outcome: EngineDone | HelixFlowError) => void;
@@ -45,6 +48,7 @@ function createAnswer(
   const queue: EngineDelta[] = [];
   let outcome: EngineDone | HelixFlowError | undefined;
   let isWaiting = false;
+  let isAbandoned = false;
   let untold = 0;
 
   function took(): void {
@@ -55,7 +59,7 @@ function createAnswer(
   }
 
   function pump(): void {
-    while (!isWaiting) {
+    while (!isWaiting && !isAbandoned) {
       const delta = queue.shift();
       if (delta === undefined) break;
       let wait: Promise<void> | undefined;
@@ -75,7 +79,7 @@ function createAnswer(
         }, fail);
       }
     }
-    if (outcome !== undefined && queue.length === 0 && !isWaiting) settle(outcome);
+    if (outcome !== undefined && (isAbandoned || (queue.length === 0 && !isWaiting))) settle(outcome);
   }
 
   return {
@@ -86,8 +90,12 @@ function createAnswer(
     end(ended) {
       outcome = ended;
       // After a failure nobody wants what was still on its way.
-      if (ended instanceof HelixFlowError) settle(ended);
-      else pump();
+      if (ended instanceof HelixFlowError) isAbandoned = true;
+      pump();
+    },
+    abandon() {
+      isAbandoned = true;
+      pump();
     },
   };
 }
@@ -114,6 +122,7 @@ export function createAnswers(deps: AnswersDeps): Answers {
           why = { error };
           send({ type: 'cancel', id });
           patience = clock.timer(cancelTimeoutMs, stuck);
+          answer.abandon();
         };
         const aborted = (): void => stop(signal.reason);
         const settle: Settle = (outcome) => {
@@ -126,8 +135,8 @@ export function createAnswers(deps: AnswersDeps): Answers {
           else resolve(outcome);
         };
         const taken = (count: number): void => send({ type: 'taken', id, count });
-        const stoppable: Emit = (delta) => (why === undefined ? emit(delta) : undefined);
-        answers.set(id, createAnswer(stoppable, taken, settle, stop));
+        const answer = createAnswer(emit, taken, settle, stop);
+        answers.set(id, answer);
         signal.addEventListener('abort', aborted, { once: true });
         send({ type: 'generate', id, chat: request.chat });
       });

@@ -77,9 +77,10 @@ export function startProcess(
   };
   return new Promise((resolve, reject) => {
     let isLoaded = false;
+    let refusal: { readonly error: unknown } | undefined;
     const refuse = (error: unknown): void => {
-      settled();
-      void kill().then(() => reject(error));
+      refusal ??= { error };
+      child.kill('SIGKILL');
     };
     const aborted = (): void => refuse(signal.reason);
     const cancelTimeout = clock.timer(loadTimeoutMs, () =>
@@ -104,7 +105,7 @@ export function startProcess(
     void gone.then((reason) => {
       settled();
       if (isLoaded) events.ended(reason);
-      else reject(modelFault(request.modelPath, `loading it failed: ${reason}`));
+      else reject(refusal?.error ?? modelFault(request.modelPath, `loading it failed: ${reason}`));
     });
     send({ type: 'load', load: request });
   });
