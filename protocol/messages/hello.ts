@@ -66,6 +66,9 @@ export interface Refuse {
 export type HelloFrame = Hello | Accept | Refuse;
 
 const number = { hello: 0, accept: 1, refuse: 2 } as const;
+/** The least that a side may offer where we offer `value`. */
+export const leastOf = (value: number): number => Math.ceil(value / 64);
+
 const featuresMax = 64;
 const limitsOfferedMax = 64;
 const nameMaxChars = 64;
@@ -158,9 +161,18 @@ export function agreeVersion(ours: VersionRange, theirs: VersionRange): number {
   throw new HelixFlowError('VERSION_UNSUPPORTED', { ...theirs, ourMin: ours.min, ourMax: ours.max });
 }
 
-/** The smaller value of each limit; ours where the other side names none. */
+/**
+ * The smaller value of each limit; ours where the other side names none.
+ * @throws HelixFlowError PROTOCOL_VIOLATION for a value so small that it would stall instead of limit.
+ */
 export function agreeLimits(ours: SharedLimits, theirs: ReadonlyMap<string, number>): SharedLimits {
-  const agreed = sharedLimits.map((name) => [name, Math.min(ours[name], theirs.get(name) ?? ours[name])]);
+  const agreed = sharedLimits.map((name) => {
+    const value = theirs.get(name) ?? ours[name];
+    if (value < leastOf(ours[name])) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: `${name} of ${value} is too small to work with` });
+    }
+    return [name, Math.min(ours[name], value)];
+  });
   return Object.fromEntries(agreed) as SharedLimits;
 }
 

@@ -8,6 +8,7 @@ import {
   agreeLimits,
   agreeVersion,
   encodeHelloFrame,
+  leastOf,
   ourLimits,
   parseHelloFrame,
   sharedLimits,
@@ -73,9 +74,11 @@ test('both sides agree on the same version, or both on none', async ({ expect })
 });
 
 test('of each limit the smaller value counts, and ours where the other side names none', ({ expect }) => {
-  const offer = fc.dictionary(fc.constantFrom(...sharedLimits, 'newer'), fc.integer({ min: 1 }));
+  const offer = fc.dictionary(fc.constantFrom(...sharedLimits, 'newer'), fc.integer({ min: 2 ** 21 }));
+  const small = fc.constantFrom(...sharedLimits).map((name) => [name, leastOf(ourLimits[name])] as const);
   fc.assert(
-    fc.property(offer, (theirs) => {
+    fc.property(offer, fc.array(small), (large, smaller) => {
+      const theirs: Record<string, number> = { ...large, ...Object.fromEntries(smaller) };
       const agreed = agreeLimits(ourLimits, new Map(Object.entries(theirs)));
       expect(Object.keys(agreed)).toEqual([...sharedLimits]);
       for (const name of sharedLimits) {
@@ -83,4 +86,11 @@ test('of each limit the smaller value counts, and ours where the other side name
       }
     }),
   );
+});
+
+test('a limit that would stall instead of limit is refused', async ({ expect }) => {
+  for (const name of sharedLimits) {
+    const tiny = new Map([[name, leastOf(ourLimits[name]) - 1]]);
+    expect(await failure(() => agreeLimits(ourLimits, tiny))).toMatchObject({ code: 'PROTOCOL_VIOLATION' });
+  }
 });
