@@ -1,6 +1,6 @@
 /** How a peer with an invite becomes a member: the joiner's side, and the gateways' (design §4, §6). */
 
-import { HelixFlowError, isHelixFlowError, toHelixFlowError } from '../errors.ts';
+import { errorText, HelixFlowError, isHelixFlowError, toHelixFlowError } from '../errors.ts';
 import { type Credentials, checkCredentials, checkInvite, type Invite, issuerIdOf } from '../grants.ts';
 import type { MeshId, PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
@@ -158,7 +158,11 @@ export function createAdmission(deps: AdmissionDeps, options: AdmissionOptions):
       channel.send(encodeAdmitFrame({ type: 'admitted', credentials: await answer() }));
     } catch (error) {
       const cause = toHelixFlowError(error, (thrown) => unavailable('this gateway failed', thrown));
-      deps.log.info('admission.refused', { peer: connection.peer, code: cause.code, reason: cause.message });
+      deps.log.info('admission.refused', {
+        peer: connection.peer,
+        code: cause.code,
+        reason: errorText(cause.code, cause.details),
+      });
       channel.send(encodeAdmitFrame({ type: 'refuse', ...refusalOf(cause) }));
     }
     channel.end();

@@ -286,7 +286,13 @@ class Greeting {
     const wasAdmitted = this.#state === 'admitted';
     const { peer, direction, remoteAddress } = this.#connection;
     this.#stop();
-    log.info('hello.refused', { peer, direction, remoteAddress, code: error.code, reason: error.message });
+    log.info('hello.refused', {
+      peer,
+      direction,
+      remoteAddress,
+      code: error.code,
+      reason: errorText(error.code, error.details),
+    });
     if (this.#channel === undefined || wasAdmitted || error.code === 'HELLO_REFUSED') this.#close();
     else {
       const reason = 'reason' in error.details ? error.details.reason : errorText(error.code, error.details);
