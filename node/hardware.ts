@@ -7,12 +7,13 @@ import { availableParallelism, cpus } from 'node:os';
 const lineMaxChars = 256;
 const probeTimeoutMs = 2_000;
 const drmCardsMax = 8;
+const nvidiaTool = 'nvidia-smi';
 
 /** `NVIDIA H200 (140 GiB)` for each GPU that the driver's own tool lists; none without that tool. */
 function listNvidia(): Promise<string[]> {
   const args = ['--query-gpu=name,memory.total', '--format=csv,noheader,nounits'];
   return new Promise((resolve) => {
-    execFile('nvidia-smi', args, { timeout: probeTimeoutMs, windowsHide: true }, (error, stdout) => {
+    execFile(nvidiaTool, args, { timeout: probeTimeoutMs, windowsHide: true }, (error, stdout) => {
       const lines = error === null ? stdout.split('\n').filter((line) => line.includes(',')) : [];
       resolve(
         lines.map((line) => {
