@@ -1,6 +1,7 @@
 /** What a peer id is: an Ed25519 public key, in base58btc of an identity multihash of its protobuf. */
 
 import { base58btc } from 'multiformats/bases/base58';
+import { keyFromSeed } from '../crypto.ts';
 import type { PeerId } from '../ids.ts';
 
 /** Identity multihash of 36 bytes, then a protobuf: key type Ed25519, data of 32 bytes. */
@@ -14,3 +15,6 @@ export function peerIdOf(publicKey: Uint8Array): PeerId {
   bytes.set(publicKey, prefix.length);
   return base58btc.baseEncode(bytes) as PeerId;
 }
+
+/** The peer id of the key pair behind 32 bytes of seed. */
+export const peerIdFromSeed = (seed: Uint8Array): PeerId => peerIdOf(keyFromSeed(seed).publicKey);

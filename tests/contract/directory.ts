@@ -36,18 +36,18 @@ const never = new AbortController().signal;
 const digest = 'ab'.repeat(32) as ModelDigest;
 
 /** Everything that a lookup finds; or the code of the error it ended with. */
-async function lookup(world: DirectoryWorld, at: DirectoryPeer, key: string): Promise<readonly Contact[] | string> {
-  const collect = async (): Promise<readonly Contact[]> => {
-    const found: Contact[] = [];
+async function collect(at: DirectoryPeer, key: string): Promise<readonly Contact[] | string> {
+  const found: Contact[] = [];
+  try {
     for await (const contact of at.directory.find(key, never)) found.push(contact);
     return found;
-  };
-  try {
-    return await world.run(collect());
   } catch (error) {
     return isHelixFlowError(error) ? error.code : `not typed: ${error}`;
   }
 }
+
+const lookup = (world: DirectoryWorld, at: DirectoryPeer, key: string): Promise<readonly Contact[] | string> =>
+  world.run(collect(at, key));
 
 const peersIn = (found: readonly Contact[] | string): readonly string[] | string =>
   typeof found === 'string' ? found : found.map(({ peer }) => peer).sort();
@@ -65,7 +65,7 @@ async function untilFound(
     if (found.length === expected && typeof found !== 'string') return true;
     if (!isLooking) {
       isLooking = true;
-      lookup({ ...world, run: (work) => work }, at, key).then((result) => {
+      void collect(at, key).then((result) => {
         found = result;
         isLooking = false;
       });

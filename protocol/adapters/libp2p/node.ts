@@ -1,0 +1,101 @@
+/** libp2p as the mesh runs it: TCP, noise, yamux; identify, ping and Kademlia behind the gate; own heartbeats instead of its monitor. */
+
+import { noise } from '@chainsafe/libp2p-noise';
+import { yamux } from '@chainsafe/libp2p-yamux';
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
+import { type Identify, identify } from '@libp2p/identify';
+import type { ConnectionGater } from '@libp2p/interface';
+import { type Ping, ping } from '@libp2p/ping';
+import { tcp } from '@libp2p/tcp';
+import type { Multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p, type Libp2p } from 'libp2p';
+import type { NetworkKind } from '../../grants.ts';
+import { limits } from '../../limits.ts';
+import { checkAddress } from '../../peer/address.ts';
+import { withoutPeer } from './connection.ts';
+import { gateComponents } from './gate.ts';
+import { type Kad, type KadOptions, kadService } from './kad-service.ts';
+
+const hourMs = 3_600_000;
+/** A connection without a byte for this long is gone; yamux pings well within it. */
+const silentMs = 120_000;
+const pingMs = 50_000;
+/** Unsent bytes on one yamux stream before libp2p resets it; a channel waits long before that. */
+const writeBufferBytes = 4_194_304;
+
+export interface NodeOptions {
+  readonly seed: Uint8Array;
+  /** Where to listen; absent for a peer that only dials. */
+  readonly listen: { readonly host: string; readonly port: number } | undefined;
+  readonly network: NetworkKind;
+  readonly connectionsMax: number;
+  /** From one IP address; several peers may share one behind a NAT. */
+  readonly connectionsPerSecondMax: number;
+  readonly kad: KadOptions;
+  /** Called with what tells where the listeners are. */
+  readonly listening: (addresses: () => readonly string[]) => void;
+}
+
+type Services = { readonly ping: Ping; readonly identify: Identify; readonly kad: Kad };
+export type Libp2pNode = Libp2p<Services>;
+
+/** Dials and remembers only what the mesh's policy allows, whoever named it. */
+function addressGater(network: NetworkKind): ConnectionGater {
+  const isAllowed = (address: Multiaddr): boolean => checkAddress(withoutPeer(address), network).ok;
+  return {
+    denyDialMultiaddr: (address) => !isAllowed(address),
+    filterMultiaddrForPeer: (_, address) => isAllowed(address),
+  };
+}
+
+const listenAddress = ({ host, port }: { host: string; port: number }): string =>
+  `/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`;
+
+/** A node that is not started. */
+export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
+  const { network, kad, listen, connectionsMax } = options;
+  const kademlia = kadService(kad);
+  return await createLibp2p<Services>({
+    start: false,
+    privateKey: await generateKeyPairFromSeed('Ed25519', options.seed),
+    nodeInfo: { name: 'helixflow', version: '1' },
+    addresses: { listen: listen === undefined ? [] : [listenAddress(listen)] },
+    transports: [
+      tcp({
+        maxConnections: connectionsMax,
+        inboundSocketInactivityTimeout: silentMs,
+        outboundSocketInactivityTimeout: silentMs,
+      }),
+    ],
+    connectionEncrypters: [noise()],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: 256,
+        keepAliveInterval: pingMs,
+        streamOptions: { maxWriteBufferLength: writeBufferBytes },
+      }),
+    ],
+    connectionGater: addressGater(network),
+    connectionMonitor: { enabled: false },
+    peerStore: { maxAddressAge: 48 * hourMs, maxPeerAge: 48 * hourMs },
+    connectionManager: {
+      maxConnections: connectionsMax,
+      maxIncomingPendingConnections: 128,
+      inboundConnectionThreshold: options.connectionsPerSecondMax,
+      maxPeerAddrsToDial: limits.peerAddressesMax,
+      dialTimeout: 5_000,
+      addressDialTimeout: 3_000,
+      inboundUpgradeTimeout: limits.helloTimeoutMs,
+      reconnectRetries: 0,
+    },
+    services: {
+      ping: (components) => ping()(gateComponents(components, kad)),
+      identify: (components) => {
+        const { transportManager } = components;
+        options.listening(() => transportManager.getAddrs().map(withoutPeer));
+        return identify({ runOnConnectionOpen: false })(gateComponents(components, kad));
+      },
+      kad: kademlia,
+    },
+  });
+}

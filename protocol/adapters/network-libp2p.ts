@@ -1,0 +1,247 @@
+/** The `Network` on libp2p, and the `Directory` that shares its connections. */
+
+import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId, StreamHandler } from '@libp2p/interface';
+import { multiaddr } from '@multiformats/multiaddr';
+import { HelixFlowError } from '../errors.ts';
+import type { NetworkKind } from '../grants.ts';
+import type { MeshId, PeerId } from '../ids.ts';
+import { assert } from '../invariant.ts';
+import { limits } from '../limits.ts';
+import { checkAddress, filterAddresses } from '../peer/address.ts';
+import { peerIdFromSeed } from '../peer/identity.ts';
+import type { Channel, Clock, Connection, Directory, HandlerOptions, Log, Network, Random } from '../ports.ts';
+import { KademliaDirectory } from './directory-kademlia.ts';
+import { createSeenAdverts } from './libp2p/adverts.ts';
+import { type Connections, createConnections } from './libp2p/connections.ts';
+import { gatedHandler } from './libp2p/gate.ts';
+import { introduce } from './libp2p/introduce.ts';
+import { createNode, type Libp2pNode } from './libp2p/node.ts';
+import { createTurnEnd } from './libp2p/turn-end.ts';
+
+export interface Libp2pDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export interface Libp2pOptions {
+  /** 32 bytes: the Ed25519 identity. */
+  readonly seed: Uint8Array;
+  /** Where to listen; port 0 takes any free one. Absent for a peer that only dials. */
+  readonly listen?: { readonly host: string; readonly port: number };
+  /** Where others are told to dial, in place of the listening addresses. */
+  readonly announce: readonly string[];
+  readonly network: NetworkKind;
+  readonly meshId: MeshId;
+  /** Open connections, at most. */
+  readonly connectionsMax?: number;
+  /** New connections per second from one IP address, at most. */
+  readonly connectionsPerSecondMax?: number;
+}
+
+/** A network and the directory on it; closing the network closes both. */
+export interface Libp2pNetwork extends Network {
+  readonly directory: Directory;
+}
+
+interface Handler extends HandlerOptions {
+  readonly accept: (channel: Channel) => void;
+}
+
+/** The open connections of a peer that nobody closes for being many. */
+const connectionsMax = 1_024;
+const connectionsPerSecondMax = 256;
+/** Streams of one protocol that a peer may have open to us on one connection. */
+const streamsMax = 32;
+
+const isLoopback = (address: string): boolean => address.startsWith('/ip4/127.') || address.startsWith('/ip6/::1/');
+
+/** The code of the system error behind `error`, however it is wrapped. */
+function systemCode(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  const inner = error instanceof AggregateError ? error.errors : [error.cause];
+  return inner.map(systemCode).find((code) => code !== undefined);
+}
+
+interface Parts {
+  readonly node: Libp2pNode;
+  readonly connections: Connections;
+  readonly handlers: Map<string, Handler>;
+  readonly addresses: () => readonly string[];
+  readonly directory: KademliaDirectory;
+}
+
+class Adapter implements Libp2pNetwork {
+  readonly self: PeerId;
+  readonly directory: KademliaDirectory;
+  readonly #log: Log;
+  readonly #options: Libp2pOptions;
+  readonly #parts: Parts;
+  #listener: (connection: Connection) => void = () => {};
+  #closing: Promise<void> | undefined;
+
+  constructor(deps: Libp2pDeps, options: Libp2pOptions, parts: Parts) {
+    this.self = parts.node.peerId.toString() as PeerId;
+    this.directory = parts.directory;
+    this.#log = deps.log;
+    this.#options = options;
+    this.#parts = parts;
+    const { node, connections } = parts;
+    node.addEventListener('connection:open', ({ detail }) => this.#listener(connections.open(detail)));
+    node.addEventListener('connection:close', ({ detail }) => this.#gone(detail));
+  }
+
+  addresses(): readonly string[] {
+    return this.#parts.addresses();
+  }
+
+  connections(): readonly Connection[] {
+    return this.#parts.connections.all();
+  }
+
+  onConnection(listener: (connection: Connection) => void): void {
+    this.#listener = listener;
+  }
+
+  async connect(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<Connection> {
+    const { network } = this.#options;
+    const allowed = filterAddresses(addresses, network);
+    if (allowed.length === 0) {
+      const address = addresses[0] ?? '';
+      const verdict = checkAddress(address, network);
+      throw new HelixFlowError('ADDRESS_REFUSED', { address, reason: verdict.ok ? '' : verdict.reason });
+    }
+    try {
+      signal.throwIfAborted();
+      const targets = allowed.map((address) => multiaddr(`${address}/p2p/${peer}`));
+      const connection = this.#parts.connections.of(await this.#parts.node.dial(targets, { signal }));
+      if (connection?.isOpen === true) return connection;
+    } catch (cause) {
+      throw new HelixFlowError('CONNECT_FAILED', { peer }, { cause });
+    }
+    throw new HelixFlowError('CONNECT_FAILED', { peer });
+  }
+
+  handle(protocol: string, options: HandlerOptions, accept: (channel: Channel) => void): void {
+    const { node, handlers } = this.#parts;
+    assert(node.status === 'stopped' && this.#closing === undefined, 'handlers are set before the start');
+    handlers.set(protocol, { ...options, accept });
+  }
+
+  async start(): Promise<void> {
+    const { node, handlers } = this.#parts;
+    for (const [protocol, handler] of handlers) await this.#serve(protocol, handler);
+    try {
+      await node.start();
+    } catch (error) {
+      throw this.#startError(error);
+    }
+    this.#log.info('network.started', { peer: this.self, addresses: this.addresses().join(' ') });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #serve(protocol: string, { beforeAdmission, accept }: Handler): Promise<void> {
+    const { node, connections } = this.#parts;
+    const serve: StreamHandler = (stream, connection) => {
+      const channel = connections.of(connection)?.channel(stream, protocol);
+      if (channel?.isOpen === true) accept(channel);
+      else stream.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'the connection is gone' }));
+    };
+    await node.handle(protocol, beforeAdmission ? serve : gatedHandler(connections, serve), {
+      maxInboundStreams: streamsMax,
+      maxOutboundStreams: streamsMax,
+    });
+  }
+
+  #startError(error: unknown): unknown {
+    const { host, port } = this.#options.listen ?? { host: '', port: 0 };
+    const code = systemCode(error);
+    if (code === 'EADDRINUSE')
+      return new HelixFlowError('PORT_IN_USE', { host, port, option: '--p2p-port' }, { cause: error });
+    if (code === undefined) return error;
+    return new HelixFlowError(
+      'CONFIG_INVALID',
+      { reason: `cannot listen on ${host} port ${port}: ${code}` },
+      { cause: error },
+    );
+  }
+
+  async #close(): Promise<void> {
+    const { node, connections } = this.#parts;
+    await this.directory.close();
+    await Promise.all(connections.all().map((connection) => connection.close()));
+    await node.stop();
+    for (const connection of connections.all()) connection.gone();
+  }
+
+  #gone(connection: Libp2pConnection): void {
+    const { connections, node } = this.#parts;
+    const gone = connections.close(connection);
+    if (gone === undefined) return;
+    gone.gone();
+    if (connections.all().some(({ peer }) => peer === gone.peer)) return;
+    if (gone.isAdmitted) this.directory.gone(gone.peer);
+    else if (node.status === 'started') void this.#forget(connection.remotePeer);
+  }
+
+  /** Strangers may come by the million: libp2p keeps what it heard of them, unless others named them. */
+  async #forget(peer: Libp2pPeerId): Promise<void> {
+    const { peerStore } = this.#parts.node;
+    try {
+      if (!(await peerStore.has(peer))) return;
+      const { addresses, tags } = await peerStore.get(peer);
+      if (addresses.length === 0 && tags.size === 0) await peerStore.delete(peer);
+    } catch (error) {
+      this.#log.debug('network.not-forgotten', {
+        peer: peer.toString(),
+        reason: error instanceof Error ? error.name : '',
+      });
+    }
+  }
+}
+
+/**
+ * A network that is not started, and its directory.
+ * @throws HelixFlowError ADDRESS_REFUSED for an announced address that nobody in such a mesh may dial.
+ */
+export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptions): Promise<Libp2pNetwork> {
+  const { announce, network, meshId } = options;
+  for (const address of announce) {
+    const verdict = checkAddress(address, network);
+    if (!verdict.ok) throw new HelixFlowError('ADDRESS_REFUSED', { address, reason: verdict.reason });
+  }
+  const self = peerIdFromSeed(options.seed);
+  const handlers = new Map<string, Handler>();
+  let listening: () => readonly string[] = () => [];
+  const addresses = (): readonly string[] => {
+    const own = announce.length > 0 ? announce : listening();
+    return filterAddresses([...own.filter((text) => !isLoopback(text)), ...own.filter(isLoopback)], network);
+  };
+  const connections = createConnections({
+    clock: deps.clock,
+    turnEnd: createTurnEnd(),
+    frameMaxBytes: (protocol) => handlers.get(protocol)?.frameMaxBytes ?? limits.frameMaxBytes,
+    admitted: (connection) => void introduce(deps, node.services.identify, connection),
+  });
+  const adverts = createSeenAdverts(deps.clock, { meshId, peersMax: limits.peersRememberedMax });
+  const { whenAdmitted } = connections;
+  const node: Libp2pNode = await createNode({
+    seed: options.seed,
+    listen: options.listen,
+    network,
+    connectionsMax: options.connectionsMax ?? connectionsMax,
+    connectionsPerSecondMax: options.connectionsPerSecondMax ?? connectionsPerSecondMax,
+    kad: { clock: deps.clock, meshId, network, self, addresses, adverts, whenAdmitted },
+    listening: (read) => {
+      listening = read;
+    },
+  });
+  const { isConnected } = connections;
+  const directory = new KademliaDirectory({ ...deps, kad: node.services.kad, adverts, isConnected }, { self, network });
+  return new Adapter(deps, options, { node, connections, handlers, addresses, directory });
+}
