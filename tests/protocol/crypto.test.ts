@@ -1,0 +1,98 @@
+/** Hashes, signatures and text forms of bytes, against published values. */
+
+import fc from 'fast-check';
+import { describe, test } from 'vitest';
+import {
+  fromBase64Url,
+  fromHex,
+  keyFromSeed,
+  sha256,
+  sha256Hex,
+  signBytes,
+  toBase64Url,
+  toHex,
+  verifyBytes,
+} from '../../protocol/crypto.ts';
+
+const seeds = fc.uint8Array({ minLength: 32, maxLength: 32 });
+const messages = fc.uint8Array({ maxLength: 200 });
+
+describe('sha256', () => {
+  test('is that of FIPS 180-4', ({ expect }) => {
+    expect(sha256Hex('abc')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
+    expect(sha256Hex()).toBe('e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
+    expect(sha256('abc')).toEqual(fromHex(sha256Hex('abc')));
+  });
+
+  test('takes its parts one behind the other', ({ expect }) => {
+    expect(sha256Hex('a', new Uint8Array([0x62]), 'c')).toBe(sha256Hex('abc'));
+  });
+});
+
+describe('Ed25519', () => {
+  test('makes the public keys of RFC 8032', ({ expect }) => {
+    const { publicKey } = keyFromSeed(fromHex('9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60'));
+    expect(toHex(publicKey)).toBe('d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a');
+  });
+
+  test('verifies what it signed, and the signature is the same every time', ({ expect }) => {
+    fc.assert(
+      fc.property(seeds, messages, (seed, message) => {
+        const key = keyFromSeed(seed);
+        const signature = signBytes('test/1', message, key);
+        expect(signature).toHaveLength(64);
+        expect(signBytes('test/1', message, key)).toEqual(signature);
+        expect(verifyBytes('test/1', message, signature, key.publicKey)).toBe(true);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test('refuses another domain, other bytes, another key and any changed signature', ({ expect }) => {
+    const key = keyFromSeed(new Uint8Array(32).fill(1));
+    const other = keyFromSeed(new Uint8Array(32).fill(2));
+    const message = new Uint8Array([1, 2, 3]);
+    const signature = signBytes('test/1', message, key);
+    expect(verifyBytes('test/2', message, signature, key.publicKey)).toBe(false);
+    expect(verifyBytes('test/1', new Uint8Array([1, 2]), signature, key.publicKey)).toBe(false);
+    expect(verifyBytes('test/1', message, signature, other.publicKey)).toBe(false);
+    for (let at = 0; at < signature.length; at += 1) {
+      const changed = signature.slice();
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      expect(verifyBytes('test/1', message, changed, key.publicKey)).toBe(false);
+    }
+  });
+
+  test('a domain cannot run into the bytes behind it', ({ expect }) => {
+    const key = keyFromSeed(new Uint8Array(32).fill(1));
+    const signature = signBytes('test', new TextEncoder().encode('/1'), key);
+    expect(verifyBytes('test/1', new Uint8Array(0), signature, key.publicKey)).toBe(false);
+  });
+
+  test('whatever a peer sends for a key or a signature is refused, not thrown', ({ expect }) => {
+    const bytes = fc.oneof(fc.uint8Array({ maxLength: 80 }), seeds, fc.uint8Array({ minLength: 64, maxLength: 64 }));
+    fc.assert(
+      fc.property(messages, bytes, bytes, (message, signature, key) => {
+        expect(verifyBytes('test/1', message, signature, key)).toBe(false);
+      }),
+    );
+  });
+});
+
+describe('text forms of bytes', () => {
+  test('hex and base64url are read as they were written', ({ expect }) => {
+    fc.assert(
+      fc.property(messages, (bytes) => {
+        expect(fromHex(toHex(bytes))).toEqual(bytes);
+        expect(toHex(bytes)).toMatch(/^[0-9a-f]*$/);
+        expect(fromBase64Url(toBase64Url(bytes))).toEqual(bytes);
+        expect(toBase64Url(bytes)).toMatch(/^[A-Za-z0-9_-]*$/);
+      }),
+    );
+  });
+
+  test('a view of a larger buffer gives its own bytes only', ({ expect }) => {
+    const view = new Uint8Array([0, 1, 2, 3]).subarray(1, 3);
+    expect([toHex(view), toBase64Url(view)]).toEqual(['0102', 'AQI']);
+  });
+});
