@@ -203,6 +203,7 @@ export interface EngineDone {
   readonly promptTokens: number;
   /** Prompt tokens that were not computed again. */
   readonly cachedTokens: number;
+  /** Every generated token, the end token included; never more than the bytes of all deltas and one (design §6). */
   readonly completionTokens: number;
   /** From the start of the work to the first token. */
   readonly prefillMs: Ms;
