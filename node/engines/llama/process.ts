@@ -64,7 +64,7 @@ export function startProcess(
   });
   const said = keepStderr(child);
   const gone = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(`the engine process did not start: ${error.message}`));
+    child.on('error', (error) => resolve(`the engine process did not start: ${error.message}`));
     child.once('close', (code, signal) => resolve(describeEnd(code, signal, said())));
   });
   const send = (message: ToChild): void => {

@@ -22,6 +22,7 @@ const slotsDefaultLarge = 4;
 const largeModelBytes = 1_073_741_824;
 const reasonMaxChars = 300;
 const complaintsMax = 8;
+const buildMaxChars = 200;
 
 export interface Runtime {
   readonly model: LlamaModel;
@@ -112,10 +113,10 @@ async function describeBuild(llama: Llama, model: LlamaModel, context: LlamaCont
     const threads = context.idealThreads;
     return `${release}, CPU, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
   }
-  const devices = (await llama.getGpuDeviceNames()).join(' + ');
+  const devices = [...new Set(await llama.getGpuDeviceNames())].join(' + ');
   const { totalLayers } = model.fileInsights;
   const part = model.gpuLayers < totalLayers ? ` (${model.gpuLayers} of ${totalLayers} layers)` : '';
-  return `${release}, ${gpuNames[llama.gpu]}${part}, ${devices}`;
+  return `${release}, ${gpuNames[llama.gpu]}${part}, ${devices}`.slice(0, buildMaxChars);
 }
 
 /**
