@@ -298,6 +298,11 @@ export const errorTable = {
     exit: 2,
     text: 'this directory belongs to no mesh; run helixflow mesh create, or join one with --join <token>',
   },
+  ISSUER_MISSING: {
+    ...local,
+    exit: 4,
+    text: 'this directory holds no issuer’s key of mesh {meshId}; run the command where helixflow mesh create was run',
+  },
   MESH_EXISTS: {
     ...local,
     exit: 2,
@@ -383,6 +388,7 @@ export interface ErrorDetails {
   FORMAT_TOO_NEW: { path: string; found: number; known: number };
   PORT_IN_USE: { host: string; port: number; option: string };
   MESH_MISSING: None;
+  ISSUER_MISSING: { meshId: string };
   MESH_EXISTS: { meshId: string };
   MODEL_FILE_INVALID: { path: string; reason: string };
   ENGINE_MISSING: { engine: string; reason: string };
