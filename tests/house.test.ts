@@ -182,6 +182,7 @@ describe('form', () => {
     ['a long file', 'protocol/a.ts', `/** Owns x. */\n${'x();\n'.repeat(400)}`],
     ['a default export', 'protocol/a.ts', '/** Owns x. */\nexport default 1;\n'],
     ['a default export by name', 'protocol/a.ts', '/** Owns x. */\nexport { x as default };\n'],
+    ['a very long test', 'tests/a.test.ts', `/** Tries x. */\n${'x();\n'.repeat(600)}`],
     ['work left for later', 'protocol/a.ts', `/** Owns x. */\n// ${'TO'}${'DO'}: more\n`],
     ['work left broken', 'protocol/a.ts', `/** Owns x. */\n// ${'FIX'}${'ME'}\n`],
   ];
@@ -197,7 +198,7 @@ describe('form', () => {
   test('tests take expect from their context and leave none out', ({ expect }) => {
     expect(
       faultsIn(
-        tests.filter((file) => file !== 'tests/house.test.ts'),
+        tests.filter((file) => !file.startsWith('tests/house')),
         testFaults,
       ),
     ).toEqual([]);
@@ -208,7 +209,7 @@ describe('form', () => {
 });
 
 describe('docstrings', () => {
-  const wireFiles = sources.filter((file) => file.startsWith('protocol/'));
+  const wireFiles = sources.filter((file) => /^protocol\/(?!adapters\/.+\/)/.test(file));
 
   test('every export of protocol/ has one', ({ expect }) => {
     expect(wireFiles.length).toBeGreaterThan(20);
