@@ -8,7 +8,7 @@ import type { PromptPart } from './prompt.ts';
 const countSliceChars = 16_384;
 /** Tokens whose text may stay undecodable before it is shown as it is. */
 const undecodableMax = 8;
-const replacement = '\uFFFD';
+const incompleteEnd = /\uFFFD+$/;
 /** Tokens that decide whether the next one begins with a space. */
 const spacingTokens = 3;
 
@@ -54,26 +54,44 @@ export async function countPrompt(
 }
 
 export interface Detokenizer {
-  /** The text that became complete with `token`, and the ids that it took; undefined while a character is incomplete. */
+  /** The text that became whole with `token`, and the ids not told before; undefined while nothing did. */
   push(token: Token): { readonly text: string; readonly tokenIds: readonly Token[] } | undefined;
-  /** Ids whose text never became complete. */
+  /** Ids whose text never became whole. */
   rest(): readonly Token[];
 }
 
 /** Turns ids into whole UTF-8, one by one. `before` is the end of the prompt. */
 export function createDetokenizer(model: LlamaModel, before: readonly Token[]): Detokenizer {
   let last = before.slice(-spacingTokens);
+  /** Tokens since the last one that ended with a character. */
   let pending: Token[] = [];
+  let shownChars = 0;
+  let untold: Token[] = [];
+
+  function tell(text: string) {
+    const told = { text, tokenIds: untold };
+    untold = [];
+    return told;
+  }
+
   return {
     push(token) {
       pending.push(token);
+      untold.push(token);
       const text = model.detokenize(pending, false, last);
-      if (text.endsWith(replacement) && pending.length < undecodableMax) return undefined;
-      const complete = { text, tokenIds: pending };
-      last = [...last, ...pending].slice(-spacingTokens);
-      pending = [];
-      return complete;
+      const whole = text.replace(incompleteEnd, '');
+      const fresh = text.slice(shownChars);
+      if (whole.length === text.length || untold.length >= undecodableMax) {
+        last = [...last, ...pending].slice(-spacingTokens);
+        pending = [];
+        shownChars = 0;
+        return tell(fresh);
+      }
+      if (whole.length <= shownChars) return undefined;
+      const complete = whole.slice(shownChars);
+      shownChars = whole.length;
+      return tell(complete);
     },
-    rest: () => pending,
+    rest: () => untold,
   };
 }
