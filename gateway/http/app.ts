@@ -1,6 +1,5 @@
 /** The gateway's HTTP skin: OpenAI's routes over the service, hardened; built here, listening elsewhere. */
 
-import type { Socket } from 'node:net';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { HelixFlowError, toHelixFlowError } from '../../protocol/errors.ts';
 import type { RequestId } from '../../protocol/ids.ts';
@@ -65,15 +64,11 @@ export function createGatewayApp(
   const { clock, log } = deps;
   const responding: Responding = { clock, log, stallMs: options.stallMs };
   const exchanges = new Exchanges(deps.observers ?? []);
-  const busy = new WeakSet<Socket>();
   const nextId = requestIds(deps.random);
 
   const begin = ({ id, raw: request }: FastifyRequest, { raw }: FastifyReply, route: string): Exchange => {
     const exchange = new Exchange({ id: id as RequestId, request, raw, route }, clock);
     exchanges.begin(exchange);
-    const { socket } = request;
-    busy.add(socket);
-    raw.once('close', () => busy.delete(socket));
     return exchange;
   };
   const refuse = (request: FastifyRequest, reply: FastifyReply, error: HelixFlowError, headers = {}): void => {
@@ -95,7 +90,7 @@ export function createGatewayApp(
     keepAliveTimeout: options.idleTimeoutMs,
     routerOptions: { maxParamLength: modelNameMaxChars, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
     http: serverOptions(options),
-    clientErrorHandler: answerClientError(options, (socket) => busy.has(socket)),
+    clientErrorHandler: answerClientError(options, (socket) => exchanges.isAnswering(socket)),
     frameworkErrors: (error, request, reply) => {
       const malformed = new HelixFlowError(
         'REQUEST_MALFORMED',

@@ -41,15 +41,18 @@ export function acceptOnlyJson(app: FastifyInstance): void {
   });
 }
 
-/** Cuts a chunked body that comes in too many pieces. */
-export const boundPieces: preParsingHookHandler = (request, _reply, _payload, done) => {
+/** Refuses a chunked body that comes in too many pieces. */
+export const boundPieces: preParsingHookHandler = (request, reply, _payload, done) => {
   const { raw } = request;
   if (raw.headers['transfer-encoding'] !== undefined) {
     let pieces = 0;
-    raw.on('data', () => {
+    const count = (): void => {
       pieces += 1;
-      if (pieces > piecesMax) raw.destroy();
-    });
+      if (pieces <= piecesMax) return;
+      raw.off('data', count);
+      reply.send(new HelixFlowError('REQUEST_MALFORMED', { reason: 'The body comes in too many small pieces.' }));
+    };
+    raw.on('data', count);
   }
   done();
 };

@@ -22,9 +22,9 @@ function refusal(code: string | undefined, limits: DoorLimits): HelixFlowError {
 
 /** Answers in OpenAI's shape, unless a response is already on its way on this socket; then closes it. */
 export const answerClientError =
-  (limits: DoorLimits, isBusy: (socket: Socket) => boolean) =>
+  (limits: DoorLimits, isAnswering: (socket: Socket) => boolean) =>
   (error: Error & { code?: string }, socket: Socket): void => {
-    if (error.code === 'ECONNRESET' || !socket.writable || isBusy(socket)) {
+    if (error.code === 'ECONNRESET' || !socket.writable || isAnswering(socket)) {
       socket.destroy();
       return;
     }

@@ -1,6 +1,7 @@
 /** One HTTP request from its arrival to the end of its response: what is known of it, and who watches. */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { type ErrorCode, HelixFlowError } from '../../protocol/errors.ts';
 import type { RequestId } from '../../protocol/ids.ts';
 import type { Clock } from '../../protocol/ports.ts';
@@ -63,6 +64,8 @@ export class Exchange {
   outcome: Outcome = 'ok';
   isStream = false;
   isDraining = false;
+  /** The whole response has been handed to the kernel. */
+  isSent = false;
   running: Running | undefined;
   error: ErrorCode | undefined;
   model: string | undefined;
@@ -111,7 +114,7 @@ export class Exchange {
 
   record(): RequestRecord {
     const { raw, error, model, served, firstTokenMs, end } = this;
-    if (this.outcome === 'ok' && !raw.writableFinished) this.outcome = 'cancelled';
+    if (this.outcome === 'ok' && !this.isSent) this.outcome = 'cancelled';
     return {
       requestId: this.id,
       method: this.request.method ?? '',
@@ -128,6 +131,8 @@ export class Exchange {
     };
   }
 }
+
+const ignore = (): void => {};
 
 /** All requests under way. */
 export class Exchanges {
@@ -150,7 +155,10 @@ export class Exchanges {
     this.#open.add(exchange);
     for (const observer of this.#observers) observer.started?.();
     // Without a listener, an error of a socket that has gone would end the process.
-    exchange.raw.on('error', () => {});
+    exchange.raw.on('error', ignore);
+    exchange.raw.once('finish', () => {
+      exchange.isSent = true;
+    });
     exchange.raw.once('close', () => this.#closed(exchange));
   }
 
@@ -175,6 +183,12 @@ export class Exchanges {
   idle(): Promise<void> {
     if (this.#open.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /** True when a response has begun on this socket. */
+  isAnswering(socket: Socket): boolean {
+    for (const { request, raw } of this.#open) if (request.socket === socket && raw.headersSent) return true;
+    return false;
   }
 
   /** Ends every answer that is still being made, with an error that its client can read. */

@@ -26,12 +26,14 @@ export interface Response {
 const restMaxBytes = 65_536;
 /** Of a longer body this much more is read and dropped: a client that still sends would not see the response. */
 const lingerMaxBytes = 67_108_864;
+/** What reading one piece costs, in bytes that could have been read instead. */
+const pieceBytes = 4_096;
 const lingerMs = ms(30_000);
 /** A client that takes a whole answer more slowly than this is cut. */
 const slowestBytesPerMs = 10;
 
-function hasLongRest({ complete, headers }: IncomingMessage): boolean {
-  if (complete) return false;
+function hasLongRest({ complete, readableEnded, headers }: IncomingMessage): boolean {
+  if (complete || readableEnded) return false;
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > restMaxBytes;
 }
 
@@ -43,7 +45,7 @@ function endAfterBody(request: IncomingMessage, raw: ServerResponse, clock: Cloc
     raw.end();
   };
   const count = (chunk: Uint8Array): void => {
-    dropped += chunk.length;
+    dropped += chunk.length + pieceBytes;
     if (dropped > lingerMaxBytes) finish();
   };
   const cancel = clock.timer(lingerMs, finish);

@@ -21,6 +21,8 @@ export interface StreamOptions {
 
 /** Text that may wait for a client; twice what a node may send ahead, so more is a broken promise of the node's. */
 const backlogMaxBytes = 524_288;
+/** Events that may wait in the socket; only beyond it are pieces merged, so that a burst in one turn is not. */
+const socketMaxBytes = 262_144;
 /** One merged chunk at most; its being taken is the sign that a slow client still reads. */
 const mergedMaxChars = 16_384;
 
@@ -92,7 +94,7 @@ export class ChatStream implements AnswerEvents, Running {
     const chunks = this.#chunks;
     if (this.#state !== 'running' || chunks === undefined) return;
     const bytes = Buffer.byteLength(text);
-    if (this.#isBackedUp) {
+    if (this.#isMerging()) {
       this.#backlog += text;
       this.#backlogBytes += bytes;
       if (this.#backlogBytes > backlogMaxBytes) this.#cut('failed');
@@ -154,6 +156,10 @@ export class ChatStream implements AnswerEvents, Running {
       this.#cancelStall = this.#responding.clock.timer(this.#responding.stallMs, () => this.#cut('stalled'));
     }
     return false;
+  }
+
+  #isMerging(): boolean {
+    return this.#isBackedUp && (this.#backlog !== '' || this.#exchange.raw.writableLength >= socketMaxBytes);
   }
 
   #drained(): void {

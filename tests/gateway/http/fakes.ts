@@ -1,0 +1,182 @@
+/** A scripted service behind a real app: what it was asked, and what its caller did with the answer. */
+
+import type { FastifyInstance } from 'fastify';
+import { createGatewayApp } from '../../../gateway/http/app.ts';
+import type { KeyChecker } from '../../../gateway/http/auth.ts';
+import type { RequestRecord } from '../../../gateway/http/exchange.ts';
+import { type GatewayAppOptions, gatewayAppDefaults } from '../../../gateway/http/options.ts';
+import type {
+  Answer,
+  AnswerEnd,
+  AnswerEvents,
+  ChatCall,
+  GatewayService,
+  ListedModel,
+  Served,
+} from '../../../gateway/service.ts';
+import { HelixFlowError } from '../../../protocol/errors.ts';
+import type { KeyGrant } from '../../../protocol/grants.ts';
+import type { AccountId, IssuerId, KeyId, ModelDigest, PeerId } from '../../../protocol/ids.ts';
+import type { Log, LogFields, Random } from '../../../protocol/ports.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
+
+export const goodKey = 'sk-hx-good';
+export const digest = 'ab'.repeat(32) as ModelDigest;
+export const otherDigest = 'cd'.repeat(32) as ModelDigest;
+export const served: Served = { node: '12D3KooWNodeNodeNode' as PeerId, digest, attempts: 2 };
+export const end: AnswerEnd = { finish: 'stop', promptTokens: 7, cachedTokens: 3, completionTokens: 2, served };
+
+export const listed = (name: string, more: Partial<ListedModel> = {}): ListedModel => ({
+  name,
+  digest,
+  contextTokens: 4_096,
+  nodes: 2,
+  otherDigests: [],
+  firstSeenS: 1_700_000_000,
+  ...more,
+});
+
+/** One call as the service saw it. */
+export class FakeCall implements Answer {
+  readonly call: ChatCall;
+  readonly events: AnswerEvents;
+  consumedBytes = 0;
+  isCancelled = false;
+
+  constructor(call: ChatCall, events: AnswerEvents) {
+    this.call = call;
+    this.events = events;
+  }
+
+  cancel(): void {
+    this.isCancelled = true;
+  }
+
+  consumed(bytes: number): void {
+    this.consumedBytes += bytes;
+  }
+}
+
+type Script = (call: FakeCall) => void;
+
+export const answering =
+  (...texts: readonly string[]): Script =>
+  ({ events }) => {
+    events.committed(served);
+    for (const text of texts) events.delta(text);
+    events.done(end);
+  };
+
+export const failing =
+  (error: HelixFlowError): Script =>
+  ({ events }) =>
+    events.failed(error);
+
+export const silent: Script = () => {};
+
+export class FakeService implements GatewayService {
+  readonly calls: FakeCall[] = [];
+  listed: readonly ListedModel[] = [listed('helix-tiny')];
+  isReady = true;
+  nodes = 1;
+  script: Script = answering('Hello', ' world');
+
+  models(): readonly ListedModel[] {
+    return this.listed;
+  }
+
+  chat(call: ChatCall, events: AnswerEvents): Answer {
+    const fake = new FakeCall(call, events);
+    this.calls.push(fake);
+    setImmediate(() => this.script(fake));
+    return fake;
+  }
+
+  readiness(): { ready: boolean; degraded: boolean; nodes: number } {
+    return { ready: this.isReady, degraded: this.nodes === 0, nodes: this.nodes };
+  }
+}
+
+const grantFor = (models: readonly string[]): KeyGrant => ({
+  keyId: '0123456789abcdef' as KeyId,
+  issuer: '12'.repeat(16) as IssuerId,
+  account: 'local' as AccountId,
+  role: 'user',
+  models,
+});
+
+/** Knows `goodKey` at once, `sk-hx-slow` after a while, `sk-hx-tiny` for `helix-*` only, `sk-hx-old` as expired. */
+export const fakeKeys: KeyChecker = {
+  check: (token) => {
+    if (token === goodKey) return grantFor([]);
+    if (token === 'sk-hx-tiny') return grantFor(['helix-*']);
+    if (token === 'sk-hx-slow') return Promise.resolve(grantFor([]));
+    if (token === 'sk-hx-wrong-slow') return Promise.reject(new HelixFlowError('KEY_INVALID', {}));
+    throw new HelixFlowError(token === 'sk-hx-old' ? 'KEY_EXPIRED' : 'KEY_INVALID', {});
+  },
+};
+
+function countingRandom(): Random {
+  let next = 0;
+  const random: Random = {
+    int: () => 0,
+    float: () => 0,
+    bytes: (count) => Uint8Array.from({ length: count }, () => next++ & 0xff),
+    fork: () => random,
+  };
+  return random;
+}
+
+export interface Logged {
+  readonly event: string;
+  readonly fields: LogFields | undefined;
+  readonly error: unknown;
+}
+
+function recordingLog(lines: Logged[]): Log {
+  const write = (event: string, fields?: LogFields, error?: unknown): void => {
+    lines.push({ event, fields, error });
+  };
+  const log: Log = { debug: write, info: write, warn: write, error: write, with: () => log };
+  return log;
+}
+
+export interface Fixture extends AsyncDisposable {
+  readonly app: FastifyInstance;
+  readonly service: FakeService;
+  readonly clock: ManualClock;
+  readonly records: RequestRecord[];
+  readonly lines: Logged[];
+}
+
+/** An app over a fake service. The clock moves only by hand. */
+export function openApp(options: Partial<GatewayAppOptions> = {}): Fixture {
+  const service = new FakeService();
+  const clock = new ManualClock();
+  const records: RequestRecord[] = [];
+  const lines: Logged[] = [];
+  const observer = { finished: (record: RequestRecord) => void records.push(record) };
+  const app = createGatewayApp(
+    { service, keys: fakeKeys, clock, random: countingRandom(), log: recordingLog(lines), observers: [observer] },
+    { ...gatewayAppDefaults, ...options },
+  );
+  return { app, service, clock, records, lines, [Symbol.asyncDispose]: () => app.close() };
+}
+
+export const authorized = { authorization: `Bearer ${goodKey}` };
+export const userMessage = { role: 'user', content: 'Hi' };
+
+/** The smallest good body, and more. */
+export const chatBody = (more: object = {}): Record<string, unknown> => ({
+  model: 'helix-tiny',
+  messages: [userMessage],
+  ...more,
+});
+
+/** The data of every event of a stream, parsed; `[DONE]` as it is. */
+export const eventsOf = (text: string): unknown[] =>
+  text
+    .split('\n\n')
+    .filter((block) => block.startsWith('data: '))
+    .map((block) => block.slice('data: '.length))
+    .map((data) => (data === '[DONE]' ? data : JSON.parse(data)));
