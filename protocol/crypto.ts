@@ -20,6 +20,7 @@ export const sha256Hex = (...parts: readonly (Uint8Array | string)[]): string =>
   return parts.length === 1 && only !== undefined ? hash('sha256', only, 'hex') : toHex(sha256(...parts));
 };
 
+/** Lower-case hex, two characters a byte. */
 export const toHex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 

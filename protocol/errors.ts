@@ -6,6 +6,7 @@ export type Retry = 'never' | 'same-node' | 'other-node';
 /** Process exit codes of the CLI: 1 error, 2 usage, 3 not found, 4 not authorised, 5 unavailable, 6 check failed. */
 export type ExitCode = 1 | 2 | 3 | 4 | 5 | 6;
 
+/** What every surface needs to know of one code. */
 export interface ErrorRow {
   /** HTTP status of the OpenAI-shaped answer; 0 where the code never reaches a client. */
   readonly http: number;
@@ -324,6 +325,7 @@ export const errorTable = {
   CHECK_FAILED: { ...local, exit: 6, text: '{reason}' },
 } as const satisfies Record<string, ErrorRow>;
 
+/** A code of the table. */
 export type ErrorCode = keyof typeof errorTable;
 
 type Reason = { reason: string };

@@ -28,6 +28,7 @@ const hex16 = hexOf(16);
 const peerId = /^[1-9A-HJ-NP-Za-km-z]{8,64}$/;
 const label = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
+/** Each is true only for text of its own form, whatever a peer sent. */
 export const isPeerId = (text: unknown): text is PeerId => typeof text === 'string' && peerId.test(text);
 export const isMeshId = (text: unknown): text is MeshId => typeof text === 'string' && hex64.test(text);
 export const isModelDigest = (text: unknown): text is ModelDigest => typeof text === 'string' && hex64.test(text);

@@ -147,10 +147,12 @@ export interface Directory {
   close(): Promise<void>;
 }
 
+/** One change of a batch. */
 export type StoreOp =
   | { readonly type: 'put'; readonly key: Uint8Array; readonly value: Uint8Array }
   | { readonly type: 'del'; readonly key: Uint8Array };
 
+/** Keys from `gte` up to, without, `lt`; backwards with `reverse`. */
 export interface StoreRange {
   readonly gte: Uint8Array;
   readonly lt: Uint8Array;
@@ -185,6 +187,7 @@ export interface EngineModel {
   readonly build: string;
 }
 
+/** What an engine is asked for. */
 export interface GenerateRequest {
   readonly model: string;
   readonly chat: ChatRequest;
@@ -211,6 +214,7 @@ export interface EngineDone {
   readonly decodeMs: Ms;
 }
 
+/** What an engine is doing now. */
 export interface EngineStats {
   readonly active: number;
   readonly slots: number;
@@ -251,6 +255,7 @@ export interface SigningKey {
   readonly seed: Uint8Array;
 }
 
+/** What a token says, once verified or before it is signed. */
 export interface TokenClaims {
   /** Who signed: an issuer id, or the mesh id for a certificate signed by the root. */
   readonly iss: IssuerId | MeshId;
@@ -284,6 +289,7 @@ export interface Tokens {
 /** Structured fields of a log line; never a prompt, an answer, a key or a token. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
+/** Lines for the operator: an event name and fields. */
 export interface Log {
   debug(event: string, fields?: LogFields): void;
   info(event: string, fields?: LogFields): void;

@@ -82,6 +82,7 @@ async function drain(events: Events): Promise<void> {
   for await (const _ of events);
 }
 
+/** The real `Directory`; made by `createLibp2pNetwork` together with its network. */
 export class KademliaDirectory implements Directory {
   readonly #deps: KademliaDeps;
   readonly #options: KademliaOptions;

@@ -11,6 +11,7 @@ import type { SigningKey } from '../ports.ts';
 import { Reader } from '../reader.ts';
 import { type UnixMs, unixMs } from '../units.ts';
 
+/** A model as an advert names it. */
 export interface AdvertModel {
   readonly name: string;
   readonly digest: ModelDigest;

@@ -21,7 +21,9 @@ const chatRequest = z.strictObject({
   seed: z.int().optional(),
 });
 
+/** One turn of the conversation. */
 export type ChatMessage = z.infer<typeof message>;
+/** What the client asked for. */
 export type ChatRequest = z.infer<typeof chatRequest>;
 
 const encoder = new TextEncoder();

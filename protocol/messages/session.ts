@@ -9,6 +9,7 @@ import type { EngineModel } from '../ports.ts';
 import { Reader } from '../reader.ts';
 import { type Ms, ms } from '../units.ts';
 
+/** One stream per pair of a gateway and a node (design §4). */
 export const SESSION_PROTOCOL = '/helixflow/session/1';
 
 /** First frame of each side: who runs here. Nothing else is sent before both are read. */
@@ -133,6 +134,7 @@ export interface Goodbye {
   readonly code: ErrorCode;
 }
 
+/** Everything that is said there. */
 export type SessionFrame =
   | Start
   | Offer

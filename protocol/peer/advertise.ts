@@ -22,6 +22,7 @@ interface AdvertiserOptions {
   readonly models: () => readonly AdvertModel[];
 }
 
+/** Makes the adverts of this peer and reads those of others. */
 export interface Advertiser {
   /** An advert as of now, its number kept before it leaves this process. */
   next(): Promise<Uint8Array>;
@@ -31,6 +32,7 @@ export interface Advertiser {
 
 const sequenceKey = new TextEncoder().encode('advert/sequence');
 
+/** One per data directory: it keeps the sequence number in `deps.store`. */
 export function createAdvertiser(deps: AdvertiserDeps, options: AdvertiserOptions): Advertiser {
   const { network, store, clock } = deps;
   const { meshId, role, key, models } = options;

@@ -14,6 +14,7 @@ export interface Remembered extends Contact {
   readonly lastSeenMs: number;
 }
 
+/** Peers to come back to when every bootstrap address is down. */
 export interface PeerBook {
   /** Remembers where an admitted peer could be reached. Not urgent: a crash may lose the newest. */
   remember(contact: Contact, role: Role): Promise<void>;

@@ -28,6 +28,7 @@ export interface DiscoveryOptions {
   readonly bootstrap: readonly Contact[];
 }
 
+/** The loops that find peers and keep this one findable. */
 export interface Discovery {
   /** A connection has passed its hello. `addresses` is where the peer says it listens. */
   admitted(connection: Connection, role: Role, addresses: readonly string[]): void;

@@ -46,6 +46,7 @@ export interface MemberOptions {
   readonly models: () => readonly AdvertModel[];
 }
 
+/** A peer of the mesh: hello, sessions and discovery on one network. */
 export interface Member {
   readonly sessions: Sessions;
   readonly discovery: Discovery;

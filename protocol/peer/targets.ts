@@ -6,6 +6,7 @@ import { limits } from '../limits.ts';
 import type { Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 
+/** A peer worth a connection, and how often that has failed. */
 export interface Target {
   readonly peer: PeerId;
   role: Role;
@@ -32,6 +33,7 @@ const forgetMs = 600_000;
 export const backoffMs = (failures: number, chance: number): Ms =>
   ms(Math.min(backoffFirstMs * 2 ** Math.min(failures, 10), backoffMaxMs) * (0.5 + chance / 2));
 
+/** All of them, bounded, each with its next moment to be tried. */
 export class Targets {
   readonly #self: PeerId;
   readonly #targets = new Map<PeerId, Target>();

@@ -39,6 +39,7 @@ interface IncomingPort {
   changed(): void;
 }
 
+/** Attempts that one gateway opened here. Its peer’s violations are thrown, and end the session. */
 export class IncomingAttempts {
   readonly #port: IncomingPort;
   readonly #limits: SharedLimits;

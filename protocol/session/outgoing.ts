@@ -13,6 +13,7 @@ export interface AttemptEvents {
   failed(error: HelixFlowError): void;
 }
 
+/** What a gateway asks a node for. */
 export interface AttemptRequest {
   readonly request: RequestId;
   readonly model: string;
@@ -52,6 +53,7 @@ interface OutgoingPort {
   changed(): void;
 }
 
+/** Attempts opened at one node. Its peer’s violations are thrown, and end the session. */
 export class OutgoingAttempts {
   readonly #port: OutgoingPort;
   readonly #limits: SharedLimits;

@@ -66,6 +66,7 @@ const senderOf: Readonly<Partial<Record<SessionFrame['type'], Role>>> = {
   credit: 'gateway',
 };
 
+/** One stream to one peer, from its `start` to its end. */
 export class Session {
   readonly peer: PeerId;
   readonly connection: Connection;

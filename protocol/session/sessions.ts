@@ -26,6 +26,7 @@ export interface SessionsEvents {
   offered(session: Session, revision: number): void;
 }
 
+/** The sessions of one process, one to use per peer. */
 export interface Sessions {
   /** The session to use with `peer`, if there is one. */
   get(peer: PeerId): Session | undefined;
