@@ -1,0 +1,28 @@
+/** `helixflow gateway`: the door for clients, as a process of its own. */
+
+import type { RunCommand } from '../command.ts';
+import type { gatewayOptions } from '../config/tables.ts';
+import { runDaemon } from '../daemon.ts';
+import { readJoin } from '../join.ts';
+import { type RunningGateway, runGateway } from '../run-gateway.ts';
+
+export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (config, context) => {
+  const join = await readJoin(config.join, context.readStdin);
+  let gateway: RunningGateway | undefined;
+  return await runDaemon(context, {
+    command: 'gateway',
+    logLevel: context.common.logLevel ?? 'info',
+    drain: config.drain,
+    status: () => (gateway === undefined ? {} : { gateway: gateway.status() }),
+    start: async ({ world, dir, add }) => {
+      gateway = await runGateway(world, dir, { ...config, join, observers: [] });
+      add(gateway);
+      const { baseUrl, peer, meshId } = gateway;
+      const { addresses, p2pPort } = gateway.status();
+      return {
+        ready: { event: 'ready', baseUrl, peerId: peer, meshId, addresses, p2pPort },
+        text: `Gateway ready: ${baseUrl}\n  peer id    ${peer}\n  addresses  ${addresses.join(', ') || 'none'}`,
+      };
+    },
+  });
+};

@@ -1,0 +1,93 @@
+/** Reads the values of options from flags, variables and a file, in this order, and reports all bad ones together. */
+
+import { readFileSync } from 'node:fs';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import { systemReason } from '../files.ts';
+import { type ConfigOf, expectedText, fromText, longFlag, type OptionRow, type OptionTable } from './option.ts';
+import { suggest } from './suggest.ts';
+
+export interface Sources {
+  /** By key: text, true for a flag without value, or a list for a repeated one. */
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Path of a JSON file with values by key. */
+  readonly file: string | undefined;
+}
+
+/** A value, and how to name where it came from. */
+interface Found {
+  readonly input: unknown;
+  readonly label: string;
+}
+
+const invalid = (reason: string, cause?: unknown): HelixFlowError =>
+  new HelixFlowError('CONFIG_INVALID', { reason }, { cause });
+
+function readFile(path: string): Readonly<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw invalid(`the configuration file ${path} cannot be read: ${systemReason(cause)}`, cause);
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  } catch (error) {
+    // The engine's message quotes the file, which may hold secrets.
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw invalid(`the configuration file ${path} holds no JSON object`);
+}
+
+const shown = (row: OptionRow, value: unknown): string =>
+  row.secret ? '[hidden]' : typeof value === 'string' ? value : JSON.stringify(value);
+
+function fromFlag(row: OptionRow, value: unknown): Found | undefined {
+  if (value === undefined) return undefined;
+  const label =
+    value === true ? longFlag(row) : `${longFlag(row)} ${shown(row, Array.isArray(value) ? value.join(',') : value)}`;
+  if (Array.isArray(value)) return { input: value.flatMap((item) => fromText(row, String(item))), label };
+  return { input: typeof value === 'string' ? fromText(row, value) : value, label };
+}
+
+function fromEnv(row: OptionRow, value: string | undefined): Found | undefined {
+  if (value === undefined || value === '') return undefined;
+  return { input: fromText(row, value), label: `${row.env}=${shown(row, value)}` };
+}
+
+function fromFile(row: OptionRow, value: unknown, label: string): Found | undefined {
+  if (value === undefined) return undefined;
+  return { input: typeof value === 'string' ? fromText(row, value) : value, label: `${label}=${shown(row, value)}` };
+}
+
+/**
+ * Reads every row once. Order: flag, variable, file, fallback.
+ * @param known Keys that the file may also hold: the options of other commands.
+ * @throws HelixFlowError CONFIG_INVALID that names every bad value.
+ */
+export function readConfig<Table extends OptionTable>(
+  table: Table,
+  sources: Sources,
+  known: readonly string[] = [],
+): ConfigOf<Table> {
+  const file = sources.file === undefined ? {} : readFile(sources.file);
+  const problems: string[] = [];
+  const keys = [...Object.keys(table), ...known];
+  for (const key of Object.keys(file)) {
+    if (!keys.includes(key)) problems.push(`${sources.file}: unknown option '${key}'${suggest(key, keys)}`);
+  }
+  const values: Record<string, unknown> = {};
+  for (const [key, row] of Object.entries(table)) {
+    const found =
+      fromFlag(row, sources.flags[key]) ??
+      fromEnv(row, sources.env[row.env]) ??
+      fromFile(row, file[key], `${sources.file}: ${key}`);
+    const parsed = row.schema.safeParse(found?.input);
+    if (parsed.success) values[key] = parsed.data;
+    else if (found === undefined) problems.push(`${longFlag(row)} is missing: expected ${expectedText(row)}`);
+    else problems.push(`${found.label}: expected ${expectedText(row)}`);
+  }
+  if (problems.length > 0) throw invalid(problems.join('\n'));
+  return Object.freeze(values) as ConfigOf<Table>;
+}

@@ -1,0 +1,317 @@
+/** Every option of every command, one row each. */
+
+import { z } from 'zod';
+import { limits } from '../../protocol/limits.ts';
+import { option } from './option.ts';
+import {
+  announced,
+  duration,
+  durationText,
+  host,
+  hostText,
+  httpUrl,
+  httpUrlText,
+  ip,
+  label,
+  labelText,
+  listen,
+  listenText,
+  multiaddr,
+  owner,
+  ownerText,
+  port,
+} from './values.ts';
+
+const text = z.string().min(1);
+
+/** Options of every command. */
+export const commonOptions = {
+  dataDir: option(text.optional(), {
+    flag: '--data-dir <path>',
+    env: 'HELIXFLOW_DATA_DIR',
+    otherwise: 'the platform’s place for application data',
+    about: 'Directory that holds keys, memberships and stores; one process at a time uses it.',
+  }),
+  json: option(z.boolean().default(false), {
+    flag: '--json',
+    env: 'HELIXFLOW_JSON',
+    about: 'One JSON line on stdout in place of text for people; errors are one JSON line on stderr.',
+  }),
+  logLevel: option(z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(), {
+    flag: '--log-level <level>',
+    env: 'HELIXFLOW_LOG_LEVEL',
+    otherwise: 'info; warn for up',
+    about: 'How much goes to the log on stderr: JSON lines without prompts, answers or keys.',
+  }),
+  config: option(text.optional(), {
+    flag: '--config <file>',
+    env: 'HELIXFLOW_CONFIG',
+    otherwise: 'no file',
+    about: 'JSON file with values by option name (`{"p2pPort": 4001}`); flags and variables go before it.',
+  }),
+} as const;
+
+/** Options of whatever becomes a peer of a mesh. */
+const peerOptions = {
+  p2pPort: option(port.optional(), {
+    flag: '--p2p-port <port>',
+    env: 'HELIXFLOW_P2P_PORT',
+    otherwise: 'a free one, chosen at the first start and then kept',
+    about: 'TCP port for other peers; 0 chooses a new one.',
+  }),
+  announce: option(z.array(announced).max(limits.peerAddressesMax).default([]), {
+    flag: '--announce <multiaddr>',
+    env: 'HELIXFLOW_ANNOUNCE',
+    expected: `at most ${limits.peerAddressesMax} multiaddrs such as /ip4/192.0.2.7/tcp/4001, separated by commas`,
+    about: 'Where other peers can reach this one, in place of what it finds out itself; may be repeated.',
+  }),
+  drain: option(duration(1).prefault('30s'), {
+    flag: '--drain <duration>',
+    env: 'HELIXFLOW_DRAIN',
+    expected: durationText(1),
+    about: 'How long a shutdown waits for the answers under way.',
+  }),
+} as const;
+
+const p2pHost = (fallback: string) =>
+  option(ip.default(fallback), {
+    flag: '--p2p-host <address>',
+    env: 'HELIXFLOW_P2P_HOST',
+    expected: 'an IP address of this machine',
+    about: 'Address to listen on for other peers.',
+  });
+
+const joinOptions = {
+  join: option(z.string().trim().min(1).max(limits.tokenMaxChars).optional(), {
+    flag: '--join <token>',
+    env: 'HELIXFLOW_JOIN',
+    expected: 'an invite as helixflow mesh invite prints it, or - to read it from stdin',
+    otherwise: 'the membership in the data directory',
+    about: 'Invite into a mesh, or - for stdin; ignored while the membership in the data directory is valid.',
+    secret: true,
+  }),
+} as const;
+
+/** Options of the gateway's HTTP door. */
+const doorOptions = {
+  host: option(host.default('127.0.0.1'), {
+    flag: '--host <address>',
+    env: 'HELIXFLOW_HOST',
+    expected: hostText,
+    about: 'Address that clients reach the gateway at.',
+  }),
+  port: option(port.default(7420), {
+    flag: '--port <port>',
+    env: 'HELIXFLOW_PORT',
+    about: 'TCP port for clients; 0 takes any free one.',
+  }),
+  metricsListen: option(listen.optional(), {
+    flag: '--metrics-listen <host:port>',
+    env: 'HELIXFLOW_METRICS_LISTEN',
+    expected: listenText,
+    otherwise: 'no metrics',
+    about: 'Address of a separate listener for /metrics.',
+  }),
+  callsMax: option(z.int().min(1).max(1_000_000).default(10_000), {
+    flag: '--calls-max <count>',
+    env: 'HELIXFLOW_GATEWAY_CALLS_MAX',
+    unit: 'requests',
+    about: 'Requests under way at a time; more are refused with 503.',
+  }),
+} as const;
+
+/** Options of what a node serves. */
+const engineOptions = {
+  model: option(z.array(text).max(limits.offerModelsMax).default([]), {
+    flag: '--model <file>',
+    env: 'HELIXFLOW_NODE_MODEL',
+    expected: `at most ${limits.offerModelsMax} paths of GGUF files, separated by commas`,
+    otherwise: 'the embedded model',
+    about: 'GGUF file to serve; may be repeated.',
+  }),
+  engine: option(z.enum(['llama', 'synthetic']).default('llama'), {
+    flag: '--engine <kind>',
+    env: 'HELIXFLOW_NODE_ENGINE',
+    about: 'What computes: llama serves models; synthetic makes text up, for load tests.',
+  }),
+  tokensPerSecond: option(z.number().positive().max(1_000_000).optional(), {
+    flag: '--tokens-per-second <rate>',
+    env: 'HELIXFLOW_NODE_TOKENS_PER_SECOND',
+    unit: 'tokens/s',
+    otherwise: 'as fast as they are taken',
+    about: 'Pace of each answer of the synthetic engine.',
+  }),
+  upstream: option(httpUrl.optional(), {
+    flag: '--upstream <url>',
+    env: 'HELIXFLOW_NODE_UPSTREAM',
+    expected: httpUrlText,
+    otherwise: 'none',
+    about: 'OpenAI-compatible server that already runs, to be served in place of a model file.',
+  }),
+  upstreamKeyFile: option(text.optional(), {
+    flag: '--upstream-key-file <file>',
+    env: 'HELIXFLOW_NODE_UPSTREAM_KEY_FILE',
+    otherwise: 'no key',
+    about: 'File whose first line is the key for the upstream server.',
+  }),
+  digest: option(
+    z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional(),
+    {
+      flag: '--digest <hex>',
+      env: 'HELIXFLOW_NODE_DIGEST',
+      expected: '64 lower-case hex characters',
+      otherwise: 'a hash of owner, URL and model id',
+      about: 'What the model behind the upstream server is; marked as declared.',
+    },
+  ),
+  slots: option(z.int().min(1).max(64).optional(), {
+    flag: '--slots <count>',
+    env: 'HELIXFLOW_NODE_SLOTS',
+    unit: 'requests',
+    otherwise: '8; 4 for models above 1 GiB',
+    about: 'Answers generated at the same time, per model.',
+  }),
+  context: option(z.int().min(512).max(4_194_304).optional(), {
+    flag: '--context <tokens>',
+    env: 'HELIXFLOW_NODE_CONTEXT',
+    unit: 'tokens',
+    otherwise: 'what the model was trained on, at most 8192',
+    about: 'Prompt and completion together, per answer.',
+  }),
+  queueMax: option(z.int().min(0).max(10_000).default(64), {
+    flag: '--queue-max <count>',
+    env: 'HELIXFLOW_NODE_QUEUE_MAX',
+    unit: 'requests',
+    about: 'Requests that wait for a free slot, per model; more are sent to another node.',
+  }),
+  gpu: option(z.enum(['auto', 'off']).default('auto'), {
+    flag: '--gpu <mode>',
+    env: 'HELIXFLOW_NODE_GPU',
+    about: 'Whether to compute on the GPU that is found.',
+  }),
+  threads: option(z.int().min(1).max(1_024).optional(), {
+    flag: '--threads <count>',
+    env: 'HELIXFLOW_NODE_THREADS',
+    unit: 'threads',
+    otherwise: 'measured when the model is loaded',
+    about: 'Threads that compute on the CPU.',
+  }),
+} as const;
+
+const upstreamKey = {
+  upstreamKey: option(text.optional(), {
+    flag: '',
+    env: 'HELIXFLOW_NODE_UPSTREAM_KEY',
+    otherwise: 'no key',
+    about: 'Key for the upstream server; no flag, since arguments are visible to other users.',
+    secret: true,
+  }),
+} as const;
+
+const networkOption = option(z.enum(['lan', 'public']).default('lan'), {
+  flag: '--network <kind>',
+  env: 'HELIXFLOW_NETWORK',
+  about: 'lan: peers may be dialled on loopback and private addresses; public: they may not.',
+});
+const meshName = option(label.default('mesh'), {
+  flag: '--name <name>',
+  env: 'HELIXFLOW_MESH_NAME',
+  expected: labelText,
+  about: 'Name of the mesh, for people.',
+});
+
+export const gatewayOptions = { ...doorOptions, p2pHost: p2pHost('0.0.0.0'), ...peerOptions, ...joinOptions } as const;
+export const nodeOptions = {
+  ...engineOptions,
+  ...upstreamKey,
+  p2pHost: p2pHost('0.0.0.0'),
+  ...peerOptions,
+  ...joinOptions,
+  metricsListen: doorOptions.metricsListen,
+} as const;
+export const upOptions = {
+  ...doorOptions,
+  ...engineOptions,
+  ...upstreamKey,
+  p2pHost: p2pHost('127.0.0.1'),
+  ...peerOptions,
+} as const;
+export const meshCreateOptions = { network: networkOption, name: meshName } as const;
+export const meshInviteOptions = {
+  role: option(z.enum(['node', 'gateway']), {
+    flag: '--role <role>',
+    env: 'HELIXFLOW_INVITE_ROLE',
+    about: 'What the bearer may become; a gateway sees prompts and keys.',
+  }),
+  ttl: option(duration(365).prefault('24h'), {
+    flag: '--ttl <duration>',
+    env: 'HELIXFLOW_INVITE_TTL',
+    expected: durationText(365),
+    about: 'How long the invite is good for.',
+  }),
+  gateway: option(z.array(multiaddr).max(limits.peerAddressesMax).default([]), {
+    flag: '--gateway <multiaddr>',
+    env: 'HELIXFLOW_INVITE_GATEWAY',
+    expected: 'multiaddrs with a peer id, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…, separated by commas',
+    otherwise: 'what the running gateway announces',
+    about: 'Where the bearer reaches a gateway of the mesh; may be repeated.',
+  }),
+  owner: option(owner.default('local'), {
+    flag: '--owner <id>',
+    env: 'HELIXFLOW_INVITE_OWNER',
+    expected: ownerText,
+    about: 'Who answers for the new peer.',
+  }),
+} as const;
+export const keysCreateOptions = {
+  name: option(owner.default('default'), {
+    flag: '--name <name>',
+    env: 'HELIXFLOW_KEY_NAME',
+    expected: ownerText,
+    about: 'Account that the key belongs to.',
+  }),
+  expires: option(duration(3_650).optional(), {
+    flag: '--expires <duration>',
+    env: 'HELIXFLOW_KEY_EXPIRES',
+    expected: durationText(3_650),
+    otherwise: 'never',
+    about: 'How long the key is good for.',
+  }),
+  models: option(z.array(z.string().min(1).max(limits.modelNameMaxChars)).max(64).default([]), {
+    flag: '--models <patterns>',
+    env: 'HELIXFLOW_KEY_MODELS',
+    expected: 'at most 64 model names, in which * stands for any text, separated by commas',
+    otherwise: 'every model',
+    about: 'Models that the key may use; may be repeated.',
+  }),
+} as const;
+export const simRunOptions = {
+  seed: option(z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(1), {
+    flag: '--seed <number>',
+    env: 'HELIXFLOW_SIM_SEED',
+    about: 'Decides everything in the run; the same seed gives the same trace hash.',
+  }),
+  scenario: option(text.optional(), {
+    flag: '--scenario <name>',
+    env: 'HELIXFLOW_SIM_SCENARIO',
+    otherwise: 'the first one',
+    about: 'What is played.',
+  }),
+} as const;
+
+/** Tables by command, in the order of the documentation. */
+export const commandTables = {
+  up: upOptions,
+  gateway: gatewayOptions,
+  node: nodeOptions,
+  'mesh create': meshCreateOptions,
+  'mesh show': {},
+  'mesh invite': meshInviteOptions,
+  'keys create': keysCreateOptions,
+  status: {},
+  'sim run': simRunOptions,
+  version: {},
+} as const;

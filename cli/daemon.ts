@@ -1,0 +1,101 @@
+/** The life of a daemon: takes its data directory, starts its parts, tells that it is ready, and ends when asked to. */
+
+import { systemClock } from '../protocol/adapters/clock.ts';
+import { createLog, type LogLevel } from '../protocol/adapters/log.ts';
+import { systemRandom } from '../protocol/adapters/random.ts';
+import { createJoseTokens } from '../protocol/adapters/tokens-jose.ts';
+import type { Ms } from '../protocol/units.ts';
+import type { CommandContext } from './command.ts';
+import { type DataDir, openDataDir } from './data-dir.ts';
+import { holdDataDir } from './holder.ts';
+import { readMesh } from './mesh-files.ts';
+import type { World } from './peer-runtime.ts';
+import { watchSignals } from './signals.ts';
+import type { DaemonStatus, GatewayStatus, WorkerStatus } from './status.ts';
+import { version } from './version.ts';
+
+/** A started part of a daemon: a gateway, a node. */
+export interface Part {
+  /** Rejects when it cannot go on. */
+  readonly failed: Promise<never>;
+  drain(grace: Ms): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface StartContext {
+  readonly world: World;
+  readonly dir: DataDir;
+  /** Aborts when the daemon is asked to stop. */
+  readonly signal: AbortSignal;
+  /** Adds what has started; parts are drained in this order. */
+  add(part: Part): void;
+}
+
+/** What the daemon's command makes of it. */
+export interface Started {
+  /** The line that says that it is ready. */
+  readonly ready: unknown;
+  readonly text: string;
+}
+
+interface DaemonOptions {
+  readonly command: string;
+  readonly logLevel: LogLevel;
+  readonly drain: Ms;
+  readonly status: () => { readonly gateway?: GatewayStatus; readonly node?: WorkerStatus };
+  readonly start: (context: StartContext) => Promise<Started>;
+}
+
+async function describeDaemon(dir: DataDir, since: string, startedMs: number, options: DaemonOptions) {
+  const known = await readMesh(dir);
+  const mesh = known && { meshId: known.mesh.meshId, name: known.mesh.name, network: known.mesh.network };
+  const status: DaemonStatus = {
+    schemaVersion: 1,
+    version,
+    nodeVersion: process.versions.node,
+    command: options.command,
+    pid: process.pid,
+    since,
+    uptimeSeconds: Math.round(performance.now() - startedMs) / 1_000,
+    dataDir: dir.path,
+    ...(mesh === undefined ? {} : { mesh }),
+    ...options.status(),
+  };
+  return status;
+}
+
+/**
+ * Runs a daemon to its end. The result is the exit code: 0 after a signal.
+ * @throws HelixFlowError DATA_DIR_HELD, DATA_DIR_UNUSABLE; what `start` throws; what a part fails with.
+ */
+export async function runDaemon({ common, output }: CommandContext, options: DaemonOptions): Promise<number> {
+  const stop = watchSignals();
+  const dir = await openDataDir(common.dataDir, 'write');
+  await using hold = await holdDataDir(dir, options.command);
+  const log = createLog({ level: options.logLevel, destination: 'stderr' });
+  const world: World = { clock: systemClock(), random: systemRandom(), tokens: createJoseTokens(), log };
+  const since = new Date().toISOString();
+  const startedMs = performance.now();
+  const parts: Part[] = [];
+  const { promise: failed, reject: fail } = Promise.withResolvers<never>();
+  const run = async (): Promise<void> => {
+    const add = (part: Part): void => {
+      parts.push(part);
+      part.failed.catch(fail);
+    };
+    const started = await options.start({ world, dir, signal: stop.signal, add });
+    if (!stop.signal.aborted) output.data(started.ready, started.text);
+    await stop.requested;
+  };
+  hold.serve({ 'GET /status': () => describeDaemon(dir, since, startedMs, options) });
+  try {
+    await Promise.race([run(), failed, stop.requested]);
+  } catch (error) {
+    await Promise.allSettled(parts.map((part) => part.close()));
+    throw error;
+  }
+  log.info('daemon.stopping', { drainMs: options.drain });
+  if (parts.length > 0) output.note('Stopping; answers under way are finished. Ctrl-C again stops at once.');
+  for (const part of parts) await part.drain(options.drain);
+  return 0;
+}

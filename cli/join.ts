@@ -1,0 +1,18 @@
+/** Where the text of an invite comes from. */
+
+import { HelixFlowError } from '../protocol/errors.ts';
+import { limits } from '../protocol/limits.ts';
+
+/** For line ends around the token. */
+const slackBytes = 64;
+
+/** The invite itself, or what stdin holds for `-`. @throws HelixFlowError CONFIG_INVALID */
+export async function readJoin(
+  option: string | undefined,
+  readStdin: (maxBytes: number) => Promise<string>,
+): Promise<string | undefined> {
+  if (option !== '-') return option;
+  const text = (await readStdin(limits.tokenMaxChars + slackBytes)).trim();
+  if (text === '') throw new HelixFlowError('CONFIG_INVALID', { reason: '--join -: stdin holds no token' });
+  return text;
+}

@@ -1,0 +1,86 @@
+/** The mesh as a data directory remembers it: `mesh/`, which appears whole or not at all. */
+
+import { randomBytes } from 'node:crypto';
+import { rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HelixFlowError } from '../protocol/errors.ts';
+import type { Invite } from '../protocol/grants.ts';
+import {
+  encodeIssuerRecord,
+  encodeMeshRecord,
+  encodeRootRecord,
+  type IssuerRecord,
+  type MeshRecord,
+  type NewMesh,
+  parseIssuerRecord,
+  parseMeshRecord,
+} from '../protocol/mesh.ts';
+import type { DataDir } from './data-dir.ts';
+import { makeDirectory, readFileIfAny, syncDirectory, systemCode, systemReason, writeFileAtomic } from './files.ts';
+
+/** What a directory knows of its mesh. */
+export interface KnownMesh {
+  readonly mesh: MeshRecord;
+  /** Only where this directory's gateway is an issuer. */
+  readonly issuer: IssuerRecord | undefined;
+}
+
+/**
+ * The mesh of this directory; undefined when it belongs to none.
+ * @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when a record is damaged or cannot be read.
+ */
+export async function readMesh(dir: DataDir): Promise<KnownMesh | undefined> {
+  const text = await readFileIfAny(dir.meshFile);
+  if (text === undefined) return undefined;
+  const mesh = parseMeshRecord(text, dir.meshFile);
+  const issuerText = await readFileIfAny(dir.issuerFile);
+  const issuer = issuerText === undefined ? undefined : parseIssuerRecord(issuerText, dir.issuerFile);
+  if (issuer !== undefined && issuer.meshId !== mesh.meshId) {
+    throw new HelixFlowError('DATA_DIR_UNUSABLE', { path: dir.issuerFile, reason: 'it is the key of another mesh' });
+  }
+  return { mesh, issuer };
+}
+
+/** @throws HelixFlowError MESH_MISSING */
+export async function readMeshOrFail(dir: DataDir): Promise<KnownMesh> {
+  const known = await readMesh(dir);
+  if (known === undefined) throw new HelixFlowError('MESH_MISSING', {});
+  return known;
+}
+
+/** Writes all of `files` beside `mesh/`, then puts them in its place with one rename. */
+async function writeMeshFiles(dir: DataDir, files: Readonly<Record<string, string>>): Promise<void> {
+  const draft = `${dir.mesh}.${randomBytes(4).toString('hex')}.new`;
+  await makeDirectory(dir.path);
+  await makeDirectory(draft, true);
+  try {
+    for (const [name, text] of Object.entries(files)) await writeFileAtomic(join(draft, name), text);
+    // A directory replaces an empty one only, so an older mesh is never overwritten.
+    await rename(draft, dir.mesh);
+    await syncDirectory(dir.path);
+  } catch (cause) {
+    await rm(draft, { recursive: true, force: true });
+    if (cause instanceof HelixFlowError) throw cause;
+    const code = systemCode(cause);
+    const known = code === 'ENOTEMPTY' || code === 'EEXIST' ? await readMesh(dir) : undefined;
+    if (known !== undefined) throw new HelixFlowError('MESH_EXISTS', { meshId: known.mesh.meshId }, { cause });
+    throw new HelixFlowError('DATA_DIR_UNUSABLE', { path: dir.mesh, reason: systemReason(cause) }, { cause });
+  }
+}
+
+/** Writes a new mesh with its secrets. @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE */
+export async function writeNewMesh(dir: DataDir, made: NewMesh): Promise<void> {
+  await writeMeshFiles(dir, {
+    'root.key': encodeRootRecord(made.root),
+    'issuer.key': encodeIssuerRecord(made.issuer),
+    'mesh.json': encodeMeshRecord(made.mesh),
+  });
+}
+
+/** Writes what an invite tells of the mesh it led to. @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE */
+export async function writeJoinedMesh(dir: DataDir, invite: Invite): Promise<MeshRecord> {
+  const { meshId, rootPublicKey, network } = invite;
+  const mesh: MeshRecord = { meshId, rootPublicKey, network, name: 'mesh' };
+  await writeMeshFiles(dir, { 'mesh.json': encodeMeshRecord(mesh) });
+  return mesh;
+}

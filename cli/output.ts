@@ -1,0 +1,90 @@
+/** What the CLI prints: data on stdout, everything else on stderr, one JSON line each where that was asked for. */
+
+import { writeSync } from 'node:fs';
+import { type ErrorRow, errorRow, errorText, type HelixFlowError } from '../protocol/errors.ts';
+
+/** Writes all of `text` before it returns, so that nothing is lost when the process exits next. */
+function write(descriptor: 1 | 2, text: string): void {
+  const bytes = Buffer.from(text);
+  let written = 0;
+  while (written < bytes.length) {
+    try {
+      written += writeSync(descriptor, bytes, written);
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : undefined;
+      // The reader has gone: there is nobody to tell.
+      if (code === 'EPIPE') return;
+      if (code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
+export interface Output {
+  readonly json: boolean;
+  /** The command's result: `value` as one JSON line, or `text` for people. */
+  data(value: unknown, text: string): void;
+  /** A remark for people on stderr; nothing in JSON mode. */
+  note(text: string): void;
+}
+
+export const createOutput = (json: boolean): Output => ({
+  json,
+  data: (value, text) => write(1, `${json ? JSON.stringify(value) : text}\n`),
+  note: (text) => {
+    if (!json) write(2, `${text}\n`);
+  },
+});
+
+/** What to do when the error's own sentence does not say. */
+const adviceByExit: Readonly<Record<ErrorRow['exit'], string>> = {
+  1: 'the log lines above say more; --log-level debug shows the rest',
+  2: 'helixflow --help lists the commands, helixflow <command> --help their options',
+  3: 'check the name',
+  4: 'ask the operator of the mesh for a new token',
+  5: 'helixflow status shows what runs; try again',
+  6: 'read the findings above',
+};
+
+/** Sentences that name only a reason get a subject. */
+const subjects: Readonly<Record<string, string>> = {
+  CONFIG_INVALID: 'the command cannot be run as it was given',
+  CHECK_FAILED: 'the check found something',
+};
+
+/** An error in three short lines: what happened, why, what to do. */
+export function describeError(error: HelixFlowError): string {
+  const row = errorRow(error.code);
+  const values: Readonly<Record<string, unknown>> = { ...error.details };
+  const fill = (template: string): string =>
+    template.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'));
+  const [claim = '', ...advice] = row.text.split('; ');
+  const subject = subjects[error.code];
+  const colon = subject === undefined ? claim.indexOf(': ') : -1;
+  const what = subject ?? (colon < 0 ? claim : claim.slice(0, colon));
+  const why = subject === undefined ? (colon < 0 ? '' : claim.slice(colon + 2)) : claim;
+  return [
+    `helixflow: ${fill(what).replace(/\.$/, '')} (${error.code})`,
+    ...(why === '' ? [] : [`  why: ${fill(why).replaceAll('\n', '\n       ')}`]),
+    `  do:  ${advice.length > 0 ? fill(advice.join('; ')) : adviceByExit[row.exit]}`,
+  ].join('\n');
+}
+
+/** Tells of an error that ends the process. */
+export function printError(error: HelixFlowError, json: boolean): void {
+  const { code, details } = error;
+  const line = { event: 'error', code, message: errorText(code, details), details, exit: errorRow(code).exit };
+  write(2, `${json ? JSON.stringify(line) : describeError(error)}\n`);
+}
+
+/** Tells of a fault in our own code: it has no code, only a stack. */
+export function printFault(error: unknown, json: boolean): void {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const message = 'helixflow failed by a fault of its own; please report the lines below';
+  write(
+    2,
+    json
+      ? `${JSON.stringify({ event: 'error', code: 'INTERNAL', message, exit: 1, stack })}\n`
+      : `helixflow: ${message}\n${stack}\n`,
+  );
+}

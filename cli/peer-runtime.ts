@@ -1,0 +1,229 @@
+/** What gateway and node have in common as processes: files, network, entry into the mesh, renewal. */
+
+import { createServer } from 'node:net';
+import { openLevelStore } from '../ledger/adapters/store-level.ts';
+import { createLibp2pNetwork, type Libp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
+import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
+import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
+import { createIdentity } from '../protocol/mesh.ts';
+import { joinMesh } from '../protocol/peer/admit.ts';
+import { peerIdOf } from '../protocol/peer/identity.ts';
+import type { Member } from '../protocol/peer/member.ts';
+import type { Clock, Log, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
+import { ms } from '../protocol/units.ts';
+import type { DataDir } from './data-dir.ts';
+import { systemCode, systemReason } from './files.ts';
+import { admitOwn, type Entry, enterMesh, renewBelowMs } from './membership.ts';
+import { readMesh, writeJoinedMesh } from './mesh-files.ts';
+import { readIdentity, readSettings, writeIdentity, writeMembership, writeSettings } from './peer-files.ts';
+import type { MemberStatus } from './status.ts';
+
+/** The real world, for everything that runs in this process. */
+export interface World {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly tokens: Tokens;
+  readonly log: Log;
+}
+
+export interface PeerOptions {
+  readonly role: Role;
+  readonly p2pHost: string;
+  /** Undefined: the one that was chosen before, or a new one. */
+  readonly p2pPort: number | undefined;
+  readonly announce: readonly string[];
+  /** Text of an invite. */
+  readonly join: string | undefined;
+}
+
+/** A peer whose files are open and whose network is made, not started. */
+export interface PeerRuntime {
+  readonly key: SigningKey;
+  readonly entry: Entry;
+  readonly network: Libp2pNetwork;
+  readonly store: Store;
+  readonly p2pPort: number;
+  credentials(): Credentials | undefined;
+  /**
+   * Keeps what the start has settled, then becomes a member if it is none yet, trying until it succeeds.
+   * @param signal Ends the trying.
+   * @throws HelixFlowError INVITE_INVALID, MEMBERSHIP_INVALID and whatever no repetition would help.
+   */
+  join(signal: AbortSignal): Promise<void>;
+  status(member: Member): MemberStatus;
+  close(): Promise<void>;
+}
+
+const retryMinMs = 1_000;
+const retryMaxMs = 30_000;
+const renewCheckMs = ms(3_600_000);
+
+/** A port that is free now. @throws HelixFlowError CONFIG_INVALID when the host is none of this machine. */
+async function findFreePort(host: string): Promise<number> {
+  const server = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(0, host, resolve);
+    });
+    const address = server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  } catch (cause) {
+    if (systemCode(cause) === undefined) throw cause;
+    throw new HelixFlowError(
+      'CONFIG_INVALID',
+      { reason: `--p2p-host ${host}: cannot listen there: ${systemReason(cause)}` },
+      { cause },
+    );
+  } finally {
+    server.close();
+  }
+}
+
+/** True for what may be over in a moment: the mesh's gateways are away, or the issuer's is. */
+const isPassing = (error: unknown): boolean =>
+  isHelixFlowError(error, 'ADMISSION_UNAVAILABLE') || isHelixFlowError(error, 'DEADLINE_EXCEEDED');
+
+class Runtime implements PeerRuntime {
+  readonly key: SigningKey;
+  readonly entry: Entry;
+  readonly network: Libp2pNetwork;
+  readonly store: Store;
+  readonly p2pPort: number;
+  readonly #world: World;
+  readonly #dir: DataDir;
+  readonly #options: PeerOptions;
+  readonly #stop = new AbortController();
+  #credentials: Credentials | undefined;
+  #expiresMs: number | undefined;
+
+  constructor(
+    world: World,
+    dir: DataDir,
+    options: PeerOptions,
+    parts: Pick<PeerRuntime, 'key' | 'entry' | 'network' | 'store' | 'p2pPort'>,
+  ) {
+    this.#world = world;
+    this.#dir = dir;
+    this.#options = options;
+    this.key = parts.key;
+    this.entry = parts.entry;
+    this.network = parts.network;
+    this.store = parts.store;
+    this.p2pPort = parts.p2pPort;
+    this.#credentials = parts.entry.credentials;
+    this.#expiresMs = parts.entry.expiresMs;
+  }
+
+  credentials(): Credentials | undefined {
+    return this.#credentials;
+  }
+
+  async join(signal: AbortSignal): Promise<void> {
+    const { p2pPort, entry } = this;
+    const paths = this.#dir.peer(this.#options.role);
+    await writeSettings(paths, { p2pPort, addresses: this.network.addresses(), bootstrap: entry.bootstrap });
+    if (entry.invite !== undefined) await this.#exchange(entry.invite, AbortSignal.any([signal, this.#stop.signal]));
+    if (entry.issuer !== undefined) this.#watchExpiry();
+  }
+
+  async #exchange({ text, content }: NonNullable<Entry['invite']>, signal: AbortSignal): Promise<void> {
+    const { clock, tokens, log, random } = this.#world;
+    const { meshId } = this.entry.mesh;
+    for (let delayMs = retryMinMs; ; delayMs = Math.min(2 * delayMs, retryMaxMs)) {
+      try {
+        const credentials = await joinMesh(text, { clock, tokens, network: this.network }, { meshId, signal });
+        const peer = this.network.self;
+        const membership = await checkCredentials(credentials, { tokens, meshId, peer, nowMs: clock.wallMs() });
+        if ((await readMesh(this.#dir)) === undefined) await writeJoinedMesh(this.#dir, content);
+        await writeMembership(this.#dir.peer(this.#options.role), credentials);
+        this.#credentials = credentials;
+        this.#expiresMs = membership.expiresMs;
+        log.info('join.done', { mesh: meshId, role: this.#options.role });
+        return;
+      } catch (error) {
+        if (!isPassing(error) || signal.aborted) throw error;
+        log.warn('join.waiting', { retryMs: delayMs, code: isHelixFlowError(error) ? error.code : undefined });
+        await clock.sleep(ms(delayMs * (0.5 + random.float())), signal);
+      }
+    }
+  }
+
+  /** The issuer's own peers are admitted anew before their membership ends. */
+  #watchExpiry(): void {
+    const { clock, log } = this.#world;
+    const cancel = clock.timer(renewCheckMs, () => {
+      const { role } = this.#options;
+      this.#renew().catch((error: unknown) => log.error('membership.not-renewed', { role }, error));
+      this.#watchExpiry();
+    });
+    this.#stop.signal.addEventListener('abort', cancel, { once: true });
+  }
+
+  async #renew(): Promise<void> {
+    const { clock } = this.#world;
+    if ((this.#expiresMs ?? 0) - clock.wallMs() > renewBelowMs) return;
+    const known = await readMesh(this.#dir);
+    if (known?.issuer === undefined) return;
+    const wish = { role: this.#options.role, peer: this.network.self };
+    const own = { mesh: known.mesh, issuer: known.issuer };
+    this.#credentials = await admitOwn(this.#world, this.#dir, own, wish);
+    const checking = { tokens: this.#world.tokens, meshId: own.mesh.meshId, peer: wish.peer, nowMs: clock.wallMs() };
+    this.#expiresMs = (await checkCredentials(this.#credentials, checking)).expiresMs;
+  }
+
+  status(member: Member): MemberStatus {
+    const isLapsed = this.#expiresMs !== undefined && this.#expiresMs <= this.#world.clock.wallMs();
+    const expires = this.#expiresMs === undefined ? {} : { expires: new Date(this.#expiresMs).toISOString() };
+    const state = this.#credentials === undefined ? 'joining' : isLapsed ? 'lapsed' : 'valid';
+    return {
+      peerId: this.network.self,
+      addresses: this.network.addresses(),
+      p2pPort: this.p2pPort,
+      membership: { state, ...expires },
+      peers: member.admitted().map(([connection, info]) => ({
+        peer: connection.peer,
+        role: info.membership.role,
+        owner: info.membership.owner,
+        direction: connection.direction,
+        address: connection.remoteAddress,
+      })),
+      directoryPeers: this.network.directory.size(),
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'shutting down' }));
+    await this.network.close();
+    await this.store.close();
+  }
+}
+
+/**
+ * Opens a peer's files and makes its network. Nothing is sent; a mesh or membership is not written yet.
+ * @throws HelixFlowError what `enterMesh` and `openLevelStore` throw; ADDRESS_REFUSED; CONFIG_INVALID
+ */
+export async function openPeer(world: World, dir: DataDir, options: PeerOptions): Promise<PeerRuntime> {
+  const paths = dir.peer(options.role);
+  const kept = await readIdentity(paths);
+  const key = kept ?? createIdentity(world.random);
+  const peer = peerIdOf(key.publicKey);
+  const entry = await enterMesh(world, dir, { role: options.role, peer, join: options.join });
+  if (kept === undefined) await writeIdentity(paths, key);
+  const wanted = options.p2pPort ?? (await readSettings(paths)).p2pPort ?? 0;
+  const p2pPort = wanted === 0 ? await findFreePort(options.p2pHost) : wanted;
+  const store = await openLevelStore(paths.store);
+  try {
+    const network = await createLibp2pNetwork(world, {
+      seed: key.seed,
+      listen: { host: options.p2pHost, port: p2pPort },
+      announce: options.announce,
+      network: entry.mesh.network,
+      meshId: entry.mesh.meshId,
+    });
+    return new Runtime(world, dir, options, { key, entry, network, store, p2pPort });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}

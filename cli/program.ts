@@ -1,0 +1,92 @@
+/** The command line's grammar: commander over the table of commands. */
+
+import { Command, CommanderError, Option } from 'commander';
+import { HelixFlowError } from '../protocol/errors.ts';
+import { type CliCommand, commands, groups } from './commands.ts';
+import { helpText } from './config/describe.ts';
+import { type OptionRow, type OptionTable, shapeOf } from './config/option.ts';
+import { commonOptions } from './config/tables.ts';
+import { version } from './version.ts';
+
+/** What the arguments ask for. */
+export type Invocation =
+  | { readonly kind: 'run'; readonly command: CliCommand; readonly flags: Readonly<Record<string, unknown>> }
+  | { readonly kind: 'print'; readonly text: string };
+
+const collect = (value: string, earlier: readonly string[] | undefined): readonly string[] => [
+  ...(earlier ?? []),
+  value,
+];
+
+function addOptions(command: Command, table: OptionTable): void {
+  const rows = Object.values<OptionRow>(table).filter(({ flag }) => flag !== '');
+  for (const row of rows) {
+    const option = new Option(row.flag, helpText(row));
+    command.addOption(shapeOf(row).type === 'array' ? option.argParser(collect) : option);
+  }
+}
+
+const words = (path: string): string[] => path.split(' ');
+
+/** Commander's own words, without its prefix and layout. */
+const reasonOf = (error: CommanderError): string =>
+  error.message
+    .replace(/^error: /, '')
+    .replace(/\n\((Did you mean .*)\)$/s, '; $1')
+    .replaceAll('Did', 'did');
+
+interface Found {
+  invocation: Invocation | undefined;
+  printed: string;
+}
+
+function build(found: Found): Command {
+  const quiet = (command: Command): Command =>
+    command
+      .exitOverride()
+      .allowExcessArguments(false)
+      .showSuggestionAfterError(true)
+      .configureOutput({
+        writeOut: (text) => {
+          found.printed += text;
+        },
+        writeErr: (text) => {
+          found.printed += text;
+        },
+        outputError: () => {},
+      });
+  const program = quiet(new Command('helixflow'))
+    .description('GPUs that different people own, as one OpenAI-compatible service, without a centre.')
+    .version(version, '--version');
+  const parents = new Map(
+    Object.entries(groups).map(([name, about]) => [name, quiet(program.command(name)).description(about)]),
+  );
+  for (const entry of commands) {
+    const [first = '', second] = words(entry.path);
+    const parent = second === undefined ? program : (parents.get(first) ?? program);
+    const command = quiet(parent.command(second ?? first)).description(entry.about);
+    addOptions(command, { ...entry.table, ...commonOptions });
+    command.action(() => {
+      found.invocation = { kind: 'run', command: entry, flags: command.opts() };
+    });
+  }
+  return program;
+}
+
+/**
+ * Reads the arguments after `helixflow`. Values are not looked at here.
+ * @throws HelixFlowError CONFIG_INVALID for an unknown command or flag, and for a flag without its value.
+ */
+export function parseArguments(argv: readonly string[]): Invocation {
+  const found: Found = { invocation: undefined, printed: '' };
+  try {
+    build(found).parse(argv, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return { kind: 'print', text: found.printed.trimEnd() };
+    const isHelp = error.code === 'commander.help';
+    const reason = isHelp ? `a command is missing after helixflow ${argv.join(' ')}`.trim() : reasonOf(error);
+    throw new HelixFlowError('CONFIG_INVALID', { reason }, { cause: error });
+  }
+  return found.invocation ?? { kind: 'print', text: found.printed.trimEnd() };
+}

@@ -1,0 +1,92 @@
+/** A node as a process runs it: engines and peer over the real world. */
+
+import { startMetricsServer } from '../gateway/http/metrics.ts';
+import { describeHardware } from '../node/hardware.ts';
+import { createNode } from '../node/node.ts';
+import type { PeerId } from '../protocol/ids.ts';
+import type { Contact, Engine, EngineModel } from '../protocol/ports.ts';
+import type { Ms } from '../protocol/units.ts';
+import type { DataDir } from './data-dir.ts';
+import { createNodeMetrics } from './node-metrics.ts';
+import { openPeer, type PeerOptions, type World } from './peer-runtime.ts';
+import { startPeer } from './start-peer.ts';
+import type { WorkerStatus } from './status.ts';
+import { version } from './version.ts';
+
+export interface NodeOptions extends Omit<PeerOptions, 'role'> {
+  readonly metricsListen: { readonly host: string; readonly port: number } | undefined;
+  readonly queueMax: number;
+  /** Opens what is served; asked once, when the peer's own files are known to be good. */
+  readonly engines: (owner: string) => Promise<readonly Engine[]>;
+  /** Gateways to dial first, besides those that the invite named. */
+  readonly bootstrap: readonly Contact[];
+}
+
+/** A node that listens; it may still be on its way into the mesh. */
+export interface RunningNode {
+  readonly peer: PeerId;
+  /** Rejects when it can never become a member. */
+  readonly failed: Promise<never>;
+  models(): readonly EngineModel[];
+  /** Resolves once a gateway holds an offer with at least one model. */
+  whenOffered(signal: AbortSignal): Promise<void>;
+  status(): WorkerStatus;
+  /** Finishes the answers under way within `grace`, then closes everything. */
+  drain(grace: Ms): Promise<void>;
+  /** Closes everything at once. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts a node: loads its models, then listens, then enters the mesh.
+ * @throws HelixFlowError what `openPeer` and `options.engines` throw; PORT_IN_USE
+ */
+export async function runNode(world: World, dir: DataDir, options: NodeOptions): Promise<RunningNode> {
+  await using opened = new AsyncDisposableStack();
+  const runtime = await openPeer(world, dir, { ...options, role: 'node' });
+  opened.defer(() => runtime.close());
+  const { entry, network, store, key } = runtime;
+  const { owner } = entry;
+  const [engines, hardware] = await Promise.all([options.engines(owner), describeHardware()]);
+  opened.defer(async () => {
+    await Promise.all(engines.map((engine) => engine.close()));
+  });
+  const node = createNode(
+    { ...world, network, directory: network.directory, store },
+    {
+      meshId: entry.mesh.meshId,
+      key,
+      credentials: () => runtime.credentials(),
+      bootstrap: [...options.bootstrap, ...entry.bootstrap],
+      engines,
+      queueMax: options.queueMax,
+      owner,
+      hardware,
+    },
+  );
+  opened.defer(() => node.close());
+  const { metricsListen } = options;
+  if (metricsListen !== undefined) {
+    const registry = createNodeMetrics(node.server, version);
+    opened.use(await startMetricsServer(registry, { ...metricsListen, option: '--metrics-listen' }));
+  }
+  const leaving = new AbortController();
+  opened.defer(() => leaving.abort());
+  const { listening, failed } = startPeer(node.start, () => runtime.join(leaving.signal));
+  await listening;
+  const parts = opened.move();
+  const close = (): Promise<void> => parts.disposeAsync();
+  return {
+    peer: network.self,
+    failed,
+    models: () => node.server.models(),
+    whenOffered: (signal) => node.server.whenOffered(signal),
+    status: () => ({ ...runtime.status(node.member), ...node.server.status() }),
+    drain: async (grace) => {
+      leaving.abort();
+      await Promise.race([node.drain(), world.clock.sleep(grace)]);
+      await close();
+    },
+    close,
+  };
+}

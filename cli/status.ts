@@ -1,0 +1,113 @@
+/** What `helixflow status` shows, as the daemon tells it. */
+
+import type { NodeStatus } from '../gateway/gateway.ts';
+import type { ListedModel } from '../gateway/service.ts';
+import type { ServerStatus } from '../node/serve.ts';
+
+/** An admitted connection. */
+export interface PeerStatus {
+  readonly peer: string;
+  readonly role: string;
+  readonly owner: string;
+  readonly direction: 'inbound' | 'outbound';
+  readonly address: string;
+}
+
+/** What a peer of either role tells. */
+export interface MemberStatus {
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  readonly p2pPort: number;
+  /** `joining` while no membership is held. */
+  readonly membership: { readonly state: 'valid' | 'joining' | 'lapsed'; readonly expires?: string };
+  readonly peers: readonly PeerStatus[];
+  /** Peers that this one could ask in the DHT. */
+  readonly directoryPeers: number;
+}
+
+export interface GatewayStatus extends MemberStatus {
+  readonly baseUrl: string;
+  readonly models: readonly ListedModel[];
+  readonly nodes: readonly NodeStatus[];
+  readonly calls: number;
+  readonly ready: boolean;
+  readonly degraded: boolean;
+}
+
+export interface WorkerStatus extends MemberStatus, ServerStatus {}
+
+/** A whole daemon. */
+export interface DaemonStatus {
+  readonly schemaVersion: 1;
+  readonly version: string;
+  readonly nodeVersion: string;
+  readonly command: string;
+  readonly pid: number;
+  readonly since: string;
+  readonly uptimeSeconds: number;
+  readonly dataDir: string;
+  readonly mesh?: { readonly meshId: string; readonly name: string; readonly network: string };
+  readonly gateway?: GatewayStatus;
+  readonly node?: WorkerStatus;
+}
+
+const short = (id: string): string => (id.length > 16 ? `…${id.slice(-8)}` : id);
+const count = (amount: number, noun: string): string => `${amount} ${noun}${amount === 1 ? '' : 's'}`;
+
+function duration(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3_600)} h` : `${Math.round(seconds / 86_400)} d`;
+}
+
+const memberLines = (member: MemberStatus): string[] => [
+  `  peer id     ${member.peerId}`,
+  `  addresses   ${member.addresses.join(', ') || 'none'}`,
+  `  membership  ${member.membership.state}${member.membership.expires === undefined ? '' : ` until ${member.membership.expires}`}`,
+  `  peers       ${count(member.peers.length, 'connection')}, ${member.directoryPeers} in the directory`,
+];
+
+function modelLine({ name, digest, nodes, otherDigests }: ListedModel): string {
+  const others = otherDigests.map((other) => other.slice(0, 8)).join(', ');
+  return `    ${name}@${digest.slice(0, 8)}  ${count(nodes, 'node')}${others === '' ? '' : `  (others by this name: ${others})`}`;
+}
+
+function nodeLine(node: NodeStatus): string {
+  const state = node.draining ? 'draining' : node.responsive ? 'ok' : 'silent';
+  const models = node.models.map(({ name }) => name).join(', ') || 'no model';
+  const load = `${node.active}/${node.slots} busy, ${node.queued} waiting`;
+  return `    ${short(node.peer)}  ${state}  ${models}  ${load}  ${Math.round(node.roundTripMs)} ms  ${node.hardware}`.trimEnd();
+}
+
+const gatewayLines = (gateway: GatewayStatus): string[] => [
+  'gateway',
+  `  base URL    ${gateway.baseUrl}`,
+  ...memberLines(gateway),
+  `  requests    ${gateway.calls} under way${gateway.ready ? '' : ', draining'}`,
+  `  models      ${gateway.models.length === 0 ? 'none' : ''}`.trimEnd(),
+  ...gateway.models.map(modelLine),
+  `  nodes       ${gateway.nodes.length === 0 ? 'none' : ''}`.trimEnd(),
+  ...gateway.nodes.map(nodeLine),
+];
+
+const workerLines = (node: WorkerStatus): string[] => [
+  'node',
+  ...memberLines(node),
+  `  load        ${node.active}/${node.slots} busy, ${node.queued} waiting, ${Math.round(node.tokensPerSecond)} tokens/s${node.draining ? ', draining' : ''}`,
+  `  served      ${node.served.done} done, ${node.served.failed} failed, ${node.served.cancelled} cancelled`,
+  `  offered to  ${count(node.offeredTo.length, 'gateway')}`,
+  `  models      ${node.models.length === 0 ? 'none' : ''}`.trimEnd(),
+  ...node.models.map(({ name, digest, build }) => `    ${name}@${digest.slice(0, 8)}  ${build}`),
+];
+
+/** One screen for people. */
+export function printStatus(status: DaemonStatus): string {
+  const mesh = status.mesh;
+  return [
+    `helixflow ${status.version} (Node ${status.nodeVersion}): ${status.command}, pid ${status.pid}, up ${duration(status.uptimeSeconds)}`,
+    `data directory ${status.dataDir}`,
+    mesh === undefined ? 'no mesh yet' : `mesh ${mesh.name} (${mesh.network}) ${mesh.meshId}`,
+    ...(status.gateway === undefined ? [] : gatewayLines(status.gateway)),
+    ...(status.node === undefined ? [] : workerLines(status.node)),
+  ].join('\n');
+}
