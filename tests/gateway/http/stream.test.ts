@@ -127,6 +127,17 @@ async function sendUntilStuck(call: FakeCall, text = piece): Promise<number> {
   return sent;
 }
 
+test('what the socket still holds is not told as consumed, but is once it has gone', async ({ expect }) => {
+  await using door = await openDoor();
+  await using asked = await ask(door);
+  const { call } = asked;
+  call.events.committed(served);
+  for (let count = 0; count < 10; count += 1) call.events.delta(piece);
+  const sentBytes = 10 * Buffer.byteLength(piece);
+  expect(call.consumedBytes).toBeLessThan(sentBytes);
+  await vi.waitFor(() => expect(call.consumedBytes).toBe(sentBytes));
+});
+
 describe('a client that does not read', () => {
   test('stops its own node, not another client, and gets everything once it reads again', async ({ expect }) => {
     await using door = await openDoor();
