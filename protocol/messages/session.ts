@@ -3,9 +3,9 @@
 import { decodeValue, encodeValue, type Value } from '../codec.ts';
 import { fromHex, toHex } from '../crypto.ts';
 import { type ErrorCode, type ErrorDetails, errorTable, HelixFlowError, isErrorCode } from '../errors.ts';
-import type { ModelDigest, ProcessId, RequestId } from '../ids.ts';
+import { isPeerId, type ModelDigest, type ProcessId, type RequestId } from '../ids.ts';
 import { limits } from '../limits.ts';
-import type { EngineModel } from '../ports.ts';
+import type { Contact, EngineModel } from '../ports.ts';
 import { Reader } from '../reader.ts';
 import { type Ms, ms } from '../units.ts';
 
@@ -38,6 +38,11 @@ export interface Offered {
   readonly type: 'offered';
   readonly revision: number;
 }
+/** Other gateways that the sender is connected with; sent whole, again on every change. Only gateways send it. */
+export interface Gateways {
+  readonly type: 'gateways';
+  readonly contacts: readonly Contact[];
+}
 /** What a node is doing now. Only nodes send it. */
 export interface Load {
   readonly type: 'load';
@@ -57,7 +62,7 @@ export interface Open {
   readonly model: string;
   readonly digest: ModelDigest;
   readonly operation: 'chat';
-  /** From the node's receipt of this frame to the end of the answer. */
+  /** From the node’s receipt of the whole body to the end of the answer. */
   readonly deadlineMs: Ms;
   /** Length of the whole body; `body` frames bring what `piece` does not hold. */
   readonly bodyBytes: number;
@@ -139,6 +144,7 @@ export type SessionFrame =
   | Start
   | Offer
   | Offered
+  | Gateways
   | Load
   | Open
   | Body
@@ -169,6 +175,7 @@ const number = {
   ping: 12,
   pong: 13,
   goodbye: 14,
+  gateways: 15,
 } as const;
 
 const finishes = ['stop', 'length'] as const;
@@ -248,6 +255,8 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         frame.hardware.slice(0, textMaxChars),
         frame.owner,
       ]);
+    case 'gateways':
+      return encodeValue([number.gateways, frame.contacts.map(({ peer, addresses }): Value => [peer, addresses])]);
     case 'offered':
       return encodeValue([number.offered, frame.revision]);
     case 'load':
@@ -282,6 +291,17 @@ function readModel(value: Value): EngineModel {
     continuation: pick(continuations, reader),
     build: reader.text(textMaxChars),
   };
+}
+
+function readContact(value: Value): Contact {
+  const reader = new Reader(value, 'contact');
+  const peer = reader.text(64);
+  if (!isPeerId(peer)) throw new HelixFlowError('FRAME_MALFORMED', { reason: 'contact: no peer id' });
+  const addresses = reader.list(limits.peerAddressesMax, (address) => {
+    if (typeof address === 'string' && address.length <= limits.addressMaxChars) return address;
+    throw new HelixFlowError('FRAME_MALFORMED', { reason: 'contact: no address' });
+  });
+  return { peer, addresses };
 }
 
 /** A code that this version does not know counts as a failure of the node's engine. */
@@ -329,6 +349,7 @@ const parsers: Readonly<Record<number, Parse>> = {
     hardware: r.text(textMaxChars),
     owner: r.text(64),
   }),
+  [number.gateways]: (r) => ({ type: 'gateways', contacts: r.list(limits.sessionsPerNodeMax, readContact) }),
   [number.offered]: (r) => ({ type: 'offered', revision: r.int(uint32) }),
   [number.load]: (r) => ({
     type: 'load',

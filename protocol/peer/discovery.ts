@@ -32,6 +32,8 @@ export interface DiscoveryOptions {
 export interface Discovery {
   /** A connection has passed its hello. `addresses` is where the peer says it listens. */
   admitted(connection: Connection, role: Role, addresses: readonly string[]): void;
+  /** Somebody trusted named these gateways: they are tried at once. */
+  heard(gateways: readonly Contact[]): void;
   /** The session with this peer, or the connection to it, ended: it is tried again soon. */
   lost(peer: PeerId): void;
   /** Keys to be found under, besides the role's own; replaces the earlier ones. */
@@ -103,6 +105,11 @@ class PeerDiscovery implements Discovery {
     this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
     if (!this.#hasSearched) this.#nextSearchMs = nowMs;
+  }
+
+  heard(gateways: readonly Contact[]): void {
+    const nowMs = this.#deps.clock.nowMs();
+    for (const contact of gateways) this.#targets.hear(contact, 'gateway', nowMs);
   }
 
   lost(peer: PeerId): void {

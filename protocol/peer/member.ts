@@ -2,7 +2,8 @@
 
 import { toHex } from '../crypto.ts';
 import type { Credentials, Role } from '../grants.ts';
-import type { MeshId, ProcessId } from '../ids.ts';
+import type { MeshId, PeerId, ProcessId } from '../ids.ts';
+import { limits } from '../limits.ts';
 import type { AdvertModel } from '../messages/advert.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import type {
@@ -61,8 +62,11 @@ export interface Member {
   close(): Promise<void>;
 }
 
+/** What a member's owner hears of its sessions. */
+export type MemberEvents = Omit<SessionsEvents, 'gateways'>;
+
 /** Wires a member over `ports`; nothing is sent before `start`. */
-export function createMember(ports: MemberPorts, options: MemberOptions, events: SessionsEvents): Member {
+export function createMember(ports: MemberPorts, options: MemberOptions, events: MemberEvents): Member {
   const { network, random } = ports;
   const process = toHex(random.fork('process').bytes(16)) as ProcessId;
   const admitted = new Set<Connection>();
@@ -70,11 +74,34 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
     const info = hello.infoOf(connection);
     return info?.membership.role === options.role ? undefined : info?.limits;
   };
+  const infos = (): (readonly [Connection, PeerInfo])[] =>
+    [...admitted].flatMap((connection) => {
+      const info = hello.infoOf(connection);
+      return info === undefined ? [] : [[connection, info] as const];
+    });
+  const otherGateways = (): readonly Contact[] => {
+    const known = new Map<PeerId, Contact>();
+    for (const [{ peer }, { membership, addresses }] of infos()) {
+      if (membership.role === 'gateway' && addresses.length > 0) known.set(peer, { peer, addresses });
+    }
+    return [...known.values()].slice(0, limits.sessionsPerNodeMax);
+  };
+  /** Nodes that can only dial out learn of a new gateway from those they have, without waiting for a search. */
+  const tellOfGateways = (): void => {
+    if (options.role !== 'gateway') return;
+    const contacts = otherGateways();
+    for (const session of sessions.all()) session.sendGateways(contacts);
+  };
   const sessions = createSessions(
     ports,
     { role: options.role, process, agreed },
     {
       ...events,
+      ready: (session) => {
+        events.ready(session);
+        if (options.role === 'gateway') session.sendGateways(otherGateways());
+      },
+      gateways: (_, contacts) => discovery.heard(contacts),
       gone: (session) => {
         events.gone(session);
         discovery.lost(session.peer);
@@ -99,6 +126,7 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
         admitted.add(connection);
         connection.onClose(() => admitted.delete(connection));
         discovery.admitted(connection, info.membership.role, info.addresses);
+        if (info.membership.role === 'gateway') tellOfGateways();
       },
     },
   );
@@ -106,11 +134,7 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
     sessions,
     discovery,
     hello,
-    admitted: () =>
-      [...admitted].flatMap((connection) => {
-        const info = hello.infoOf(connection);
-        return info === undefined ? [] : [[connection, info] as const];
-      }),
+    admitted: infos,
     start: async (join) => {
       await network.start();
       await join?.();

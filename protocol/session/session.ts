@@ -13,7 +13,7 @@ import {
   type SessionFrame,
   type Start,
 } from '../messages/session.ts';
-import type { Cancel, Channel, Clock, Connection } from '../ports.ts';
+import type { Cancel, Channel, Clock, Connection, Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 import type { SessionFacts, Started } from './choose.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -43,6 +43,8 @@ export interface SessionEvents {
   changed(session: Session): void;
   /** The gateway holds our offer of this revision (at a node). */
   offered(session: Session, revision: number): void;
+  /** The gateway is connected with these others (at a node). */
+  gateways(session: Session, contacts: readonly Contact[]): void;
   /** A goodbye went out or came in: no new attempts. */
   left(session: Session): void;
   /** Over; nothing follows. */
@@ -60,6 +62,7 @@ const senderOf: Readonly<Partial<Record<SessionFrame['type'], Role>>> = {
   fail: 'node',
   cancelled: 'node',
   offered: 'gateway',
+  gateways: 'gateway',
   open: 'gateway',
   body: 'gateway',
   cancel: 'gateway',
@@ -212,6 +215,11 @@ export class Session {
     this.#send(load);
   }
 
+  /** Tells a node which other gateways it could dial. */
+  sendGateways(contacts: readonly Contact[]): void {
+    this.#send({ type: 'gateways', contacts });
+  }
+
   /** No new attempts; the session ends when those under way have. */
   leave(code: ErrorCode): void {
     if (this.#state === 'closed') return;
@@ -296,6 +304,9 @@ export class Session {
         break;
       case 'offered':
         this.#events.offered(this, frame.revision);
+        break;
+      case 'gateways':
+        this.#events.gateways(this, frame.contacts);
         break;
       case 'start':
         this.#start(frame);

@@ -6,7 +6,7 @@ import type { PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import { SESSION_PROTOCOL } from '../messages/session.ts';
-import type { Channel, Clock, Connection, Log, Network } from '../ports.ts';
+import type { Channel, Clock, Connection, Contact, Log, Network } from '../ports.ts';
 import { ms } from '../units.ts';
 import { chooseSession } from './choose.ts';
 import type { ServedAttempt } from './incoming.ts';
@@ -24,6 +24,8 @@ export interface SessionsEvents {
   opened(session: Session, attempt: ServedAttempt): void;
   /** The gateway holds our offer (at a node). */
   offered(session: Session, revision: number): void;
+  /** The gateway is connected with these others (at a node). */
+  gateways(session: Session, contacts: readonly Contact[]): void;
 }
 
 /** The sessions of one process, one to use per peer. */
@@ -141,6 +143,7 @@ class KeptSessions implements Sessions {
           if (this.#current.get(changed.peer) === changed) this.#events.changed(changed);
         },
         offered: this.#events.offered,
+        gateways: this.#events.gateways,
         left: (left) => this.#drop(left),
         closed: (closed, error) => this.#closed(closed, error),
       },

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Value } from '../../protocol/codec.ts';
 import { toHex } from '../../protocol/crypto.ts';
 import { type ErrorDetails, errorCodes, errorTable, HelixFlowError } from '../../protocol/errors.ts';
-import type { ModelDigest, ProcessId, RequestId } from '../../protocol/ids.ts';
+import type { ModelDigest, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { SessionFrame } from '../../protocol/messages/session.ts';
 import type { EngineModel } from '../../protocol/ports.ts';
@@ -74,6 +74,16 @@ const open = fc.record({
 
 /** One arbitrary frame of each type, so that a test can name the type that fails. */
 export const framesByType: { readonly [Type in SessionFrame['type']]: fc.Arbitrary<SessionFrame & { type: Type }> } = {
+  gateways: fc.record({
+    type: fc.constant('gateways' as const),
+    contacts: fc.array(
+      fc.record({
+        peer: fc.stringMatching(/^[1-9A-HJ-NP-Za-km-z]{8,64}$/) as fc.Arbitrary<PeerId>,
+        addresses: fc.array(text(limits.addressMaxChars), { maxLength: limits.peerAddressesMax }),
+      }),
+      { maxLength: limits.sessionsPerNodeMax },
+    ),
+  }),
   start: fc.record({
     type: fc.constant('start' as const),
     process: hex(16) as fc.Arbitrary<ProcessId>,

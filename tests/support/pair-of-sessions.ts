@@ -67,7 +67,7 @@ export class PairOfSessions {
     const sessions = createSessions(
       { network, clock: this.clock, log: quietLog },
       { role, process, agreed: () => ourLimits },
-      { ready: () => {}, gone: () => {}, changed: () => {}, opened: () => {}, offered: () => {} },
+      { ready: () => {}, gone: () => {}, changed: () => {}, opened: () => {}, gateways: () => {}, offered: () => {} },
     );
     return { sessions, current: () => sessions.get(peer) };
   }

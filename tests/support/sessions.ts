@@ -18,6 +18,7 @@ const quiet: SessionEvents = {
   started: () => {},
   opened: () => {},
   changed: () => {},
+  gateways: () => {},
   offered: () => {},
   left: () => {},
   closed: () => {},
