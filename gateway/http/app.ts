@@ -3,6 +3,7 @@
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { HelixFlowError, toHelixFlowError } from '../../protocol/errors.ts';
 import type { RequestId } from '../../protocol/ids.ts';
+import { InvariantError } from '../../protocol/invariant.ts';
 import { acceptOnlyJson } from './body.ts';
 import { answerClientError } from './client-error.ts';
 import { addEndpoints } from './endpoints.ts';
@@ -26,6 +27,13 @@ const modelNameMaxChars = 512;
 
 /** Everything that reaches Fastify's error handler, as one of ours. */
 function errorOf(error: FastifyError | HelixFlowError, request: FastifyRequest, bodyMaxBytes: number): HelixFlowError {
+  if (error instanceof InvariantError) {
+    // Fastify would keep it to itself; whoever runs the process must hear of it.
+    queueMicrotask(() => {
+      throw error;
+    });
+    return new HelixFlowError('GATEWAY_FAILED', {}, { cause: error });
+  }
   return toHelixFlowError(error, (cause) => {
     const { code, statusCode = 500 } = error as FastifyError;
     if (code === 'FST_ERR_CTP_BODY_TOO_LARGE')

@@ -4,12 +4,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { onRequestHookHandler } from 'fastify';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant } from '../../protocol/grants.ts';
-
-/** Checks keys; one that it has seen lately is answered at once, without a promise. */
-export interface KeyChecker {
-  /** @throws HelixFlowError KEY_INVALID, KEY_EXPIRED; a promise rejects with the same. */
-  check(token: string): KeyGrant | Promise<KeyGrant>;
-}
+import type { KeyChecker } from '../access/keys.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -2,8 +2,8 @@
 
 import type { Clock, Log, Random } from '../../protocol/ports.ts';
 import { type Ms, seconds } from '../../protocol/units.ts';
+import type { KeyChecker } from '../access/keys.ts';
 import type { GatewayService } from '../service.ts';
-import type { KeyChecker } from './auth.ts';
 import type { RequestObserver } from './exchange.ts';
 import type { StreamOptions } from './stream.ts';
 

@@ -1,8 +1,8 @@
 /** A scripted service behind a real app: what it was asked, and what its caller did with the answer. */
 
 import type { FastifyInstance } from 'fastify';
+import type { KeyChecker } from '../../../gateway/access/keys.ts';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
-import type { KeyChecker } from '../../../gateway/http/auth.ts';
 import type { RequestRecord } from '../../../gateway/http/exchange.ts';
 import { type GatewayAppOptions, gatewayAppDefaults } from '../../../gateway/http/options.ts';
 import type {
