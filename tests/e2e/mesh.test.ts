@@ -4,6 +4,7 @@ import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { type Daemon, Daemons, until } from '../support/daemons.ts';
 
+/** What `status --json` says of a node. */
 interface NodeRow {
   readonly peer: string;
   readonly active: number;
@@ -24,7 +25,7 @@ const startNode = async (name: string): Promise<Daemon> => {
 
 const nodesOf = async (daemon: Daemon): Promise<readonly NodeRow[]> => {
   const status = await daemons.json(['status', '--data-dir', daemon.dir]);
-  return status['nodes'] as readonly NodeRow[];
+  return (status['gateway'] as { nodes: readonly NodeRow[] }).nodes;
 };
 
 /** The daemon that is serving a request now. */
@@ -97,6 +98,9 @@ describe('a mesh of processes', () => {
     expect(text).toContain('"code":"stream_interrupted"');
     expect(text).not.toContain('[DONE]');
     expect(text).not.toContain('"finish_reason":"stop"');
+    const survivor = nodes.find((node) => node !== victim);
+    survivor?.kill('SIGTERM');
+    await survivor?.exited();
   });
 
   test('a stream cut by the death of its node is an error to the SDK', async ({ expect }) => {
