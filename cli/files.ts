@@ -23,6 +23,7 @@ const reasons: Readonly<Record<string, string>> = {
   ELOOP: 'its links form a circle',
   EMFILE: 'this process has too many files open',
   EIO: 'the disk reports an error',
+  EADDRNOTAVAIL: 'this machine has no such address',
 };
 
 /** Why a system call failed, for people. @throws `error` itself when it is no system error. */

@@ -58,26 +58,40 @@ const retryMinMs = 1_000;
 const retryMaxMs = 30_000;
 const renewCheckMs = ms(3_600_000);
 
-/** A port that is free now. @throws HelixFlowError CONFIG_INVALID when the host is none of this machine. */
-async function findFreePort(host: string): Promise<number> {
+/** Below what systems take for outgoing connections: a port from there could be taken when it is needed again. */
+const chosenPortMin = 20_000;
+const chosenPortMax = 32_767;
+const chosenTriesMax = 32;
+
+/** True when `port` of `host` is free now. @throws HelixFlowError CONFIG_INVALID when the host is none of this machine. */
+async function isFree(host: string, port: number): Promise<boolean> {
   const server = createServer();
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(0, host, resolve);
+      server.listen(port, host, resolve);
     });
-    const address = server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
+    return true;
   } catch (cause) {
-    if (systemCode(cause) === undefined) throw cause;
-    throw new HelixFlowError(
-      'CONFIG_INVALID',
-      { reason: `--p2p-host ${host}: cannot listen there: ${systemReason(cause)}` },
-      { cause },
-    );
+    if (systemCode(cause) === 'EADDRINUSE') return false;
+    const reason = `--p2p-host ${host}: cannot listen there: ${systemReason(cause)}`;
+    throw new HelixFlowError('CONFIG_INVALID', { reason }, { cause });
   } finally {
     server.close();
   }
+}
+
+/**
+ * The port itself, if it is free; for 0 one that is.
+ * @throws HelixFlowError PORT_IN_USE; CONFIG_INVALID when the host is none of this machine.
+ */
+async function choosePort(host: string, wanted: number, random: Random): Promise<number> {
+  if (wanted !== 0 && (await isFree(host, wanted))) return wanted;
+  for (let tries = 0; wanted === 0 && tries < chosenTriesMax; tries += 1) {
+    const port = chosenPortMin + random.int(chosenPortMax - chosenPortMin + 1);
+    if (await isFree(host, port)) return port;
+  }
+  throw new HelixFlowError('PORT_IN_USE', { host, port: wanted, option: '--p2p-port' });
 }
 
 /** True for what may be over in a moment: the mesh's gateways are away, or the issuer's is. */
@@ -211,7 +225,7 @@ export async function openPeer(world: World, dir: DataDir, options: PeerOptions)
   const entry = await enterMesh(world, dir, { role: options.role, peer, join: options.join });
   if (kept === undefined) await writeIdentity(paths, key);
   const wanted = options.p2pPort ?? (await readSettings(paths)).p2pPort ?? 0;
-  const p2pPort = wanted === 0 ? await findFreePort(options.p2pHost) : wanted;
+  const p2pPort = await choosePort(options.p2pHost, wanted, world.random);
   const store = await openLevelStore(paths.store);
   try {
     const network = await createLibp2pNetwork(world, {

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'];
+const signals = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGUSR2'];
 
 /**
  * Starts `node` with `args` and ends as it ends. The child has a channel to this process only to notice its death.

@@ -8,7 +8,8 @@ export interface Stop {
   readonly signal: AbortSignal;
 }
 
-const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+/** Not SIGHUP: a handler would undo what `nohup` has set. */
+const numbers = { SIGINT: 2, SIGTERM: 15 } as const;
 /** A terminal's Ctrl-C reaches the whole process group, and npm and the launcher pass it on once more. */
 const echoMs = 100;
 

@@ -60,7 +60,8 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       gateway = await runGateway(world, dir, { ...own, observers: requestLines(context) });
       add(gateway);
       const apiKey = await openLocalKey(world, dir, known);
-      const beside = { p2pPort: undefined, announce: [], metricsListen: undefined, bootstrap: [gateway.contact] };
+      // Nobody remembers where this node listens, so it never has to wait for a port.
+      const beside = { p2pPort: 0, announce: [], metricsListen: undefined, bootstrap: [gateway.contact] };
       node = await runNode(world, dir, { ...own, ...beside, engines: () => loading });
       add(node);
       await node.whenOffered(signal);
