@@ -94,3 +94,11 @@ export const groups: Readonly<Record<string, string>> = {
   keys: 'API keys of clients.',
   sim: 'The simulator: the same code under virtual time.',
 };
+
+/** The generated part of `docs/cli.md`. */
+export const commandTable = (): string =>
+  [
+    '| command | what it does |',
+    '| --- | --- |',
+    ...commands.map(({ path, about }) => `| \`helixflow ${path}\` | ${about} |`),
+  ].join('\n');

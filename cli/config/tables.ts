@@ -171,7 +171,7 @@ const engineOptions = {
     flag: '--slots <count>',
     env: 'HELIXFLOW_NODE_SLOTS',
     unit: 'requests',
-    otherwise: '8; 4 for models above 1 GiB',
+    otherwise: '8; 4 for models above 1 GiB; the synthetic engine has no limit',
     about: 'Answers generated at the same time, per model.',
   }),
   context: option(z.int().min(512).max(4_194_304).optional(), {

@@ -1,0 +1,187 @@
+/** Options: where values come from, what is refused, and that help and docs say the same. */
+
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'vitest';
+import { commandTable } from '../../cli/commands.ts';
+import { configurationTables } from '../../cli/config/describe.ts';
+import { expectedText, longFlag, type OptionTable } from '../../cli/config/option.ts';
+import { readConfig, type Sources } from '../../cli/config/read.ts';
+import { commandTables, commonOptions, gatewayOptions, nodeOptions } from '../../cli/config/tables.ts';
+import { isHelixFlowError } from '../../protocol/errors.ts';
+import { tempDir } from './temp-dir.ts';
+
+const nothing: Sources = { flags: {}, env: {}, file: undefined };
+
+/** The reasons that a reading was refused for, one per line. */
+function refusals(run: () => unknown): readonly string[] {
+  try {
+    run();
+  } catch (error) {
+    if (isHelixFlowError(error, 'CONFIG_INVALID')) return error.details.reason.split('\n');
+    throw error;
+  }
+  return [];
+}
+
+const tables: readonly (readonly [name: string, table: OptionTable])[] = [
+  ['every command', commonOptions],
+  ...Object.entries(commandTables),
+];
+
+describe('the tables', () => {
+  test('a key is its flag in camelCase, and variables begin with HELIXFLOW_', ({ expect }) => {
+    for (const [, table] of tables) {
+      for (const [key, row] of Object.entries(table)) {
+        const camel = longFlag(row)
+          .slice(2)
+          .replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+        if (row.flag !== '') expect(camel).toBe(key);
+        expect(row.env).toMatch(/^HELIXFLOW_[A-Z0-9_]+$/);
+      }
+    }
+  });
+
+  test('one variable never means two things', ({ expect }) => {
+    const meanings = new Map<string, Set<string>>();
+    for (const [, table] of tables) {
+      for (const row of Object.values(table)) {
+        meanings.set(row.env, (meanings.get(row.env) ?? new Set()).add(row.about));
+      }
+    }
+    expect([...meanings].filter(([, abouts]) => abouts.size > 1)).toEqual([]);
+  });
+
+  test('every fallback is a good value', ({ expect }) => {
+    for (const [name, table] of tables) {
+      const missing = refusals(() => readConfig(table, nothing));
+      expect(missing).toEqual(name === 'mesh invite' ? ['--role is missing: expected one of node, gateway'] : []);
+    }
+  });
+
+  test('docs/configuration.md and docs/cli.md are what the tables say', async ({ expect }) => {
+    const read = (name: string) => readFile(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+    expect(await read('configuration.md')).toContain(configurationTables());
+    expect(await read('cli.md')).toContain(commandTable());
+  });
+});
+
+describe('reading', () => {
+  test('a flag goes before a variable, a variable before the file, the file before the fallback', async ({
+    expect,
+  }) => {
+    await using dir = await tempDir();
+    const file = join(dir.path, 'helixflow.json');
+    await writeFile(file, JSON.stringify({ port: 1, host: 'file.example', callsMax: 7, slots: 3 }));
+    const sources: Sources = {
+      flags: { port: '3' },
+      env: { HELIXFLOW_PORT: '2', HELIXFLOW_HOST: 'env.example' },
+      file,
+    };
+    const { port, host, callsMax, p2pHost } = readConfig(gatewayOptions, sources, Object.keys(nodeOptions));
+    expect({ port, host, callsMax, p2pHost }).toEqual({
+      port: 3,
+      host: 'env.example',
+      callsMax: 7,
+      p2pHost: '0.0.0.0',
+    });
+  });
+
+  test('the result cannot be changed', ({ expect }) => {
+    expect(Object.isFrozen(readConfig(gatewayOptions, nothing))).toBe(true);
+  });
+
+  test('all bad values are told together, each with its source and what was expected', ({ expect }) => {
+    const sources: Sources = {
+      flags: { engine: 'magic', announce: ['/dns4/example.org/tcp/1'] },
+      env: { HELIXFLOW_NODE_SLOTS: 'banana', HELIXFLOW_DRAIN: '2 weeks', HELIXFLOW_P2P_PORT: '70000' },
+      file: undefined,
+    };
+    expect(refusals(() => readConfig(nodeOptions, sources))).toEqual([
+      '--engine magic: expected one of llama, synthetic',
+      'HELIXFLOW_NODE_SLOTS=banana: expected an integer from 1 to 64',
+      'HELIXFLOW_P2P_PORT=70000: expected an integer from 0 to 65535',
+      `--announce /dns4/example.org/tcp/1: expected ${expectedText(nodeOptions.announce)}`,
+      'HELIXFLOW_DRAIN=2 weeks: expected a duration such as 90s, 15m, 24h or 30d, at most 1d',
+    ]);
+  });
+
+  test.each([
+    ['slots', '0'],
+    ['slots', '65'],
+    ['slots', '1.5'],
+    ['slots', ' 4'],
+    ['slots', '0x10'],
+    ['context', '511'],
+    ['tokensPerSecond', '0'],
+    ['tokensPerSecond', 'Infinity'],
+    ['upstream', 'ftp://example.org'],
+    ['upstream', 'not a url'],
+    ['digest', 'ABC'],
+    ['p2pHost', 'example.org'],
+    ['p2pPort', '-1'],
+    ['metricsListen', '9464'],
+    ['metricsListen', '127.0.0.1:99999'],
+    ['gpu', 'maybe'],
+    ['drain', '0s'],
+    ['drain', '25h'],
+    ['join', ''],
+  ])('%s refuses %j', (key, text) => {
+    const reasons = refusals(() => readConfig(nodeOptions, { ...nothing, flags: { [key]: text } }));
+    if (reasons.length !== 1) throw new Error(`accepted, or refused for other reasons: ${reasons}`);
+  });
+
+  test('values arrive as what they mean', ({ expect }) => {
+    const flags = {
+      announce: ['/ip4/192.0.2.7/tcp/4001', '/ip6/2001:db8::1/tcp/4001'],
+      model: ['a.gguf,b.gguf', 'c.gguf'],
+      drain: '2m',
+      metricsListen: '[::1]:9464',
+      tokensPerSecond: '12.5',
+    };
+    const { announce, model, drain, metricsListen, tokensPerSecond } = readConfig(nodeOptions, { ...nothing, flags });
+    expect({ announce, model, drain, metricsListen, tokensPerSecond }).toEqual({
+      announce: ['/ip4/192.0.2.7/tcp/4001', '/ip6/2001:db8::1/tcp/4001'],
+      model: ['a.gguf', 'b.gguf', 'c.gguf'],
+      drain: 120_000,
+      metricsListen: { host: '::1', port: 9464 },
+      tokensPerSecond: 12.5,
+    });
+  });
+
+  test('an empty variable counts as none', ({ expect }) => {
+    expect(readConfig(gatewayOptions, { ...nothing, env: { HELIXFLOW_PORT: '' } }).port).toBe(7420);
+  });
+
+  test('a secret is not repeated when it is wrong', ({ expect }) => {
+    const token = `hx-invite-${'x'.repeat(100_000)}`;
+    const [reason = ''] = refusals(() => readConfig(nodeOptions, { ...nothing, env: { HELIXFLOW_JOIN: token } }));
+    expect(reason).toMatch(/^HELIXFLOW_JOIN=\[hidden\]: expected an invite/);
+  });
+});
+
+describe('the file', () => {
+  test('unknown keys are refused with what may have been meant', async ({ expect }) => {
+    await using dir = await tempDir();
+    const file = join(dir.path, 'c.json');
+    await writeFile(file, JSON.stringify({ prot: 1, xyzzy: 2, port: 'banana' }));
+    expect(refusals(() => readConfig(gatewayOptions, { ...nothing, file }))).toEqual([
+      `${file}: unknown option 'prot', did you mean 'port'?`,
+      `${file}: unknown option 'xyzzy'`,
+      `${file}: port=banana: expected an integer from 0 to 65535`,
+    ]);
+  });
+
+  test.each(['', '[]', '{"port": 1', 'null', '"text"'])('%j is no configuration', async (text) => {
+    await using dir = await tempDir();
+    const file = join(dir.path, 'c.json');
+    await writeFile(file, text);
+    if (refusals(() => readConfig(gatewayOptions, { ...nothing, file })).length !== 1) throw new Error('accepted');
+  });
+
+  test('a file that cannot be read is told by its path', ({ expect }) => {
+    expect(refusals(() => readConfig(gatewayOptions, { ...nothing, file: '/nowhere/c.json' }))).toEqual([
+      'the configuration file /nowhere/c.json cannot be read: it does not exist',
+    ]);
+  });
+});
