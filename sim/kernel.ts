@@ -123,6 +123,11 @@ export class Kernel {
     return event;
   }
 
+  /** As `schedule`, at a moment of true time. */
+  scheduleAt(atMs: number, fire: () => void, owner: Lifeline, kind: EventKind): SimEvent {
+    return this.schedule(atMs - this.#nowMs, fire, owner, kind);
+  }
+
   /** As `schedule`, but after everything else that is due at that instant. */
   scheduleLast(delayMs: number, fire: () => void, owner: Lifeline, kind: EventKind): SimEvent {
     const event = this.#make(delayMs, fire, owner, kind);
