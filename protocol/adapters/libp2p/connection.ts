@@ -34,6 +34,7 @@ export class PeerConnection implements Connection {
   readonly #channels = new Set<StreamChannel>();
   readonly #waiting = new Set<(isAdmitted: boolean) => void>();
   readonly #listeners: (() => void)[] = [];
+  readonly #closed = Promise.withResolvers<void>();
   #isAdmitted = false;
   #isClosed = false;
 
@@ -110,12 +111,12 @@ export class PeerConnection implements Connection {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     for (const channel of [...this.#channels]) channel.leave();
-    try {
-      await this.libp2p.close();
-    } catch (error) {
+    const closing = this.libp2p.close().catch((error: Error) => {
       // Some stream did not drain within libp2p's own time limit; the connection goes all the same.
-      this.libp2p.abort(error instanceof Error ? error : new Error('close failed', { cause: error }));
-    }
+      this.libp2p.abort(error);
+    });
+    // libp2p may wait on a socket that has been reset meanwhile.
+    await Promise.race([closing, this.#closed.promise]);
     this.gone();
   }
 
@@ -123,6 +124,7 @@ export class PeerConnection implements Connection {
   gone(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#closed.resolve();
     this.#settle(false);
     for (const listener of this.#listeners.splice(0)) listener();
   }

@@ -15,6 +15,7 @@ import { checkAddress } from '../../peer/address.ts';
 import { withoutPeer } from './connection.ts';
 import { gateComponents } from './gate.ts';
 import { type Kad, type KadOptions, kadService } from './kad-service.ts';
+import { oneWrite } from './one-write.ts';
 
 const hourMs = 3_600_000;
 /** A connection without a byte for this long is gone; yamux pings well within it. */
@@ -67,7 +68,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
         outboundSocketInactivityTimeout: silentMs,
       }),
     ],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [oneWrite(noise())],
     streamMuxers: [
       yamux({
         maxInboundStreams: 256,
