@@ -1,0 +1,166 @@
+/** How a peer enters its mesh: what is in the directory, and what `--join` may change. */
+
+import { writeFile } from 'node:fs/promises';
+import { describe, test } from 'vitest';
+import { type DataDir, locateDataDir } from '../../cli/data-dir.ts';
+import { makeDirectory } from '../../cli/files.ts';
+import { enterMesh, type MembershipDeps } from '../../cli/membership.ts';
+import { writeJoinedMesh, writeNewMesh } from '../../cli/mesh-files.ts';
+import { readMembership, writeMembership } from '../../cli/peer-files.ts';
+import { checkCredentials, type Invite, type Role, signInvite } from '../../protocol/grants.ts';
+import type { OwnerId } from '../../protocol/ids.ts';
+import { issuerOf, type NewMesh } from '../../protocol/mesh.ts';
+import type { Clock } from '../../protocol/ports.ts';
+import { unixMs } from '../../protocol/units.ts';
+import { credentialsFor, failure, newMesh, peer, quietLog, startMs, tokens } from '../protocol/mesh-fixture.ts';
+import { tempDir } from './temp-dir.ts';
+
+const dayMs = 86_400_000;
+const self = peer('self');
+const at = (days: number): MembershipDeps => ({
+  tokens,
+  log: quietLog,
+  clock: { wallMs: () => unixMs(startMs + days * dayMs) } as Clock,
+});
+const now = at(0);
+const gateways = [{ peer: peer('door'), addresses: ['/ip4/127.0.0.1/tcp/4001'] }];
+
+function inviteOf(mesh: NewMesh, role: Role): Invite {
+  const { meshId, rootPublicKey, network } = mesh.mesh;
+  const { issuer } = issuerOf(mesh.issuer);
+  const inviteId = '0'.repeat(32);
+  const terms = { inviteId, role, owner: 'bob' as OwnerId, gateways, expiresMs: unixMs(startMs + dayMs) };
+  return { meshId, rootPublicKey, network, issuer, certificate: mesh.issuer.certificate, ...terms };
+}
+
+const inviteText = (mesh: NewMesh, role: Role = 'node'): Promise<string> =>
+  signInvite(inviteOf(mesh, role), mesh.issuer.key, { tokens, nowMs: startMs });
+
+/** A directory that joined `mesh` as a node. */
+async function joined(path: string, mesh: NewMesh): Promise<DataDir> {
+  const dir = locateDataDir(path);
+  await writeJoinedMesh(dir, inviteOf(mesh, 'node'));
+  await writeMembership(dir.peer('node'), await credentialsFor(mesh, self));
+  return dir;
+}
+
+const enter = (dir: DataDir, join?: string, role: Role = 'node', deps = now) =>
+  enterMesh(deps, dir, { role, peer: self, join });
+
+describe('a directory that belongs to no mesh', () => {
+  test('needs an invite', async ({ expect }) => {
+    await using temp = await tempDir();
+    const dir = locateDataDir(temp.path);
+    for (const role of ['node', 'gateway'] as const) {
+      expect(await failure(() => enter(dir, undefined, role))).toEqual({ code: 'MESH_MISSING' });
+    }
+  });
+
+  test('takes mesh, issuer, owner and gateways from the invite', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const text = await inviteText(mesh);
+    const { meshId, rootPublicKey, network } = mesh.mesh;
+    expect(await enter(locateDataDir(temp.path), text)).toMatchObject({
+      mesh: { meshId, rootPublicKey, network },
+      issuers: [issuerOf(mesh.issuer)],
+      owner: 'bob',
+      credentials: undefined,
+      invite: { text },
+      bootstrap: gateways,
+    });
+  });
+
+  test('refuses garbage, an expired invite, and one for the other role', async ({ expect }) => {
+    await using temp = await tempDir();
+    const dir = locateDataDir(temp.path);
+    const mesh = await newMesh('one');
+    const good = await inviteText(mesh);
+    const reasons = await Promise.all([
+      failure(() => enter(dir, 'garbage')),
+      failure(() => enter(dir, good.slice(0, -1))),
+      failure(() => enter(dir, good, 'node', at(2))),
+      failure(() => enter(dir, good, 'gateway')),
+    ]);
+    expect(reasons).toMatchObject(new Array(4).fill({ code: 'INVITE_INVALID' }));
+    expect(reasons[2]).toEqual({ code: 'INVITE_INVALID', reason: 'expired' });
+  });
+});
+
+describe('a member', () => {
+  test('ignores an invite into its own mesh, good or bad', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = await joined(temp.path, mesh);
+    const held = await readMembership(dir.peer('node'));
+    for (const join of [undefined, 'garbage', await inviteText(mesh), await inviteText(mesh, 'gateway')]) {
+      expect(await enter(dir, join)).toMatchObject({ credentials: held, invite: undefined, owner: 'alice' });
+    }
+  });
+
+  test('refuses an invite into another mesh', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [mesh, other] = [await newMesh('one'), await newMesh('other')];
+    const dir = await joined(temp.path, mesh);
+    const mismatch = { code: 'MESH_MISMATCH', theirs: other.mesh.meshId, ours: mesh.mesh.meshId };
+    expect(await failure(async () => enter(dir, await inviteText(other)))).toEqual(mismatch);
+  });
+
+  test('whose membership lapsed needs an invite into the same mesh', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [mesh, other] = [await newMesh('one'), await newMesh('other')];
+    const dir = await joined(temp.path, mesh);
+    await writeMembership(dir.peer('node'), await credentialsFor(mesh, self, { expiresMs: unixMs(startMs - 1_000) }));
+    expect(await failure(() => enter(dir))).toMatchObject({ code: 'MEMBERSHIP_INVALID' });
+    expect(await failure(async () => enter(dir, await inviteText(other)))).toMatchObject({ code: 'MESH_MISMATCH' });
+    const text = await inviteText(mesh);
+    expect(await enter(dir, text)).toMatchObject({ credentials: undefined, invite: { text } });
+  });
+
+  test('of another peer id is none', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = await joined(temp.path, mesh);
+    await writeMembership(dir.peer('node'), await credentialsFor(mesh, peer('somebody')));
+    expect(await failure(() => enter(dir))).toMatchObject({ code: 'MEMBERSHIP_INVALID' });
+  });
+
+  test('with a damaged record is told so', async ({ expect }) => {
+    await using temp = await tempDir();
+    const dir = await joined(temp.path, await newMesh('one'));
+    const path = dir.peer('node').membershipFile;
+    await writeFile(path, '{"format": 1}');
+    expect(await failure(() => enter(dir))).toMatchObject({ code: 'DATA_DIR_UNUSABLE', path });
+  });
+});
+
+describe('the issuer’s own directory', () => {
+  const own = async (path: string, mesh: NewMesh): Promise<DataDir> => {
+    const dir = locateDataDir(path);
+    await makeDirectory(path);
+    await writeNewMesh(dir, mesh);
+    return dir;
+  };
+
+  test('admits its own peers, keeps what it gave, and renews it in its last third', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = await own(temp.path, mesh);
+    const first = await enter(dir, undefined, 'gateway');
+    const checking = { tokens, meshId: mesh.mesh.meshId, peer: self, nowMs: startMs };
+    expect(await checkCredentials(first.credentials as never, checking)).toMatchObject({ role: 'gateway' });
+    expect(first.issuer).toEqual(mesh.issuer);
+    const later = await enter(dir, undefined, 'gateway', at(19));
+    expect(later.credentials).toEqual(first.credentials);
+    const renewed = await enter(dir, undefined, 'gateway', at(21));
+    expect(renewed.expiresMs).toBe(Math.floor((startMs + 51 * dayMs) / 1_000) * 1_000);
+    expect(await readMembership(dir.peer('gateway'))).toEqual(renewed.credentials);
+  });
+
+  test('still refuses an invite into another mesh', async ({ expect }) => {
+    await using temp = await tempDir();
+    const dir = await own(temp.path, await newMesh('one'));
+    const other = await inviteText(await newMesh('other'), 'gateway');
+    expect(await failure(() => enter(dir, other, 'gateway'))).toMatchObject({ code: 'MESH_MISMATCH' });
+  });
+});
