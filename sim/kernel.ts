@@ -45,8 +45,11 @@ export class Lifeline {
     this.#isPaused = true;
   }
 
-  /** Catches up as a resumed process does: timers that are overdue first, in their order, then what was to be read. */
-  resume(): void {
+  /**
+   * Catches up as a resumed process does: timers that are overdue first, in their order, then what was to be read.
+   * @returns How much had waited.
+   */
+  resume(): number {
     this.#isPaused = false;
     const backlog = this.#backlog;
     this.#backlog = [];
@@ -57,6 +60,7 @@ export class Lifeline {
       this.#kernel.again(event, delayMs);
       delayMs += 1e-6;
     }
+    return backlog.length;
   }
 
   hold(event: SimEvent): void {
