@@ -2,12 +2,13 @@
 
 import { decodeValue, encodeValue, type Value } from '../codec.ts';
 import { fromHex, toHex } from '../crypto.ts';
-import { type ErrorCode, type ErrorDetails, errorTable, HelixFlowError, isErrorCode } from '../errors.ts';
+import { type ErrorCode, HelixFlowError, isErrorCode } from '../errors.ts';
 import { isPeerId, type ModelDigest, type ProcessId, type RequestId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Contact, EngineModel } from '../ports.ts';
 import { Reader } from '../reader.ts';
 import { type Ms, ms } from '../units.ts';
+import { errorFields, readError } from './error.ts';
 
 /** One stream per pair of a gateway and a node (design §4). */
 export const SESSION_PROTOCOL = '/helixflow/session/1';
@@ -194,13 +195,6 @@ const modelFields = (model: EngineModel): Value => [
   model.build.slice(0, textMaxChars),
 ];
 
-/** `code`, then its details as JSON text: their shape differs by code, and a newer peer's may be unknown. */
-function errorFields(error: HelixFlowError): readonly [string, string] {
-  const whole = JSON.stringify(cleanDetails(error.details, textMaxChars));
-  if (whole.length <= limits.errorDetailsMaxBytes) return [error.code, whole];
-  return [error.code, JSON.stringify(cleanDetails(error.details, 32))];
-}
-
 /** The bytes of a frame. */
 export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
   switch (frame.type) {
@@ -302,34 +296,6 @@ function readContact(value: Value): Contact {
     throw new HelixFlowError('FRAME_MALFORMED', { reason: 'contact: no address' });
   });
   return { peer, addresses };
-}
-
-/** A code that this version does not know counts as a failure of the node's engine. */
-function readError(reader: Reader): HelixFlowError {
-  const code = reader.text(64);
-  const text = reader.text(limits.errorDetailsMaxBytes);
-  let details: unknown;
-  try {
-    details = JSON.parse(text);
-  } catch (cause) {
-    throw new HelixFlowError('FRAME_MALFORMED', { reason: 'fail: details are not JSON' }, { cause });
-  }
-  if (typeof details !== 'object' || details === null || Array.isArray(details)) {
-    throw new HelixFlowError('FRAME_MALFORMED', { reason: 'fail: details are no object' });
-  }
-  if (!isErrorCode(code) || errorTable[code].http === 0) {
-    return new HelixFlowError('ENGINE_FAILED', { reason: 'the node failed with a code that has no place here' });
-  }
-  return new HelixFlowError(code, cleanDetails(details, textMaxChars) as ErrorDetails[typeof code]);
-}
-
-/** Keeps the flat text and numbers of an error's details, bounded: they end up in sentences that clients read. */
-function cleanDetails(details: object, maxChars: number): Record<string, string | number> {
-  const flat = Object.entries(details).flatMap(([name, value]): [string, string | number][] => {
-    if (typeof value === 'string') return [[name.slice(0, 32), value.slice(0, maxChars)]];
-    return Number.isFinite(value) ? [[name.slice(0, 32), value]] : [];
-  });
-  return Object.fromEntries(flat.slice(0, 8));
 }
 
 type Parse = (reader: Reader) => SessionFrame;
