@@ -248,10 +248,14 @@ export const errorTable = {
   SESSION_SILENT: { ...local, retry: 'other-node', exit: 5, text: 'the peer has been silent for {silentMs} ms' },
   SESSION_REPLACED: { ...local, retry: 'other-node', exit: 5, text: 'another session with the same peer took over' },
   CONNECT_FAILED: { ...local, retry: 'other-node', exit: 5, text: 'the peer {peer} cannot be reached' },
-  ADDRESS_REFUSED: { ...local, exit: 2, text: 'the address {address} may not be dialled: {reason}' },
+  ADDRESS_REFUSED: { ...local, exit: 2, text: 'the address {address} may not be dialled: {reason}; name another' },
   HELLO_REFUSED: { ...local, exit: 4, text: 'the peer refused us: {reason}' },
   HELLO_TIMEOUT: { ...local, exit: 5, text: 'the peer did not finish its hello in time' },
-  MEMBERSHIP_INVALID: { ...local, exit: 4, text: 'the membership is not valid: {reason}' },
+  MEMBERSHIP_INVALID: {
+    ...local,
+    exit: 4,
+    text: 'the membership is not valid: {reason}; join again with --join <token>',
+  },
   INVITE_INVALID: {
     ...local,
     exit: 4,
@@ -309,9 +313,21 @@ export const errorTable = {
     exit: 2,
     text: 'this directory already holds mesh {meshId}; use another --data-dir for another mesh',
   },
-  MODEL_FILE_INVALID: { ...local, exit: 1, text: 'the model file {path} cannot be served: {reason}' },
-  ENGINE_MISSING: { ...local, exit: 1, text: 'the engine {engine} is not installed: {reason}' },
-  UPSTREAM_UNREACHABLE: { ...local, exit: 5, text: 'the server at {url} does not answer: {reason}' },
+  MODEL_FILE_INVALID: {
+    ...local,
+    exit: 1,
+    text: 'the model file {path} cannot be served: {reason}; name a GGUF file with --model',
+  },
+  ENGINE_MISSING: {
+    ...local,
+    exit: 1,
+    text: 'the engine {engine} is not installed: {reason}; run npm ci without --omit=optional, or serve an --upstream',
+  },
+  UPSTREAM_UNREACHABLE: {
+    ...local,
+    exit: 5,
+    text: 'the server at {url} does not answer: {reason}; start it, or correct --upstream',
+  },
   GATEWAY_UNKNOWN: {
     ...local,
     exit: 5,
