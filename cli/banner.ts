@@ -1,11 +1,16 @@
 /** What `helixflow up` shows people: where to point a client, ready to paste, and then a line per request. */
 
 import type { RequestRecord } from '../gateway/http/exchange.ts';
+import type { EngineModel } from '../protocol/ports.ts';
+
+/** What is served, and what computes it. */
+export const describeModels = (models: readonly EngineModel[]): string =>
+  models.map(({ name, build }) => `${name} (${build})`).join(', ');
 
 interface Access {
   readonly baseUrl: string;
   readonly apiKey: string;
-  readonly models: readonly string[];
+  readonly models: readonly EngineModel[];
 }
 
 const indent = (text: string): string => text.replaceAll(/^(?=.)/gm, '  ');
@@ -25,13 +30,13 @@ for chunk in stream: print(chunk.choices[0].delta.content or "" if chunk.choices
 
 /** Everything that somebody needs to send the first request. */
 export function printBanner(access: Access): string {
-  const model = access.models[0] ?? 'helix-tiny';
+  const model = access.models[0]?.name ?? 'helix-tiny';
   return [
     'HelixFlow is ready: a mesh on this machine, one gateway and one node.',
     '',
     `  Base URL  ${access.baseUrl}`,
     `  API key   ${access.apiKey}`,
-    `  Models    ${access.models.join(', ')}`,
+    `  Models    ${describeModels(access.models)}`,
     '',
     'curl',
     indent(curl(access, model)),

@@ -10,8 +10,8 @@ export type CommonConfig = ConfigOf<typeof commonOptions>;
 export interface CommandContext {
   readonly common: CommonConfig;
   readonly output: Output;
-  /** The whole of stdin, at most `maxBytes`. */
-  readonly readStdin: (maxBytes: number) => Promise<string>;
+  /** The first line of stdin that is not empty; '' when there is none. @throws HelixFlowError CONFIG_INVALID when it is longer than `maxBytes`. */
+  readonly readLine: (maxBytes: number) => Promise<string>;
 }
 
 /** Runs a command; the result is the exit code. Operating errors are thrown. */

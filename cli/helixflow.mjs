@@ -18,7 +18,7 @@ if (plan.kind === 'missing') {
 } else if (plan.kind === 'relaunch') {
   runOn(plan.node, process.argv.slice(1));
 } else {
-  if (process.env.HELIXFLOW_RELAUNCHED !== undefined) {
+  if (process.env.HELIXFLOW_RELAUNCHED !== undefined && process.connected) {
     delete process.env.HELIXFLOW_RELAUNCHED;
     // The one who started us passes signals on. Without it nobody could stop this process, so it goes, too.
     process.once('disconnect', () => process.kill(process.pid, 'SIGKILL'));

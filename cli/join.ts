@@ -9,10 +9,10 @@ const slackBytes = 64;
 /** The invite itself, or what stdin holds for `-`. @throws HelixFlowError CONFIG_INVALID */
 export async function readJoin(
   option: string | undefined,
-  readStdin: (maxBytes: number) => Promise<string>,
+  readLine: (maxBytes: number) => Promise<string>,
 ): Promise<string | undefined> {
   if (option !== '-') return option;
-  const text = (await readStdin(limits.tokenMaxChars + slackBytes)).trim();
+  const text = await readLine(limits.tokenMaxChars + slackBytes);
   if (text === '') throw new HelixFlowError('CONFIG_INVALID', { reason: '--join -: stdin holds no token' });
   return text;
 }

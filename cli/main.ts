@@ -10,15 +10,16 @@ const env: Readonly<Record<string, string | undefined>> = { ...process.env };
 const stdinTooLong = (maxBytes: number): HelixFlowError =>
   new HelixFlowError('CONFIG_INVALID', { reason: `stdin holds more than ${maxBytes} bytes` });
 
-async function readStdin(maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of process.stdin) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw stdinTooLong(maxBytes);
-    chunks.push(chunk);
+/** Reads up to the first line end, so that a token can be pasted. */
+async function readLine(maxBytes: number): Promise<string> {
+  let text = '';
+  for await (const chunk of process.stdin.setEncoding('utf8')) {
+    text += chunk;
+    const end = text.search(/\S[^\n]*\n/);
+    if (end >= 0) break;
+    if (text.length > maxBytes) throw stdinTooLong(maxBytes);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return text.trim().split('\n')[0] ?? '';
 }
 
 /** Whether errors are told as JSON; asked before the arguments are known to be good. */
@@ -39,7 +40,7 @@ async function run(argv: readonly string[]): Promise<number> {
   return await command.run({ flags, env, file }, (common) => ({
     common,
     output: createOutput(common.json),
-    readStdin,
+    readLine,
   }));
 }
 

@@ -152,7 +152,7 @@ export async function enterMesh(deps: MembershipDeps, dir: DataDir, wish: Wish):
     if (known === undefined) throw new HelixFlowError('MESH_MISSING', {});
     const had = (await readMembership(dir.peer(role))) !== undefined;
     const reason = had ? 'it has expired' : `this directory holds none for a ${role}`;
-    throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: `${reason}; join again with --join <token>` });
+    throw new HelixFlowError('MEMBERSHIP_INVALID', { reason });
   }
   const content = await readInvite(deps, join, role, known);
   const { meshId, rootPublicKey, certificate, network, owner, gateways } = content;

@@ -7,7 +7,7 @@ import { readJoin } from '../join.ts';
 import { type RunningGateway, runGateway } from '../run-gateway.ts';
 
 export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (config, context) => {
-  const join = await readJoin(config.join, context.readStdin);
+  const join = await readJoin(config.join, context.readLine);
   let gateway: RunningGateway | undefined;
   return await runDaemon(context, {
     command: 'gateway',

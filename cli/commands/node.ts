@@ -1,5 +1,6 @@
 /** `helixflow node`: serves models to the gateways of a mesh, as a process of its own. */
 
+import { describeModels } from '../banner.ts';
 import type { RunCommand } from '../command.ts';
 import type { nodeOptions } from '../config/tables.ts';
 import { runDaemon } from '../daemon.ts';
@@ -9,7 +10,7 @@ import { type RunningNode, runNode } from '../run-node.ts';
 
 export const runNodeCommand: RunCommand<typeof nodeOptions> = async (config, context) => {
   checkEngineConfig(config);
-  const join = await readJoin(config.join, context.readStdin);
+  const join = await readJoin(config.join, context.readLine);
   let node: RunningNode | undefined;
   return await runDaemon(context, {
     command: 'node',
@@ -20,12 +21,13 @@ export const runNodeCommand: RunCommand<typeof nodeOptions> = async (config, con
       const engines = (owner: string) => openEngines(world, config, { owner, paths: dir.peer('node') });
       node = await runNode(world, dir, { ...config, join, engines, bootstrap: [] });
       add(node);
+      context.output.note(`${describeModels(node.models())}\nWaiting for a gateway of the mesh …`);
       await node.whenOffered(signal);
       const models = node.models().map(({ name }) => name);
       const { addresses, p2pPort } = node.status();
       return {
         ready: { event: 'ready', peerId: node.peer, models, addresses, p2pPort },
-        text: `Node ready: serves ${models.join(', ')}\n  peer id  ${node.peer}`,
+        text: `Node ready: a gateway holds its offer.\n  peer id  ${node.peer}`,
       };
     },
   });

@@ -67,7 +67,10 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       await node.whenOffered(signal);
       const { baseUrl } = gateway;
       const models = gateway.models().map(({ name }) => name);
-      return { ready: { event: 'ready', baseUrl, apiKey, models }, text: printBanner({ baseUrl, apiKey, models }) };
+      return {
+        ready: { event: 'ready', baseUrl, apiKey, models },
+        text: printBanner({ baseUrl, apiKey, models: node.models() }),
+      };
     },
   });
 };
