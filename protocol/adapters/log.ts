@@ -4,6 +4,7 @@ import { type Logger, pino, stdTimeFunctions } from 'pino';
 import { HelixFlowError } from '../errors.ts';
 import type { Log, LogFields } from '../ports.ts';
 
+/** From the most to say to the least. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
 export interface LogOptions {
