@@ -4,6 +4,7 @@ import { HelixFlowError } from '../protocol/errors.ts';
 import type { ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
 import { encodeChatRequest } from '../protocol/messages/chat.ts';
 import type { Session } from '../protocol/session/session.ts';
+import { Bag } from '../protocol/tables.ts';
 import { type Ms, ms } from '../protocol/units.ts';
 import { NodeEntry, NodeTable } from './nodes.ts';
 import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
@@ -67,7 +68,7 @@ class MeshGateway implements Gateway {
   readonly #options: GatewayOptions;
   readonly #nodes = new NodeTable();
   readonly #names = new Map<string, NameRecord>();
-  readonly #calls = new Set<Dispatch>();
+  readonly #calls = new Bag<Dispatch>();
   #isDraining = false;
   #idle: (() => void) | undefined;
 

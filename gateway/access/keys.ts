@@ -6,6 +6,7 @@ import { checkKey, type IssuerCertificate, type KeyGrant } from '../../protocol/
 import type { IssuerId, MeshId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { Clock, Tokens } from '../../protocol/ports.ts';
+import { Memory } from '../../protocol/tables.ts';
 
 /** Keys that were good; about 1 kB each. */
 const grantsMax = 10_000;
@@ -37,17 +38,6 @@ interface Refusal {
 }
 type RefusalCode = Extract<ErrorCode, 'KEY_INVALID' | 'KEY_EXPIRED'>;
 
-/** Adds or renews an entry of a map whose oldest entry comes first, and drops the oldest beyond `max`. */
-function remember<Item>(map: Map<string, Item>, name: string, item: Item, max: number): void {
-  map.delete(name);
-  map.set(name, item);
-  if (map.size <= max) return;
-  for (const oldest of map.keys()) {
-    map.delete(oldest);
-    return;
-  }
-}
-
 /**
  * Makes the door's check. Keys are remembered by their sha256, never as they are: a dump of this process's memory then
  * holds no more keys than there are requests, and how long a look-up takes says nothing about any key.
@@ -57,8 +47,8 @@ export function createKeyChecker(
   options: KeyCheckerOptions,
 ): KeyChecker {
   const { tokens, clock } = deps;
-  const grants = new Map<string, KeyGrant>();
-  const refusals = new Map<string, Refusal>();
+  const grants = new Memory<KeyGrant>(grantsMax);
+  const refusals = new Memory<Refusal>(refusalsMax);
   const running = new Map<string, Promise<KeyGrant>>();
 
   const known = (name: string): KeyGrant | undefined => {
@@ -66,7 +56,6 @@ export function createKeyChecker(
     if (grant === undefined) return undefined;
     if (!options.issuers.has(grant.issuer)) throw new HelixFlowError('KEY_INVALID', {});
     if (grant.expiresMs !== undefined && grant.expiresMs <= clock.wallMs()) throw new HelixFlowError('KEY_EXPIRED', {});
-    remember(grants, name, grant, grantsMax);
     return grant;
   };
 
@@ -74,11 +63,11 @@ export function createKeyChecker(
     const { meshId, issuers } = options;
     try {
       const grant = await checkKey(text, { tokens, meshId, issuers, nowMs: clock.wallMs() });
-      remember(grants, name, grant, grantsMax);
+      grants.set(name, grant);
       return grant;
     } catch (error) {
       if (isHelixFlowError(error, 'KEY_INVALID') || isHelixFlowError(error, 'KEY_EXPIRED')) {
-        remember(refusals, name, { code: error.code, untilMs: clock.nowMs() + refusalMs }, refusalsMax);
+        refusals.set(name, { code: error.code, untilMs: clock.nowMs() + refusalMs });
       }
       throw error;
     } finally {

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { type ErrorCode, HelixFlowError } from '../../protocol/errors.ts';
 import type { RequestId } from '../../protocol/ids.ts';
 import type { Clock } from '../../protocol/ports.ts';
+import { Bag, type BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import type { AnswerEnd, Served } from '../service.ts';
 
@@ -54,7 +55,8 @@ export interface Arrival {
 }
 
 /** A request under way. */
-export class Exchange {
+export class Exchange implements BagItem {
+  bagIndex = -1;
   readonly id: RequestId;
   readonly request: IncomingMessage;
   readonly raw: ServerResponse;
@@ -136,7 +138,7 @@ const ignore = (): void => {};
 
 /** All requests under way. */
 export class Exchanges {
-  readonly #open = new Set<Exchange>();
+  readonly #open = new Bag<Exchange>();
   readonly #observers: readonly RequestObserver[];
   #whenIdle: (() => void)[] = [];
   #isDraining = false;
@@ -176,7 +178,7 @@ export class Exchanges {
   /** From now on no chat is begun, and connections close after the response under way. */
   drain(): void {
     this.#isDraining = true;
-    for (const exchange of this.#open) exchange.isDraining = true;
+    for (const exchange of this.#open.all()) exchange.isDraining = true;
   }
 
   /** Resolves when no request is under way. */
@@ -187,13 +189,13 @@ export class Exchanges {
 
   /** True when a response has begun on this socket. */
   isAnswering(socket: Socket): boolean {
-    for (const { request, raw } of this.#open) if (request.socket === socket && raw.headersSent) return true;
+    for (const { request, raw } of this.#open.all()) if (request.socket === socket && raw.headersSent) return true;
     return false;
   }
 
   /** Ends every answer that is still being made, with an error that its client can read. */
   abandonAll(): void {
-    for (const { running } of this.#open)
+    for (const { running } of this.#open.all())
       running?.abandon(new HelixFlowError('GATEWAY_DRAINING', { retryAfterMs: 1_000 }));
   }
 }

@@ -5,6 +5,7 @@ import type { ModelDigest, PeerId } from '../../protocol/ids.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
 import type { Cancel, Clock, Log, Random } from '../../protocol/ports.ts';
 import type { Attempt } from '../../protocol/session/outgoing.ts';
+import type { BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import type { NodeEntry } from '../nodes.ts';
 import type { Answer, AnswerEvents, ChatCall, Served } from '../service.ts';
@@ -26,15 +27,18 @@ export interface Target {
   readonly group: () => readonly NodeEntry[];
 }
 
+const noneTried: ReadonlySet<PeerId> = new Set();
+
 /** One running call. */
-export class Dispatch implements Answer {
+export class Dispatch implements Answer, BagItem {
+  bagIndex = -1;
   readonly #deps: DispatchDeps;
   readonly #call: ChatCall;
   readonly #target: Target;
   readonly #body: Uint8Array;
   readonly #events: AnswerEvents;
   readonly #ended: () => void;
-  readonly #tried = new Set<PeerId>();
+  #tried: ReadonlySet<PeerId> = noneTried;
   readonly #deadlineMs: Ms;
   readonly #cancelDeadline: Cancel;
   #attempt: Attempt | undefined;
@@ -69,7 +73,7 @@ export class Dispatch implements Answer {
       this.#fail(this.#lastError ?? new HelixFlowError('MODEL_UNAVAILABLE', { model: name, retryAfterMs: 1_000 }));
       return;
     }
-    this.#tried.add(node.peer);
+    this.#tried = this.#attempts === 0 ? new Set([node.peer]) : new Set([...this.#tried, node.peer]);
     this.#attempts += 1;
     this.#node = node;
     this.#startedMs = this.#deps.clock.nowMs();

@@ -4,6 +4,7 @@ import { HelixFlowError } from '../errors.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import { type Body, type Credit, encodeSessionFrame, type Open, type SessionFrame } from '../messages/session.ts';
 import type { EngineDelta, EngineDone } from '../ports.ts';
+import { NumberTable } from '../tables.ts';
 import type { Ms } from '../units.ts';
 
 /** An attempt whose body has arrived whole, for the node to serve. Ends with exactly one of `done`, `fail`, `cancelled`. */
@@ -45,7 +46,7 @@ export class IncomingAttempts {
   readonly #limits: SharedLimits;
   /** Longer text is cut, so that any delta fits its frame whatever its characters weigh. */
   readonly #textMaxUnits: number;
-  readonly #attempts = new Map<number, State>();
+  readonly #attempts = new NumberTable<State>();
   #lastAttempt = 0;
   #pendingBodyBytes = 0;
 
@@ -123,7 +124,7 @@ export class IncomingAttempts {
 
   /** Aborts every attempt: the session is gone, or its gateway. */
   close(error: HelixFlowError): void {
-    const states = [...this.#attempts.values()];
+    const states = this.#attempts.entries().map(([, state]) => state);
     this.#attempts.clear();
     this.#pendingBodyBytes = 0;
     for (const state of states) {

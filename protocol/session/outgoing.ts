@@ -4,6 +4,7 @@ import { HelixFlowError } from '../errors.ts';
 import type { ModelDigest, RequestId } from '../ids.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import type { CancelFrame, Cancelled, Delta, Done, Fail, SessionFrame } from '../messages/session.ts';
+import { NumberTable } from '../tables.ts';
 import type { Ms } from '../units.ts';
 
 /** What becomes of an attempt. After `done` or `failed` nothing follows. */
@@ -57,7 +58,7 @@ interface OutgoingPort {
 export class OutgoingAttempts {
   readonly #port: OutgoingPort;
   readonly #limits: SharedLimits;
-  readonly #attempts = new Map<number, State>();
+  readonly #attempts = new NumberTable<State>();
   /** Attempts with unsent body, in the order of their turns. */
   readonly #bodies: number[] = [];
   #nextAttempt = 1;
@@ -125,7 +126,7 @@ export class OutgoingAttempts {
 
   /** Ends every attempt for its caller and asks the node to stop, should it still be there. */
   abandonAll(error: HelixFlowError): void {
-    for (const [attempt, state] of [...this.#attempts]) {
+    for (const [attempt, state] of this.#attempts.entries()) {
       const { events } = state;
       this.#cancel(attempt, state);
       events?.failed(error);
@@ -134,7 +135,7 @@ export class OutgoingAttempts {
 
   /** Ends every attempt: the session is gone. */
   close(error: HelixFlowError): void {
-    const states = [...this.#attempts.values()];
+    const states = this.#attempts.entries().map(([, state]) => state);
     this.#attempts.clear();
     this.#bodies.length = 0;
     for (const { events } of states) events?.failed(error);
