@@ -2,6 +2,7 @@
 
 import type { RequestRecord } from '../gateway/http/exchange.ts';
 import type { EngineModel } from '../protocol/ports.ts';
+import { printable } from './output.ts';
 
 /** What is served, and what computes it. */
 export const describeModels = (models: readonly EngineModel[]): string =>
@@ -67,10 +68,5 @@ export function printRequest(record: RequestRecord, time: Date): string | undefi
     `${Math.round(durationMs)} ms`,
     trouble,
   ];
-  // A client writes the model's name; control characters would reach the terminal.
-  return words
-    .filter((word) => word !== '')
-    .join(' ')
-    .replaceAll(/\p{C}/gu, '?')
-    .slice(0, 300);
+  return printable(words.filter((word) => word !== '').join(' ')).slice(0, 300);
 }

@@ -20,6 +20,9 @@ function write(descriptor: 1 | 2, text: string): void {
   }
 }
 
+/** One line that cannot steer a terminal, whoever wrote parts of it. */
+export const printable = (line: string): string => line.replaceAll(/\p{C}/gu, '?');
+
 export interface Output {
   readonly json: boolean;
   /** The command's result: `value` as one JSON line, or `text` for people. */
@@ -57,7 +60,12 @@ export function describeError(error: HelixFlowError): string {
   const row = errorRow(error.code);
   const values: Readonly<Record<string, unknown>> = { ...error.details };
   const fill = (template: string): string =>
-    template.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'));
+    template.replace(/\{(\w+)\}/g, (_, name: string) =>
+      String(values[name] ?? '?')
+        .split('\n')
+        .map(printable)
+        .join('\n'),
+    );
   const [claim = '', ...advice] = row.text.split('; ');
   const subject = subjects[error.code];
   const colon = subject === undefined ? claim.indexOf(': ') : -1;

@@ -86,7 +86,8 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   const { host, port, metricsListen } = options;
   const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
   if (metricsListen !== undefined) {
-    opened.use(await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' }));
+    const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
+    log.info('metrics.listening', { url: opened.use(server).url });
   }
   const leaving = new AbortController();
   opened.defer(() => leaving.abort());

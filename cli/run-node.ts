@@ -68,7 +68,8 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   const { metricsListen } = options;
   if (metricsListen !== undefined) {
     const registry = createNodeMetrics(node.server, version);
-    opened.use(await startMetricsServer(registry, { ...metricsListen, option: '--metrics-listen' }));
+    const server = await startMetricsServer(registry, { ...metricsListen, option: '--metrics-listen' });
+    world.log.info('metrics.listening', { url: opened.use(server).url });
   }
   const leaving = new AbortController();
   opened.defer(() => leaving.abort());

@@ -3,6 +3,7 @@
 import type { NodeStatus } from '../gateway/gateway.ts';
 import type { ListedModel } from '../gateway/service.ts';
 import type { ServerStatus } from '../node/serve.ts';
+import { printable } from './output.ts';
 
 /** An admitted connection. */
 export interface PeerStatus {
@@ -109,5 +110,7 @@ export function printStatus(status: DaemonStatus): string {
     mesh === undefined ? 'no mesh yet' : `mesh ${mesh.name} (${mesh.network}) ${mesh.meshId}`,
     ...(status.gateway === undefined ? [] : gatewayLines(status.gateway)),
     ...(status.node === undefined ? [] : workerLines(status.node)),
-  ].join('\n');
+  ]
+    .map(printable)
+    .join('\n');
 }

@@ -61,6 +61,10 @@ const invite = async (path: string, role: string): Promise<string> =>
 const statusOf = async (path: string): Promise<Record<string, never>> =>
   jsonLine((await runCli(['status', '--data-dir', path, '--json'])).stdout) as never;
 
+/** What the daemon's metrics port says; where it is stands in the log. */
+const metricsOf = async (cli: RunningCli): Promise<string> =>
+  await (await fetch(/"url":"([^"]+\/metrics)"/.exec(cli.stderr())?.[1] ?? '')).text();
+
 const killed = async (cli: RunningCli, signal: NodeJS.Signals): Promise<number | null> => {
   cli.child.kill(signal);
   return (await cli.ended).code;
@@ -171,7 +175,10 @@ describe('separate processes', () => {
     await using first = startCli(gatewayAt(at('g1'), '--metrics-listen', '127.0.0.1:0'));
     const { baseUrl, p2pPort, peerId } = await readyOf(first);
 
-    await using node = startCli(syntheticAt(at('n'), '--join', '-'), { stdin: `${await invite(at('g1'), 'node')}\n` });
+    const metrics = ['--metrics-listen', '127.0.0.1:0'];
+    await using node = startCli(syntheticAt(at('n'), '--join', '-', ...metrics), {
+      stdin: `${await invite(at('g1'), 'node')}\n`,
+    });
     const env = { HELIXFLOW_JOIN: await invite(at('g1'), 'gateway') };
     await using second = startCli(gatewayAt(at('g2')), { env });
     expect(await readyOf(node)).toMatchObject({ event: 'ready', models: ['synthetic'] });
@@ -196,6 +203,8 @@ describe('separate processes', () => {
         nodes: [{ peer: (await readyOf(node)).peerId }],
       },
     });
+    expect(await metricsOf(first)).toMatch(/^helixflow_gateway_providers\{model="synthetic"\} 1$/m);
+    expect(await metricsOf(node)).toMatch(/^helixflow_node_attempts_total\{outcome="done"\} [1-9]/m);
     expect((await statusOf(at('n')))['node']).toMatchObject({ offeredTo: expect.arrayContaining([peerId]) });
 
     expect(await killed(first, 'SIGTERM')).toBe(0);
