@@ -1,0 +1,180 @@
+/** What must be true of every request: one end, honest text from one node, in time; whole where nothing is broken. */
+
+import type { AnswerEnd, Served } from '../gateway/service.ts';
+import type { ErrorCode, HelixFlowError } from '../protocol/errors.ts';
+import type { PeerId } from '../protocol/ids.ts';
+import type { ChatRequest } from '../protocol/messages/chat.ts';
+import { expectedTokens } from './engine.ts';
+
+/** A promise that was broken in a run. */
+export interface Violation {
+  readonly atMs: number;
+  readonly check: string;
+  readonly detail: string;
+}
+
+/** `calm` and `probe` requests must succeed; those of `faults` may fail, in the ways that are honest then. */
+export type Phase = 'calm' | 'faults' | 'probe';
+
+/** How a request ended, as its client sees it. */
+export type Outcome =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'failed'; readonly code: ErrorCode }
+  | { readonly kind: 'cancelled' }
+  /** The gateway died under it. */
+  | { readonly kind: 'lost' };
+
+export interface RequestFacts {
+  readonly number: number;
+  readonly phase: Phase;
+  readonly gateway: string;
+  readonly chat: ChatRequest;
+  readonly startMs: number;
+  readonly deadlineMs: number;
+}
+
+/** What a client may be told while parts of the mesh are broken. */
+const honestFailures: ReadonlySet<ErrorCode> = new Set([
+  'MODEL_UNAVAILABLE',
+  'NODE_OVERLOADED',
+  'NODE_LOST',
+  'NODE_DRAINING',
+  'NODE_MODEL_MISSING',
+  'ENGINE_FAILED',
+  'STREAM_INTERRUPTED',
+  'DEADLINE_EXCEEDED',
+]);
+
+/** After its deadline a request has ended, give or take a turn. */
+const lateMs = 1_000;
+
+/** One request, watched from its client's side. */
+export class WatchedRequest {
+  readonly facts: RequestFacts;
+  readonly #violate: (check: string, detail: string) => void;
+  readonly #now: () => number;
+  #served: Served | undefined;
+  #text = '';
+  #deltas = 0;
+  #outcome: Outcome | undefined;
+  #endMs: number | undefined;
+
+  constructor(facts: RequestFacts, now: () => number, violate: (check: string, detail: string) => void) {
+    this.facts = facts;
+    this.#now = now;
+    this.#violate = (check, detail) => violate(check, `request ${facts.number} at ${facts.gateway}: ${detail}`);
+  }
+
+  get outcome(): Outcome | undefined {
+    return this.#outcome;
+  }
+
+  get endMs(): number | undefined {
+    return this.#endMs;
+  }
+
+  get servedBy(): PeerId | undefined {
+    return this.#served?.node;
+  }
+
+  get text(): string {
+    return this.#text;
+  }
+
+  committed(served: Served): void {
+    this.#mustBeOpen('committed');
+    if (this.#served !== undefined) this.#violate('one node', `committed twice`);
+    this.#served = served;
+  }
+
+  delta(text: string): void {
+    this.#mustBeOpen('a delta');
+    if (this.#served === undefined) this.#violate('one node', 'text before it was known who serves');
+    this.#text += text;
+    this.#deltas += 1;
+    if (!this.#expected().startsWith(this.#text)) {
+      this.#violate('honest text', `after ${this.#deltas} deltas the text is not what its node generates`);
+    }
+  }
+
+  done(end: AnswerEnd): void {
+    this.#end({ kind: 'done' });
+    if (end.served.node !== this.#served?.node) this.#violate('one node', 'begun by one, ended by another');
+    if (this.#text !== this.#expected()) this.#violate('whole answer', `done after ${this.#text.length} characters`);
+    const { maxTokens } = this.facts.chat;
+    const full = this.#tokens().length;
+    const finish = maxTokens !== undefined && maxTokens <= full ? 'length' : 'stop';
+    const tokens = Math.min(full, maxTokens ?? full);
+    if (end.finish !== finish) this.#violate('whole answer', `it says ${end.finish} and means ${finish}`);
+    if (end.completionTokens !== tokens) {
+      this.#violate('honest counts', `${end.completionTokens} tokens are billed for ${tokens}`);
+    }
+  }
+
+  failed(error: HelixFlowError): void {
+    this.#end({ kind: 'failed', code: error.code });
+    if (this.facts.phase !== 'faults') {
+      this.#violate('nothing fails without a fault', `${error.code} in phase ${this.facts.phase}`);
+    } else if (!honestFailures.has(error.code)) this.#violate('honest failure', error.code);
+    const isInterrupted = error.code === 'STREAM_INTERRUPTED' || error.code === 'DEADLINE_EXCEEDED';
+    if (this.#served !== undefined && !isInterrupted) {
+      this.#violate('honest failure', `${error.code} after the answer had begun`);
+    }
+  }
+
+  cancelled(): void {
+    this.#end({ kind: 'cancelled' });
+  }
+
+  /** Its gateway died: the client sees a broken connection. */
+  lost(): void {
+    this.#end({ kind: 'lost' });
+  }
+
+  /** Called at the end of a run, and whenever one likes. */
+  checkEnded(): void {
+    const { startMs, deadlineMs } = this.facts;
+    if (this.#outcome === undefined && this.#now() > startMs + deadlineMs + lateMs) {
+      this.#violate('one end', 'no end came in time');
+    }
+  }
+
+  #end(outcome: Outcome): void {
+    this.#mustBeOpen(outcome.kind);
+    this.#outcome ??= outcome;
+    this.#endMs ??= this.#now();
+    const tookMs = this.#now() - this.facts.startMs;
+    if (tookMs > this.facts.deadlineMs + lateMs) this.#violate('in time', `it took ${Math.round(tookMs)} ms`);
+  }
+
+  #mustBeOpen(what: string): void {
+    if (this.#outcome !== undefined) this.#violate('one end', `${what} after ${this.#outcome.kind}`);
+  }
+
+  #tokens(): readonly string[] {
+    return expectedTokens(this.facts.chat, this.#served?.node ?? '');
+  }
+
+  #expected(): string {
+    return this.#tokens().slice(0, this.facts.chat.maxTokens).join('');
+  }
+}
+
+/** How the requests of a run ended. */
+export interface RequestCounts {
+  readonly total: number;
+  readonly done: number;
+  readonly cancelled: number;
+  /** Their gateway died. */
+  readonly lost: number;
+  readonly failed: Readonly<Partial<Record<ErrorCode, number>>>;
+}
+
+export function countRequests(requests: readonly WatchedRequest[]): RequestCounts {
+  const of = (kind: Outcome['kind']): number => requests.filter(({ outcome }) => outcome?.kind === kind).length;
+  const failed: Partial<Record<ErrorCode, number>> = {};
+  for (const { outcome } of requests) {
+    if (outcome?.kind === 'failed') failed[outcome.code] = (failed[outcome.code] ?? 0) + 1;
+  }
+  return { total: requests.length, done: of('done'), cancelled: of('cancelled'), lost: of('lost'), failed };
+}

@@ -1,0 +1,123 @@
+/** Clients of the simulated mesh: they ask, read at their own pace, change their minds, and watch what they get. */
+
+import type { Answer } from '../gateway/service.ts';
+import { toHex } from '../protocol/crypto.ts';
+import type { RequestId } from '../protocol/ids.ts';
+import type { ChatRequest } from '../protocol/messages/chat.ts';
+import { ms } from '../protocol/units.ts';
+import { type Phase, type Violation, WatchedRequest } from './checkers.ts';
+import type { Lifeline } from './kernel.ts';
+import type { SimRandom } from './random.ts';
+import { type GatewaySite, simModel } from './sites.ts';
+import type { World } from './world.ts';
+
+const deadlineMs = 60_000;
+const encoder = new TextEncoder();
+
+type Manner = 'patient' | 'slow' | 'fickle';
+
+interface Running {
+  readonly request: WatchedRequest;
+  readonly lifeline: Lifeline;
+}
+
+/** Everybody who asks, and all that was asked. */
+export class Clients {
+  readonly requests: WatchedRequest[] = [];
+  readonly #world: World;
+  readonly #random: SimRandom;
+  readonly #violate: (violation: Violation) => void;
+  readonly #running = new Set<Running>();
+
+  constructor(world: World, violate: (violation: Violation) => void) {
+    this.#world = world;
+    this.#random = world.kernel.random.fork('clients');
+    this.#violate = violate;
+  }
+
+  /** Asks at random gateways, at random moments, until `untilMs`. Gateways that are down are not asked. */
+  askAround(gateways: readonly GatewaySite[], perSecond: number, untilMs: number, phase: Phase): void {
+    const { kernel } = this.#world;
+    const next = (): void => {
+      const delayMs = (2_000 / perSecond) * this.#random.float();
+      if (kernel.nowMs + delayMs >= untilMs) return;
+      kernel.schedule(delayMs, () => {
+        const gateway = gateways[this.#random.int(gateways.length)];
+        if (gateway !== undefined) this.ask(gateway, phase);
+        next();
+      });
+    };
+    next();
+  }
+
+  /** Requests on this process will never end otherwise. */
+  lost(lifeline: Lifeline): void {
+    for (const running of [...this.#running]) {
+      if (running.lifeline !== lifeline) continue;
+      this.#running.delete(running);
+      running.request.lost();
+    }
+  }
+
+  ask(site: GatewaySite, phase: Phase): WatchedRequest | undefined {
+    const { gateway, machine } = site;
+    const ports = machine.ports;
+    if (gateway === undefined || ports === undefined || ports.lifeline.isPaused) return undefined;
+    const { kernel } = this.#world;
+    const random = this.#random.fork('request');
+    const chat = this.#chat(random);
+    const facts = { number: this.requests.length, phase, gateway: site.machine.name, chat };
+    const request = new WatchedRequest(
+      { ...facts, startMs: kernel.nowMs, deadlineMs },
+      () => kernel.nowMs,
+      (check, detail) => this.#violate({ atMs: kernel.nowMs, check, detail }),
+    );
+    this.requests.push(request);
+    const running: Running = { request, lifeline: ports.lifeline };
+    this.#running.add(running);
+    const manner = phase === 'probe' ? 'patient' : this.#manner(random);
+    const call = { request: toHex(random.bytes(16)) as RequestId, model: simModel, chat, deadlineMs: ms(deadlineMs) };
+    const answer: Answer = gateway.gateway.chat(call, {
+      committed: (served) => request.committed(served),
+      delta: (text) => {
+        request.delta(text);
+        this.#read(answer, encoder.encode(text).length, manner, running);
+      },
+      done: (end) => {
+        this.#running.delete(running);
+        request.done(end);
+      },
+      failed: (error) => {
+        this.#running.delete(running);
+        request.failed(error);
+      },
+    });
+    if (manner === 'fickle') this.#leave(answer, running, random);
+    return request;
+  }
+
+  #chat(random: SimRandom): ChatRequest {
+    const content = `prompt ${random.int(2 ** 32)} ${'word '.repeat(random.int(60))}`;
+    const maxTokens = random.chance(0.3) ? { maxTokens: 1 + random.int(80) } : {};
+    return { messages: [{ role: 'user', content }], ...maxTokens };
+  }
+
+  #manner(random: SimRandom): Manner {
+    const draw = random.float();
+    return draw < 0.1 ? 'fickle' : draw < 0.2 ? 'slow' : 'patient';
+  }
+
+  #read(answer: Answer, bytes: number, manner: Manner, { lifeline }: Running): void {
+    const paceMs = manner === 'slow' ? 100 : 1;
+    this.#world.kernel.schedule(paceMs, () => answer.consumed(bytes), lifeline, 'io');
+  }
+
+  #leave(answer: Answer, running: Running, random: SimRandom): void {
+    const leave = (): void => {
+      if (!this.#running.delete(running)) return;
+      running.request.cancelled();
+      answer.cancel();
+    };
+    this.#world.kernel.schedule(2_000 * random.float(), leave, running.lifeline, 'io');
+  }
+}

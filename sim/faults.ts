@@ -1,0 +1,123 @@
+/** Faults as plain data: drawn from the seed, set in place and taken away at their times. */
+
+import type { FaultKind } from './effects.ts';
+import type { SimRandom } from './random.ts';
+
+interface Span {
+  /** Virtual milliseconds since the start of the run. */
+  readonly atMs: number;
+  readonly untilMs: number;
+}
+
+/** Machines are named by their place in the scenario: gateways first, then nodes. */
+export type Fault = Span &
+  (
+    | { readonly kind: 'partition'; readonly machines: readonly number[]; readonly way: 'both' | 'out' | 'in' }
+    | { readonly kind: 'blackHole'; readonly from: number; readonly to: number }
+    | { readonly kind: 'slowLink'; readonly machine: number; readonly factor: number }
+    | { readonly kind: 'reset'; readonly machine: number }
+    | { readonly kind: 'crash'; readonly machine: number; readonly hasPower: boolean }
+    | { readonly kind: 'pause'; readonly machine: number }
+    | { readonly kind: 'clockSkew'; readonly machine: number; readonly skewMs: number }
+    | { readonly kind: 'engineStall'; readonly machine: number }
+    | { readonly kind: 'engineCrash'; readonly machine: number }
+    | { readonly kind: 'engineSlow'; readonly machine: number; readonly factor: number }
+    | { readonly kind: 'diskSlow'; readonly machine: number; readonly factor: number }
+    | { readonly kind: 'diskFull'; readonly machine: number }
+  );
+
+export type PlannedKind = Fault['kind'];
+
+/** What a seed may draw from. */
+export interface FaultPlan {
+  /** Come in every run, once each at least. */
+  readonly always: readonly PlannedKind[];
+  /** Of these, each seed takes some, and decides how many of each and how hard. */
+  readonly sometimes: readonly PlannedKind[];
+  /** Of one kind in one run. */
+  readonly eachMax: number;
+}
+
+export interface FaultWindow {
+  readonly gateways: number;
+  readonly nodes: number;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** Draws a plan's faults; all of them end within the window. Sorted by start. */
+export function drawFaults(plan: FaultPlan, window: FaultWindow, random: SimRandom): readonly Fault[] {
+  const kinds = [...plan.always, ...plan.sometimes.filter(() => random.chance(0.5))];
+  const faults = kinds.flatMap((kind) => {
+    const draws = random.fork(kind);
+    const count = 1 + draws.int(plan.eachMax);
+    return Array.from({ length: count }, () => drawFault(kind, window, draws));
+  });
+  return faults.sort((a, b) => a.atMs - b.atMs);
+}
+
+function drawSpan({ startMs, endMs }: FaultWindow, random: SimRandom): Span {
+  const lengthMs = (endMs - startMs) * random.between(0.05, 0.5);
+  const atMs = random.between(startMs, endMs - lengthMs);
+  return { atMs, untilMs: atMs + lengthMs };
+}
+
+function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): Fault {
+  const span = drawSpan(window, random);
+  const machine = random.int(window.gateways + window.nodes);
+  const node = window.gateways + random.int(window.nodes);
+  switch (kind) {
+    case 'partition':
+      return { ...span, kind, machines: drawSide(window, random), way: random.chance(0.7) ? 'both' : drawWay(random) };
+    case 'blackHole':
+      return { ...span, kind, from: machine, to: otherThan(machine, window, random) };
+    case 'slowLink':
+      return { ...span, kind, machine, factor: random.between(2, 30) };
+    case 'crash':
+      return { ...span, kind, machine, hasPower: random.chance(0.6) };
+    case 'clockSkew':
+      return { ...span, kind, machine, skewMs: Math.round(random.between(-600_000, 600_000)) };
+    case 'engineStall':
+    case 'engineCrash':
+      return { ...span, kind, machine: node };
+    case 'engineSlow':
+      return { ...span, kind, machine: node, factor: random.between(2, 20) };
+    case 'diskSlow':
+      return { ...span, kind, machine, factor: random.between(10, 1_000) };
+    case 'reset':
+    case 'pause':
+    case 'diskFull':
+      return { ...span, kind, machine };
+  }
+}
+
+const drawWay = (random: SimRandom): 'in' | 'out' => (random.chance(0.5) ? 'in' : 'out');
+
+function otherThan(machine: number, { gateways, nodes }: FaultWindow, random: SimRandom): number {
+  const other = random.int(gateways + nodes - 1);
+  return other < machine ? other : other + 1;
+}
+
+/** A part of the mesh with at least one gateway on either side where there are two. */
+function drawSide({ gateways, nodes }: FaultWindow, random: SimRandom): number[] {
+  const inside = random.int(gateways);
+  const share = random.between(0.2, 0.8);
+  const side = Array.from({ length: nodes }, (_, at) => gateways + at).filter(() => random.chance(share));
+  return [inside, ...side];
+}
+
+/** Kinds whose effect can be counted in a run. */
+export const plannedKinds: readonly FaultKind[] = [
+  'partition',
+  'blackHole',
+  'slowLink',
+  'reset',
+  'crash',
+  'pause',
+  'clockSkew',
+  'engineStall',
+  'engineCrash',
+  'engineSlow',
+  'diskSlow',
+  'diskFull',
+];

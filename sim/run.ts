@@ -1,0 +1,155 @@
+/** Plays a scenario from a seed: forming, calm, faults, settling, probing; and says what was seen. */
+
+import { countRequests, type RequestCounts, type Violation, type WatchedRequest } from './checkers.ts';
+import { Clients } from './clients.ts';
+import type { FaultKind } from './effects.ts';
+import { drawFaults, type Fault } from './faults.ts';
+import type { LogLine } from './log.ts';
+import { playFaults } from './play.ts';
+import type { Scenario } from './scenario.ts';
+import { Sites } from './sites.ts';
+import { guardHost, hostNowMs } from './tripwires.ts';
+import { checkConnected, checkNothingLeft } from './wholeness.ts';
+import { World } from './world.ts';
+
+export interface RunOptions {
+  /** Decides everything. */
+  readonly seed: number;
+}
+
+/** What a run comes to; plain data. */
+export interface SimResult {
+  readonly scenario: string;
+  readonly seed: number;
+  readonly events: number;
+  readonly eventsPerSecond: number;
+  readonly virtualSeconds: number;
+  /** Equal for two runs that did the same. */
+  readonly traceHash: string;
+  /** How often each kind of fault really changed something. */
+  readonly faults: Partial<Record<FaultKind, number>>;
+  readonly violations: readonly Violation[];
+  readonly requests: RequestCounts;
+}
+
+/** A run with all that a report shows. */
+export interface Played {
+  readonly result: SimResult;
+  readonly scenario: Scenario;
+  readonly faults: readonly Fault[];
+  readonly requests: readonly WatchedRequest[];
+  /** Names of the machines, in the order that faults number them. */
+  readonly machines: readonly string[];
+  /** Each machine's peer id, in that order. */
+  readonly peers: readonly string[];
+  readonly log: readonly LogLine[];
+}
+
+/** Beyond this many the rest says nothing new. */
+const violationsMax = 100;
+/** For what is under way to end, when nobody asks any more. */
+const quietMs = 20_000;
+const probesPerSecond = 6;
+
+class Run {
+  readonly #scenario: Scenario;
+  readonly #world: World;
+  readonly #violations: Violation[] = [];
+  readonly #clients: Clients;
+  #sites: Sites | undefined;
+  #faults: readonly Fault[] = [];
+
+  constructor(scenario: Scenario, seed: number) {
+    this.#scenario = scenario;
+    this.#world = new World({ seed, tokens: scenario.tokens, ...(scenario.links ? { links: scenario.links } : {}) });
+    this.#clients = new Clients(this.#world, (violation) => this.#violate(violation));
+  }
+
+  #violate(violation: Violation): void {
+    if (this.#violations.length < violationsMax) this.#violations.push(violation);
+  }
+
+  fail(error: unknown): void {
+    this.#world.kernel.fail(error);
+  }
+
+  /** @returns real milliseconds that it took. */
+  async play(): Promise<number> {
+    const { kernel } = this.#world;
+    const { formingMs, calmMs, faultsMs, settleMs, probeMs, requestsPerSecond } = this.#scenario;
+    const sites = await Sites.create(this.#world, this.#scenario);
+    this.#sites = sites;
+    const startMs = hostNowMs();
+    sites.onKilled(({ machine }) => machine.ports && this.#clients.lost(machine.ports.lifeline));
+    sites.bootAll();
+    await kernel.run(formingMs);
+    checkConnected(sites, this.#at('formed'));
+
+    const calmEndMs = formingMs + calmMs;
+    this.#clients.askAround(sites.gateways, requestsPerSecond, calmEndMs, 'calm');
+    // What was asked in calm shall not meet the faults.
+    const faultsStartMs = calmEndMs + 5_000;
+    const faultsEndMs = faultsStartMs + faultsMs;
+    await kernel.run(faultsStartMs);
+
+    const { gateways, nodes, faults } = this.#scenario;
+    const window = { gateways, nodes, startMs: faultsStartMs, endMs: faultsEndMs };
+    this.#faults = drawFaults(faults, window, kernel.random.fork('faults'));
+    playFaults(this.#faults, this.#world, sites);
+    this.#clients.askAround(sites.gateways, requestsPerSecond, faultsEndMs, 'faults');
+    await kernel.run(faultsEndMs + settleMs);
+    checkConnected(sites, this.#at('connected again'));
+
+    const probeEndMs = faultsEndMs + settleMs + probeMs;
+    for (const gateway of sites.gateways) this.#clients.askAround([gateway], probesPerSecond, probeEndMs, 'probe');
+    await kernel.run(probeEndMs + quietMs);
+    for (const request of this.#clients.requests) request.checkEnded();
+    checkNothingLeft(sites, this.#at('no leak'));
+    return hostNowMs() - startMs;
+  }
+
+  #at(_phase: string): (check: string, detail: string) => void {
+    return (check, detail) => this.#violate({ atMs: this.#world.kernel.nowMs, check, detail });
+  }
+
+  played(seed: number, tookMs: number): Played {
+    const { kernel, counts, log } = this.#world;
+    const { failure } = kernel;
+    if (failure !== undefined) {
+      const { error } = failure;
+      const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.#violations.unshift({ atMs: kernel.nowMs, check: 'no broken promise', detail });
+    }
+    const sites = this.#sites?.all() ?? [];
+    return {
+      result: {
+        scenario: this.#scenario.name,
+        seed,
+        events: kernel.events,
+        eventsPerSecond: Math.round((kernel.events / Math.max(1, tookMs)) * 1_000),
+        virtualSeconds: Math.round(kernel.nowMs) / 1_000,
+        traceHash: kernel.trace.hash(),
+        faults: counts.toObject(),
+        violations: this.#violations,
+        requests: countRequests(this.#clients.requests),
+      },
+      scenario: this.#scenario,
+      faults: this.#faults,
+      requests: this.#clients.requests,
+      machines: sites.map(({ machine }) => machine.name),
+      peers: sites.map(({ machine }) => machine.peer),
+      log: log.lines(),
+    };
+  }
+}
+
+/** Plays `scenario`, and keeps what a report shows. One run at a time: it guards the host. */
+export async function playScenario(scenario: Scenario, { seed }: RunOptions): Promise<Played> {
+  const run = new Run(scenario, seed);
+  using _guard = guardHost((error) => run.fail(error));
+  return run.played(seed, await run.play());
+}
+
+/** Plays `scenario`; the same seed gives the same trace hash. */
+export const runScenario = async (scenario: Scenario, options: RunOptions): Promise<SimResult> =>
+  (await playScenario(scenario, options)).result;
