@@ -266,6 +266,21 @@ describe('one row per fact', () => {
   });
 });
 
+describe('the lock', () => {
+  interface Locked {
+    readonly version?: string;
+    readonly optionalDependencies?: Readonly<Record<string, string>>;
+  }
+  const { packages } = JSON.parse(read('package-lock.json')) as { packages: Record<string, Locked> };
+
+  test('names the packages of every platform, without which npm ci refuses it', ({ expect }) => {
+    const optional = Object.values(packages).flatMap((locked) => Object.keys(locked.optionalDependencies ?? {}));
+    expect(optional.length).toBeGreaterThan(50);
+    const missing = optional.filter((name) => packages[`node_modules/${name}`]?.version === undefined);
+    expect(missing, 'node scripts/lock-platforms.ts adds them').toEqual([]);
+  });
+});
+
 describe('words', () => {
   test('no text names the machine that it was written on', ({ expect }) => {
     const foreign = texts.filter((file) => !file.startsWith('tests/'));
