@@ -1,9 +1,45 @@
 /** `helixflow sim run`: a scenario under virtual time, decided by one seed. */
 
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { runScenario, type SimResult } from '../../sim/run.ts';
+import { findScenario, type Scenario, scenarios } from '../../sim/scenario.ts';
 import type { RunCommand } from '../command.ts';
 import type { simRunOptions } from '../config/tables.ts';
+import { printable } from '../output.ts';
 
-export const runSim: RunCommand<typeof simRunOptions> = async () => {
-  throw new HelixFlowError('CHECK_FAILED', { reason: 'pending' });
+function chooseScenario(name: string | undefined): Scenario {
+  const scenario = name === undefined ? scenarios[0] : findScenario(name);
+  if (scenario !== undefined) return scenario;
+  const names = scenarios.map((known) => known.name).join(', ');
+  throw new HelixFlowError('CONFIG_INVALID', { reason: `--scenario ${name}: expected one of ${names}` });
+}
+
+function printResult({ requests, faults, violations, ...result }: SimResult): string {
+  const list = (counts: object): string =>
+    Object.entries(counts)
+      .map(([name, count]) => `${name} ${typeof count === 'object' ? `(${list(count)})` : count}`)
+      .join(', ') || 'none';
+  return [
+    `scenario    ${result.scenario}, seed ${result.seed}`,
+    `events      ${result.events} (${result.eventsPerSecond} per second of real time)`,
+    `time        ${result.virtualSeconds} virtual seconds`,
+    `trace hash  ${result.traceHash}`,
+    `faults      ${list(faults)}`,
+    `requests    ${list(requests)}`,
+    `violations  ${violations.length === 0 ? 'none' : violations.length}`,
+    ...violations.map(({ atMs, check, detail }) => printable(`  ${(atMs / 1_000).toFixed(3)} s  ${check}: ${detail}`)),
+  ].join('\n');
+}
+
+export const runSim: RunCommand<typeof simRunOptions> = async ({ seed, scenario: name }, { output }) => {
+  const scenario = chooseScenario(name);
+  output.note(`${scenario.name}: ${scenario.about}`);
+  // Inside the run a rejection that nobody handles is a violation, not the end of this process.
+  process.removeAllListeners('unhandledRejection');
+  const result = await runScenario(scenario, { seed });
+  output.data(result, printResult(result));
+  const count = result.violations.length;
+  if (count === 0) return 0;
+  const again = `helixflow sim run --scenario ${scenario.name} --seed ${seed}`;
+  throw new HelixFlowError('CHECK_FAILED', { reason: `${count} violations; ${again} shows them again` });
 };

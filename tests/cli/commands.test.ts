@@ -222,3 +222,24 @@ describe('usage', () => {
     expect([code, jsonLine(stderr)['code']]).toEqual([2, 'CONFIG_INVALID']);
   });
 });
+
+describe('the simulator', () => {
+  test('plays a seed and says what came of it, in one line', async ({ expect }) => {
+    const { code, stdout, stderr } = await runCli(['sim', 'run', '--seed', '7', '--json']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(jsonLine(stdout)).toMatchObject({
+      seed: 7,
+      events: expect.any(Number),
+      eventsPerSecond: expect.any(Number),
+      virtualSeconds: expect.any(Number),
+      traceHash: expect.any(String),
+      faults: { partition: expect.any(Number) },
+      violations: [],
+    });
+  });
+
+  test('does not play what it does not know', async ({ expect }) => {
+    const { code, stderr } = await runCli(['sim', 'run', '--scenario', 'nowhere', '--json']);
+    expect([code, jsonLine(stderr)['code']]).toEqual([2, 'CONFIG_INVALID']);
+  });
+});
