@@ -16,7 +16,7 @@ import type { Cancel, Clock, Contact, Directory, Log, Random } from '../ports.ts
 import { ms } from '../units.ts';
 import { advertKey, type SeenAdverts } from './libp2p/adverts.ts';
 import { withoutPeer } from './libp2p/connection.ts';
-import type { Kad } from './libp2p/kad-service.ts';
+import { isAbort, type Kad } from './libp2p/kad-service.ts';
 import { createProvision, type Provision } from './libp2p/provision.ts';
 
 /** One lookup or put, from its start. */
@@ -112,7 +112,9 @@ export class KademliaDirectory implements Directory {
   }
 
   provide(key: string): Cancel {
-    return this.#stop.signal.aborted ? () => {} : this.#provision.provide(key);
+    if (this.#stop.signal.aborted) return () => {};
+    void this.#keep((options) => this.#deps.kad.provide(cidOf(key), options));
+    return this.#provision.provide(key);
   }
 
   async *find(key: string, signal: AbortSignal): AsyncIterable<Contact> {
@@ -144,6 +146,7 @@ export class KademliaDirectory implements Directory {
     const { self } = this.#options;
     const { kad, adverts } = this.#deps;
     adverts.see(self, advert);
+    await this.#keep((options) => kad.put(advertKey(self), advert, options));
     await this.#run(signal, 'PUT_VALUE', (options) => kad.put(advertKey(self), advert, options));
   }
 
@@ -173,6 +176,16 @@ export class KademliaDirectory implements Directory {
   gone(peer: string): void {
     const { kad } = this.#deps;
     kad.routingTable.remove(peerIdFromString(peer)).catch((error: unknown) => this.#log('remove', error));
+  }
+
+  /** Keeps a record of this peer here, for those who ask it directly: a gateway may have only peers that nobody can ask. */
+  async #keep(query: (options: { signal: AbortSignal }) => Events): Promise<void> {
+    try {
+      // Kademlia stores first and asks others then, which the signal forbids.
+      await drain(query({ signal: AbortSignal.abort() }));
+    } catch (error) {
+      if (!isAbort(error)) this.#log('keep', error);
+    }
   }
 
   #announce(key: string, signal: AbortSignal): Promise<number> {

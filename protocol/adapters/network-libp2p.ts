@@ -28,7 +28,7 @@ export interface Libp2pOptions {
   /** 32 bytes: the Ed25519 identity. */
   readonly seed: Uint8Array;
   /** Where to listen; port 0 takes any free one. Absent for a peer that only dials. */
-  readonly listen?: { readonly host: string; readonly port: number };
+  readonly listen?: { readonly host: string; readonly port: number } | undefined;
   /** Where others are told to dial, in place of the listening addresses. */
   readonly announce: readonly string[];
   readonly network: NetworkKind;
@@ -56,12 +56,12 @@ const streamsMax = 32;
 
 const isLoopback = (address: string): boolean => address.startsWith('/ip4/127.') || address.startsWith('/ip6/::1/');
 
-/** The code of the system error behind `error`, however it is wrapped. */
-function systemCode(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  if ('code' in error && typeof error.code === 'string') return error.code;
-  const inner = error instanceof AggregateError ? error.errors : [error.cause];
-  return inner.map(systemCode).find((code) => code !== undefined);
+/** Why a listener failed, by the code of the system's error. */
+function listenError(error: unknown, { host, port }: { readonly host: string; readonly port: number }): HelixFlowError {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+  const options = { cause: error };
+  if (code === 'EADDRINUSE') return new HelixFlowError('PORT_IN_USE', { host, port, option: '--p2p-port' }, options);
+  return new HelixFlowError('CONFIG_INVALID', { reason: `cannot listen on ${host} port ${port}: ${code}` }, options);
 }
 
 interface Parts {
@@ -70,6 +70,8 @@ interface Parts {
   readonly handlers: Map<string, Handler>;
   readonly addresses: () => readonly string[];
   readonly directory: KademliaDirectory;
+  /** What a listener failed with, if one did. */
+  readonly listenFailure: () => unknown;
 }
 
 class Adapter implements Libp2pNetwork {
@@ -135,7 +137,9 @@ class Adapter implements Libp2pNetwork {
     try {
       await node.start();
     } catch (error) {
-      throw this.#startError(error);
+      const failure = this.#parts.listenFailure();
+      if (failure === undefined || this.#options.listen === undefined) throw error;
+      throw listenError(failure, this.#options.listen);
     }
     this.#log.info('network.started', { peer: this.self, addresses: this.addresses().join(' ') });
   }
@@ -156,19 +160,6 @@ class Adapter implements Libp2pNetwork {
       maxInboundStreams: streamsMax,
       maxOutboundStreams: streamsMax,
     });
-  }
-
-  #startError(error: unknown): unknown {
-    const { host, port } = this.#options.listen ?? { host: '', port: 0 };
-    const code = systemCode(error);
-    if (code === 'EADDRINUSE')
-      return new HelixFlowError('PORT_IN_USE', { host, port, option: '--p2p-port' }, { cause: error });
-    if (code === undefined) return error;
-    return new HelixFlowError(
-      'CONFIG_INVALID',
-      { reason: `cannot listen on ${host} port ${port}: ${code}` },
-      { cause: error },
-    );
   }
 
   async #close(): Promise<void> {
@@ -217,6 +208,7 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
   }
   const self = peerIdFromSeed(options.seed);
   const handlers = new Map<string, Handler>();
+  let listenFailure: unknown;
   let listening: () => readonly string[] = () => [];
   const addresses = (): readonly string[] => {
     const own = announce.length > 0 ? announce : listening();
@@ -240,8 +232,18 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     listening: (read) => {
       listening = read;
     },
+    listenFailed: (error) => {
+      listenFailure = error;
+    },
   });
   const { isConnected } = connections;
   const directory = new KademliaDirectory({ ...deps, kad: node.services.kad, adverts, isConnected }, { self, network });
-  return new Adapter(deps, options, { node, connections, handlers, addresses, directory });
+  return new Adapter(deps, options, {
+    node,
+    connections,
+    handlers,
+    addresses,
+    directory,
+    listenFailure: () => listenFailure,
+  });
 }

@@ -27,6 +27,7 @@ export class CuttableProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #target = 0;
+  #leftBytes = Number.POSITIVE_INFINITY;
   port = 0;
 
   constructor() {
@@ -47,13 +48,28 @@ export class CuttableProxy {
       [outer, inner],
     ] as const) {
       this.#sockets.add(from);
-      from.pipe(to);
+      from.on('data', (bytes) => {
+        to.write(bytes.subarray(0, this.#leftBytes));
+        this.#leftBytes -= bytes.length;
+        if (this.#leftBytes < 0) this.#break();
+      });
+      from.on('end', () => to.end());
       from.on('error', () => to.destroy());
       from.on('close', () => {
         this.#sockets.delete(from);
         to.destroy();
       });
     }
+  }
+
+  /** Ends what is open once `bytes` more have passed in either direction, as a FIN. */
+  cutAfter(bytes: number): void {
+    this.#leftBytes = bytes;
+  }
+
+  #break(): void {
+    this.#leftBytes = Number.POSITIVE_INFINITY;
+    for (const socket of this.#sockets) socket.destroySoon();
   }
 
   /** Destroys what is open, as an RST: nothing says goodbye. */

@@ -10,7 +10,7 @@ import {
 } from '@libp2p/interface';
 import { type KadDHT, type KadDHTComponents, kadDHT } from '@libp2p/kad-dht';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
-import { HelixFlowError, isHelixFlowError } from '../../errors.ts';
+import { HelixFlowError } from '../../errors.ts';
 import type { NetworkKind } from '../../grants.ts';
 import type { MeshId } from '../../ids.ts';
 import { limits } from '../../limits.ts';
@@ -157,6 +157,5 @@ export const kadService =
     })(charged) as Kad;
   };
 
-/** True for what a lookup throws when its signal aborted, in any of libp2p's forms. */
-export const isAbort = (error: unknown): boolean =>
-  isHelixFlowError(error, 'DEADLINE_EXCEEDED') || (error instanceof Error && error.name === 'AbortError');
+/** True for what a query throws when its signal has aborted. */
+export const isAbort = (error: unknown): boolean => error instanceof Error && error.name === 'AbortError';

@@ -6,7 +6,7 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { type Identify, identify } from '@libp2p/identify';
 import type { ConnectionGater } from '@libp2p/interface';
 import { type Ping, ping } from '@libp2p/ping';
-import { tcp } from '@libp2p/tcp';
+import { type TCPOptions, tcp } from '@libp2p/tcp';
 import type { Multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import type { NetworkKind } from '../../grants.ts';
@@ -35,6 +35,8 @@ export interface NodeOptions {
   readonly kad: KadOptions;
   /** Called with what tells where the listeners are. */
   readonly listening: (addresses: () => readonly string[]) => void;
+  /** Called with what a listener failed with, before the start fails. */
+  readonly listenFailed: (error: unknown) => void;
 }
 
 type Services = { readonly ping: Ping; readonly identify: Identify; readonly kad: Kad };
@@ -52,6 +54,27 @@ function addressGater(network: NetworkKind): ConnectionGater {
 const listenAddress = ({ host, port }: { host: string; port: number }): string =>
   `/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`;
 
+/** TCP that tells why it could not listen: libp2p puts the reason into its error's text only. */
+function tellingTcp(options: TCPOptions, failed: (error: unknown) => void): ReturnType<typeof tcp> {
+  return (components) => {
+    const transport = tcp(options)(components);
+    const createListener = transport.createListener.bind(transport);
+    return Object.assign(transport, {
+      createListener: (init: Parameters<typeof createListener>[0]) => {
+        const listener = createListener(init);
+        const listen = listener.listen.bind(listener);
+        return Object.assign(listener, {
+          listen: (address: Multiaddr) =>
+            listen(address).catch((error: unknown) => {
+              failed(error);
+              throw error;
+            }),
+        });
+      },
+    });
+  };
+}
+
 /** A node that is not started. */
 export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
   const { network, kad, listen, connectionsMax } = options;
@@ -62,11 +85,14 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
     nodeInfo: { name: 'helixflow', version: '1' },
     addresses: { listen: listen === undefined ? [] : [listenAddress(listen)] },
     transports: [
-      tcp({
-        maxConnections: connectionsMax,
-        inboundSocketInactivityTimeout: silentMs,
-        outboundSocketInactivityTimeout: silentMs,
-      }),
+      tellingTcp(
+        {
+          maxConnections: connectionsMax,
+          inboundSocketInactivityTimeout: silentMs,
+          outboundSocketInactivityTimeout: silentMs,
+        },
+        options.listenFailed,
+      ),
     ],
     connectionEncrypters: [oneWrite(noise())],
     streamMuxers: [
