@@ -1,6 +1,7 @@
 /** Every option of every command, one row each. */
 
 import { z } from 'zod';
+import { inviteLifetimeMs } from '../../protocol/grants.ts';
 import { limits } from '../../protocol/limits.ts';
 import { option } from './option.ts';
 import {
@@ -246,7 +247,7 @@ export const meshInviteOptions = {
     env: 'HELIXFLOW_INVITE_ROLE',
     about: 'What the bearer may become; a gateway sees prompts and keys.',
   }),
-  ttl: option(duration(365).prefault('24h'), {
+  ttl: option(duration(365).prefault(`${inviteLifetimeMs / 3_600_000}h`), {
     flag: '--ttl <duration>',
     env: 'HELIXFLOW_INVITE_TTL',
     expected: durationText(365),
