@@ -1,6 +1,6 @@
 /** What a peer gets that is connected but not admitted: nothing. And what a hostile member can do: little. */
 
-import type { Stream } from '@libp2p/interface';
+import type { Stream, StreamHandler } from '@libp2p/interface';
 import { CID } from 'multiformats/cid';
 import * as raw from 'multiformats/codecs/raw';
 import { sha256 } from 'multiformats/hashes/sha2';
@@ -161,14 +161,23 @@ describe('a stranger', () => {
   test('that a member names is not asked for anything', async ({ expect }) => {
     const stranger = await startRaw();
     const { network } = await startNetwork((peer) => peer !== stranger.peerId.toString());
+    const askers: string[] = [];
+    const echo: StreamHandler = (stream, { remotePeer }) => {
+      askers.push(remotePeer.toString());
+      stream.addEventListener('message', ({ data }) => void stream.send(data));
+    };
+    await stranger.handle('/ipfs/ping/1.0.0', echo, { force: true });
+    await stranger.handle(kadProtocol(testMeshId), echo, { force: true });
     const member = await startRaw();
-    await dialRaw(member, network);
     await member.dial(stranger.getMultiaddrs());
-    await untilTrue(() => tableSize(member) > 0 && network.directory.size() > 0);
-    const found = network.directory.find('anything', never);
-    for await (const contact of found) expect(contact).toBeUndefined();
+    await untilTrue(() => tableSize(member) === 1);
+    await dialRaw(member, network);
+    await untilTrue(() => tableSize(member) === 2 && network.directory.size() === 1);
+    for await (const contact of network.directory.find('anything', never)) expect(contact).toBeUndefined();
     await untilTrue(() => network.connections().some(({ peer }) => peer === stranger.peerId.toString()));
-    expect(network.directory.size()).toBe(1);
+    for (let turns = 0; turns < 100; turns += 1) await clock.turn();
+    expect(askers).toContain(member.peerId.toString());
+    expect([network.directory.size(), askers.includes(network.self)]).toEqual([1, false]);
   });
 
   test('leaves nothing behind', async ({ expect }) => {
