@@ -49,6 +49,10 @@ export class NodeEntry implements RoutedNode {
     return this.session.roundTripMs ?? 0;
   }
 
+  get lastHeardMs(): number {
+    return this.session.lastHeardMs;
+  }
+
   get isDraining(): boolean {
     return this.session.load?.draining ?? false;
   }

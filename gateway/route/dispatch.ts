@@ -10,7 +10,7 @@ import { type Ms, ms } from '../../protocol/units.ts';
 import type { NodeEntry } from '../nodes.ts';
 import type { Answer, AnswerEvents, ChatCall, Served } from '../service.ts';
 import { candidatesOf } from './candidates.ts';
-import { chooseNode, mayRetry } from './plan.ts';
+import { chooseLiveliest, chooseNode, mayRetry } from './plan.ts';
 
 export interface DispatchDeps {
   readonly clock: Clock;
@@ -46,6 +46,7 @@ export class Dispatch implements Answer, BagItem {
   #attempts = 0;
   #startedMs: Ms = ms(0);
   #isCommitted = false;
+  #hasLostNode = false;
   #isOver = false;
   #lastError: HelixFlowError | undefined;
 
@@ -67,7 +68,7 @@ export class Dispatch implements Answer, BagItem {
   /** Tries the next node, or ends the call with the last error. */
   next(): void {
     const candidates = candidatesOf(this.#target.group(), this.#tried);
-    const node = chooseNode(candidates, this.#deps.random);
+    const node = this.#hasLostNode ? chooseLiveliest(candidates) : chooseNode(candidates, this.#deps.random);
     if (node === undefined) {
       const { name } = this.#target;
       this.#fail(this.#lastError ?? new HelixFlowError('MODEL_UNAVAILABLE', { model: name, retryAfterMs: 1_000 }));
@@ -150,6 +151,7 @@ export class Dispatch implements Answer, BagItem {
       attempt: this.#attempts,
       committed: this.#isCommitted,
     });
+    this.#hasLostNode ||= error.code === 'NODE_LOST';
     this.#lastError = moreTelling(this.#lastError, error);
     if (mayRetry(error, this.#attempts, this.#isCommitted)) this.next();
     else this.#fail(this.#lastError);

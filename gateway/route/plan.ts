@@ -16,6 +16,16 @@ export function chooseNode<Node extends RoutedNode>(candidates: readonly Node[],
   return better(candidates[first] as Node, candidates[second] as Node);
 }
 
+/**
+ * After a node was lost: the candidate that was heard last. What took one node away may have taken others of which this
+ * gateway does not know yet, so a proof of life beats any estimate.
+ */
+export const chooseLiveliest = <Node extends RoutedNode>(candidates: readonly Node[]): Node | undefined =>
+  candidates.reduce<Node | undefined>(
+    (best, node) => (best === undefined || node.lastHeardMs > best.lastHeardMs ? node : best),
+    undefined,
+  );
+
 /** True when another node may still serve the request: the error is not the request's own fault, and nothing was shown. */
 export const mayRetry = (error: HelixFlowError, attempts: number, isCommitted: boolean): boolean =>
   !isCommitted && attempts < attemptsMax && errorRow(error.code).retry !== 'never';

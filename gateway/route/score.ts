@@ -13,6 +13,8 @@ export interface RoutedNode {
   readonly roundTripMs: number;
   readonly firstContentMeanMs: number;
   readonly answerMeanMs: number;
+  /** When anything last came from it, on the monotonic clock. */
+  readonly lastHeardMs: number;
   readonly isDraining: boolean;
   readonly isResponsive: boolean;
 }

@@ -6,7 +6,7 @@ import { type Ms, ms } from '../units.ts';
 
 interface HeartbeatEvents {
   ping(): void;
-  /** The peer owes a sign of life for this long, while attempts run; called once until it is heard again. */
+  /** The peer owes a sign of life for this long, while attempts run or it is probed; called once until it is heard again. */
   suspect(silentMs: Ms): void;
   /** The peer owes a sign of life for `limits.sessionSilentMs`. */
   dead(silentMs: Ms): void;
@@ -19,6 +19,8 @@ export class Heartbeat {
   #unansweredSinceMs: Ms | undefined;
   #lastHeardMs: Ms;
   #isActive = false;
+  /** The peer was asked out of turn: until it is heard, it is watched as closely as while attempts run. */
+  #isProbing = false;
   #isSuspect = false;
   #cancelTimer: Cancel = () => {};
   #dueMs: Ms = ms(0);
@@ -36,6 +38,11 @@ export class Heartbeat {
     return ms(this.#unansweredSinceMs === undefined ? 0 : this.#clock.nowMs() - this.#unansweredSinceMs);
   }
 
+  /** When anything last came. */
+  get lastHeardMs(): Ms {
+    return this.#lastHeardMs;
+  }
+
   get isSuspect(): boolean {
     return this.#isSuspect;
   }
@@ -45,6 +52,16 @@ export class Heartbeat {
     this.#lastHeardMs = this.#clock.nowMs();
     this.#unansweredSinceMs = undefined;
     this.#isSuspect = false;
+    this.#isProbing = false;
+  }
+
+  /** Asks now, because others have fallen silent. */
+  probe(): void {
+    if (this.#isProbing || this.#isStopped) return;
+    this.#isProbing = true;
+    this.asked();
+    this.#events.ping();
+    this.#schedule();
   }
 
   /** Something went out that a living peer follows with a frame. */
@@ -64,10 +81,19 @@ export class Heartbeat {
     this.#cancelTimer();
   }
 
+  /** Watched closely. */
+  get #isClose(): boolean {
+    return this.#isActive || this.#isProbing;
+  }
+
+  get #intervalMs(): Ms {
+    return ms(this.#isClose ? limits.heartbeatActiveMs : limits.heartbeatIdleMs);
+  }
+
   #schedule(): void {
     if (this.#isStopped) return;
     this.#cancelTimer();
-    const interval = ms(this.#isActive ? limits.heartbeatActiveMs : limits.heartbeatIdleMs);
+    const interval = this.#intervalMs;
     this.#dueMs = ms(this.#clock.nowMs() + interval);
     this.#cancelTimer = this.#clock.timer(interval, () => this.#tick());
   }
@@ -89,8 +115,8 @@ export class Heartbeat {
       this.#events.dead(silent);
       return;
     }
-    const interval = this.#isActive ? limits.heartbeatActiveMs : limits.heartbeatIdleMs;
-    if (this.#isActive && !this.#isSuspect && silent >= limits.heartbeatActiveMs * limits.heartbeatMissesMax) {
+    const interval = this.#intervalMs;
+    if (this.#isClose && !this.#isSuspect && silent >= limits.heartbeatActiveMs * limits.heartbeatMissesMax) {
       this.#isSuspect = true;
       this.#events.suspect(silent);
       if (this.#isStopped) return;

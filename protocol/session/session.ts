@@ -45,6 +45,8 @@ export interface SessionEvents {
   offered(session: Session, revision: number): void;
   /** The gateway is connected with these others (at a node). */
   gateways(session: Session, contacts: readonly Contact[]): void;
+  /** The peer has fallen silent; `changed` came before. */
+  suspected(session: Session): void;
   /** A goodbye went out or came in: no new attempts. */
   left(session: Session): void;
   /** Over; nothing follows. */
@@ -116,6 +118,7 @@ export class Session {
       suspect: () => {
         this.#outgoing.abandonAll(new HelixFlowError('NODE_LOST', {}));
         this.#events.changed(this);
+        this.#events.suspected(this);
       },
       dead: (silentMs) => this.#dead(silentMs),
     });
@@ -135,6 +138,11 @@ export class Session {
   /** Open, and heard from in time: fit for new attempts. */
   get isResponsive(): boolean {
     return this.#state === 'open' && !this.#heartbeat.isSuspect;
+  }
+
+  /** When the peer was last heard, on the monotonic clock. */
+  get lastHeardMs(): Ms {
+    return this.#heartbeat.lastHeardMs;
   }
 
   /** Silent for so long that any new session replaces it. */
@@ -218,6 +226,11 @@ export class Session {
   /** Tells a node which other gateways it could dial. */
   sendGateways(contacts: readonly Contact[]): void {
     this.#send({ type: 'gateways', contacts });
+  }
+
+  /** Asks the peer for a sign of life; without one it counts as silent within three heartbeats. */
+  probe(): void {
+    if (this.#state === 'open') this.#heartbeat.probe();
   }
 
   /** No new attempts; the session ends when those under way have. */

@@ -144,6 +144,8 @@ class KeptSessions implements Sessions {
         },
         offered: this.#events.offered,
         gateways: this.#events.gateways,
+        // What cut off one peer may have cut off others, which an idle session would show only much later.
+        suspected: (silent) => this.#probeAllBut(silent),
         left: (left) => this.#drop(left),
         closed: (closed, error) => this.#closed(closed, error),
       },
@@ -170,6 +172,10 @@ class KeptSessions implements Sessions {
     this.#current.set(session.peer, session);
     this.#deps.log.info('session.ready', { peer: session.peer, ours: facts.isOurs });
     this.#events.ready(session);
+  }
+
+  #probeAllBut(silent: Session): void {
+    for (const session of this.#current.values()) if (session !== silent) session.probe();
   }
 
   #drop(session: Session): void {

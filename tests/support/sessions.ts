@@ -19,6 +19,7 @@ const quiet: SessionEvents = {
   opened: () => {},
   changed: () => {},
   gateways: () => {},
+  suspected: () => {},
   offered: () => {},
   left: () => {},
   closed: () => {},

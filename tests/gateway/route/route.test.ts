@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { candidatesOf, refusalsOf } from '../../../gateway/route/candidates.ts';
 import { chooseGroup, groupHoldMs, parseModelReference } from '../../../gateway/route/groups.ts';
-import { attemptsMax, chooseNode, mayRetry } from '../../../gateway/route/plan.ts';
+import { attemptsMax, chooseLiveliest, chooseNode, mayRetry } from '../../../gateway/route/plan.ts';
 import { better, expectedFirstContentMs, type RoutedNode } from '../../../gateway/route/score.ts';
 import { type ErrorDetails, errorCodes, errorRow, HelixFlowError } from '../../../protocol/errors.ts';
 import type { ModelDigest, PeerId } from '../../../protocol/ids.ts';
@@ -19,6 +19,7 @@ const node = (peer: string, change: Partial<RoutedNode> = {}): RoutedNode => ({
   roundTripMs: 10,
   firstContentMeanMs: 100,
   answerMeanMs: 1_000,
+  lastHeardMs: 0,
   isDraining: false,
   isResponsive: true,
   ...change,
@@ -88,6 +89,16 @@ describe('plan', () => {
     );
     expect(chooseNode([], draws())).toBeUndefined();
     expect(chooseNode(candidatesOf([node('only')], none), draws())?.peer).toBe('only');
+  });
+
+  test('after a loss takes the one heard last, however it scores', ({ expect }) => {
+    const group = [
+      node('a', { lastHeardMs: 5 }),
+      node('b', { lastHeardMs: 9, firstContentMeanMs: 9_999 }),
+      node('c', { lastHeardMs: 7 }),
+    ];
+    expect(chooseLiveliest(group)?.peer).toBe('b');
+    expect(chooseLiveliest([])).toBeUndefined();
   });
 
   test('retries exactly what the error table calls retryable, before first content, up to the limit', ({ expect }) => {

@@ -254,6 +254,25 @@ describe('loss', () => {
     expect(pair.gateway.isResponsive).toBe(true);
   });
 
+  test('an idle peer that is probed and does not answer counts as silent within three heartbeats', async ({
+    expect,
+  }) => {
+    const pair = sessionPair();
+    pair.gateway.probe();
+    await pair.clock.advance(limits.heartbeatActiveMs * (limits.heartbeatMissesMax + 1));
+    expect(pair.gateway.isResponsive).toBe(false);
+    pair.link.settle();
+    expect(pair.gateway.isResponsive).toBe(true);
+  });
+
+  test('an idle peer that answers its probe is left in peace again', async ({ expect }) => {
+    const pair = sessionPair();
+    pair.gateway.probe();
+    pair.link.settle();
+    await pair.clock.advance(limits.heartbeatIdleMs - limits.heartbeatActiveMs);
+    expect([pair.gateway.isResponsive, pair.link.b.queue.length]).toEqual([true, 0]);
+  });
+
   test('a session silent for half a minute is aborted', async ({ expect }) => {
     const pair = sessionPair();
     await pair.clock.advance(limits.sessionSilentMs + 3 * limits.heartbeatIdleMs);
