@@ -158,4 +158,25 @@ describe('a libp2p network', () => {
       await untilTrue(() => a.network.connections().length + b.network.connections().length === 0);
     }
   });
+
+  test('does not take a cut for a clean end while it still has something to write', async ({ expect }) => {
+    const [a, b] = [await start(), await start()];
+    const proxy = new CuttableProxy();
+    closers.push(() => proxy.close());
+    await proxy.listen(portIn(b.network.addresses()));
+    const connection = await a.network.connect(b.network.self, [`/ip4/127.0.0.1/tcp/${proxy.port}`], never);
+    const heard: Heard = { frames: [], ends: [] };
+    const channel = listen(await connection.open(PROTOCOL, never), heard);
+    await untilTrue(() => b.channels.length === 1);
+    b.channels[0]?.send(new Uint8Array(1));
+    b.channels[0]?.end();
+    await untilTrue(() => heard.frames.length === 1);
+    for (let turns = 0; turns < 20; turns += 1) await clock.turn();
+    proxy.cutAfter(10_000);
+    // With their lengths a few bytes more than one window of yamux: the rest stays with the stream.
+    for (let sent = 0; sent < 4; sent += 1) channel.send(new Uint8Array(65_536));
+    channel.end();
+    await untilTrue(() => heard.ends.length > 0);
+    expect(heard.ends[0]?.code).toBe('CHANNEL_CLOSED');
+  });
 });
