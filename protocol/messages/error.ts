@@ -1,10 +1,25 @@
 /** An error on the wire: its code and its details, never its message or its stack. */
 
-import { type ErrorDetails, errorTable, HelixFlowError, isErrorCode } from '../errors.ts';
+import { type ErrorCode, type ErrorDetails, HelixFlowError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Reader } from '../reader.ts';
 
 const textMaxChars = 256;
+
+/** What a node may say of an attempt. Everything else (a key, an account, the gateway itself) is not its to judge. */
+export const nodeCodes = [
+  'REQUEST_MALFORMED',
+  'REQUEST_UNSUPPORTED',
+  'REQUEST_TOO_LARGE',
+  'CONTEXT_LENGTH_EXCEEDED',
+  'DEADLINE_EXCEEDED',
+  'NODE_OVERLOADED',
+  'NODE_DRAINING',
+  'NODE_MODEL_MISSING',
+  'NODE_LOST',
+  'ENGINE_FAILED',
+  'ENGINE_REFUSED',
+] as const satisfies readonly ErrorCode[];
 
 /** Keeps the flat text and numbers of an error's details, bounded: they end up in sentences that clients read. */
 function cleanDetails(details: object, maxChars: number): Record<string, string | number> {
@@ -23,7 +38,7 @@ export function errorFields(error: HelixFlowError): readonly [string, string] {
 }
 
 /**
- * Reads both. A code that this version does not know, or that no client may see, counts as a failure of the node's engine.
+ * Reads both. Any code but `nodeCodes`, a later version's too, counts as a failure of the node's engine.
  * @throws HelixFlowError FRAME_MALFORMED
  */
 export function readError(reader: Reader): HelixFlowError {
@@ -38,8 +53,9 @@ export function readError(reader: Reader): HelixFlowError {
   if (typeof details !== 'object' || details === null || Array.isArray(details)) {
     throw new HelixFlowError('FRAME_MALFORMED', { reason: 'fail: details are no object' });
   }
-  if (!isErrorCode(code) || errorTable[code].http === 0) {
+  const known = nodeCodes.find((own) => own === code);
+  if (known === undefined) {
     return new HelixFlowError('ENGINE_FAILED', { reason: 'the node failed with a code that has no place here' });
   }
-  return new HelixFlowError(code, cleanDetails(details, textMaxChars) as ErrorDetails[typeof code]);
+  return new HelixFlowError(known, cleanDetails(details, textMaxChars) as ErrorDetails[typeof known]);
 }

@@ -3,9 +3,10 @@
 import fc from 'fast-check';
 import type { Value } from '../../protocol/codec.ts';
 import { toHex } from '../../protocol/crypto.ts';
-import { type ErrorDetails, errorCodes, errorTable, HelixFlowError } from '../../protocol/errors.ts';
+import { type ErrorDetails, errorCodes, HelixFlowError } from '../../protocol/errors.ts';
 import type { ModelDigest, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
+import { nodeCodes } from '../../protocol/messages/error.ts';
 import type { SessionFrame } from '../../protocol/messages/session.ts';
 import type { EngineModel } from '../../protocol/ports.ts';
 import { ms } from '../../protocol/units.ts';
@@ -50,14 +51,13 @@ const models: fc.Arbitrary<EngineModel> = fc.record({
   build: text(256),
 });
 
-const reachesClients = errorCodes.filter((code) => errorTable[code].http !== 0);
 const details = fc.dictionary(
   fc.stringMatching(/^[a-z][A-Za-z]{0,20}$/),
   fc.oneof(fc.integer(), fc.string({ maxLength: 40 })),
   { maxKeys: 8, noNullPrototype: true },
 );
 const errors = fc
-  .tuple(fc.constantFrom(...reachesClients), details)
+  .tuple(fc.constantFrom(...nodeCodes), details)
   .map(([code, values]) => new HelixFlowError(code, values as unknown as ErrorDetails[typeof code]));
 
 const open = fc.record({
