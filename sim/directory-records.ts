@@ -24,8 +24,21 @@ export interface Reply {
 const providerValidMs = 600_000;
 const providersMax = 20;
 
-/** FNV-1a. */
+const hashes = new Map<string, number>();
+const hashesMax = 100_000;
+
+/** A 32-bit hash of a name; remembered, for lookups compare the same few names all the time. */
 export function hashOf(text: string): number {
+  let hash = hashes.get(text);
+  if (hash === undefined) {
+    hash = fnv1a(text);
+    if (hashes.size >= hashesMax) hashes.clear();
+    hashes.set(text, hash);
+  }
+  return hash;
+}
+
+function fnv1a(text: string): number {
   let hash = 0x811c9dc5;
   for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
   return Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) >>> 0;

@@ -8,7 +8,6 @@ export const faultKinds = [
   'crash',
   'pause',
   'clockSkew',
-  'dialRefused',
   'engineStall',
   'engineCrash',
   'engineSlow',

@@ -270,7 +270,7 @@ export class SimNetwork implements Network {
 
   /** Resolves with nothing when there is no answer in time, a refusal, or the wrong peer. */
   #dial(peer: PeerId, address: string): Promise<SimConnection | undefined> {
-    const { kernel, links, counts } = this.#fabric;
+    const { kernel, links } = this.#fabric;
     const target = this.#fabric.hostAt(address);
     return new Promise((resolve) => {
       let isDone = false;
@@ -285,7 +285,6 @@ export class SimNetwork implements Network {
       const tripMs = links.latencyMs(this.host.id, target.id);
       const listener = target.listening;
       if (listener === undefined) {
-        counts.add('dialRefused', 1);
         kernel.schedule(2 * tripMs, () => finish(undefined), this.lifeline, 'io');
         return;
       }

@@ -52,20 +52,27 @@ function beginAt(fault: MachineFault, world: World, sites: Sites, site: Site | u
       return () => machine.setSkew(0);
     case 'diskSlow':
       machine.disk.faults.slowFactor = fault.factor;
+      restart(site, sites);
       return () => {
         machine.disk.faults.slowFactor = 1;
       };
     case 'diskFull':
       machine.disk.faults.isFull = true;
-      // A store that failed stays closed to its process; room alone does not bring it back.
+      restart(site, sites);
       return () => {
         machine.disk.faults.isFull = false;
-        sites.kill(site, true);
-        sites.boot(site);
+        // A store that failed stays closed to its process; room alone does not bring it back.
+        restart(site, sites);
       };
     default:
       return site.role === 'node' ? beginEngine(fault, site) : undefined;
   }
+}
+
+/** Processes touch their disks most when they start. */
+function restart(site: Site, sites: Sites): void {
+  sites.kill(site, true);
+  sites.boot(site);
 }
 
 /** An engine that was replaced meanwhile, with its process, has nothing left to end. */

@@ -15,6 +15,8 @@ import { World } from './world.ts';
 export interface RunOptions {
   /** Decides everything. */
   readonly seed: number;
+  /** Breaks something on purpose before anything runs, to see that it is noticed. */
+  readonly sabotage?: (world: World, sites: Sites) => void;
 }
 
 /** What a run comes to; plain data. */
@@ -74,16 +76,17 @@ class Run {
   }
 
   /** @returns real milliseconds that it took. */
-  async play(): Promise<number> {
+  async play(sabotage: RunOptions['sabotage']): Promise<number> {
     const { kernel } = this.#world;
     const { formingMs, calmMs, faultsMs, settleMs, probeMs, requestsPerSecond } = this.#scenario;
     const sites = await Sites.create(this.#world, this.#scenario);
     this.#sites = sites;
     const startMs = hostNowMs();
     sites.onKilled(({ machine }) => machine.ports && this.#clients.lost(machine.ports.lifeline));
+    sabotage?.(this.#world, sites);
     sites.bootAll();
     await kernel.run(formingMs);
-    checkConnected(sites, this.#at('formed'));
+    checkConnected(sites, this.#violateNow);
 
     const calmEndMs = formingMs + calmMs;
     this.#clients.askAround(sites.gateways, requestsPerSecond, calmEndMs, 'calm');
@@ -98,19 +101,18 @@ class Run {
     playFaults(this.#faults, this.#world, sites);
     this.#clients.askAround(sites.gateways, requestsPerSecond, faultsEndMs, 'faults');
     await kernel.run(faultsEndMs + settleMs);
-    checkConnected(sites, this.#at('connected again'));
+    checkConnected(sites, this.#violateNow);
 
     const probeEndMs = faultsEndMs + settleMs + probeMs;
     for (const gateway of sites.gateways) this.#clients.askAround([gateway], probesPerSecond, probeEndMs, 'probe');
     await kernel.run(probeEndMs + quietMs);
     for (const request of this.#clients.requests) request.checkEnded();
-    checkNothingLeft(sites, this.#at('no leak'));
+    checkNothingLeft(sites, this.#violateNow);
     return hostNowMs() - startMs;
   }
 
-  #at(_phase: string): (check: string, detail: string) => void {
-    return (check, detail) => this.#violate({ atMs: this.#world.kernel.nowMs, check, detail });
-  }
+  readonly #violateNow = (check: string, detail: string): void =>
+    this.#violate({ atMs: this.#world.kernel.nowMs, check, detail });
 
   played(seed: number, tookMs: number): Played {
     const { kernel, counts, log } = this.#world;
@@ -144,10 +146,10 @@ class Run {
 }
 
 /** Plays `scenario`, and keeps what a report shows. One run at a time: it guards the host. */
-export async function playScenario(scenario: Scenario, { seed }: RunOptions): Promise<Played> {
+export async function playScenario(scenario: Scenario, { seed, sabotage }: RunOptions): Promise<Played> {
   const run = new Run(scenario, seed);
   using _guard = guardHost((error) => run.fail(error));
-  return run.played(seed, await run.play());
+  return run.played(seed, await run.play(sabotage));
 }
 
 /** Plays `scenario`; the same seed gives the same trace hash. */

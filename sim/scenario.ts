@@ -67,6 +67,7 @@ export const scenarios: readonly Scenario[] = [
         'engineCrash',
         'engineSlow',
         'diskSlow',
+        'diskFull',
       ],
       eachMax: 3,
     },

@@ -49,6 +49,7 @@ export class Sites {
   readonly #world: World;
   readonly #mesh: NewMesh;
   #bootstrap: readonly Contact[] = [];
+  readonly #booted: ((site: Site) => void)[] = [];
   readonly #killed: ((site: Site) => void)[] = [];
 
   private constructor(world: World, mesh: NewMesh) {
@@ -99,6 +100,11 @@ export class Sites {
     return this.gateways[number] ?? this.nodes[number - this.gateways.length];
   }
 
+  /** Calls `listener` with each process before it sends anything. */
+  onBooted(listener: (site: Site) => void): void {
+    this.#booted.push(listener);
+  }
+
   onKilled(listener: (site: Site) => void): void {
     this.#killed.push(listener);
   }
@@ -117,20 +123,21 @@ export class Sites {
     const { key, peer } = site.machine;
     const bootstrap = this.#bootstrap.filter((contact) => contact.peer !== peer);
     const options = { meshId, key, credentials: () => site.credentials, bootstrap };
-    let started: Promise<void>;
+    let start: () => Promise<void>;
     if (site.role === 'gateway') {
       const isIssuer = site === this.gateways[0];
       const admission = { mesh: this.#mesh.mesh, ...(isIssuer ? { issuer: this.#mesh.issuer } : {}) };
       site.gateway = createGatewayPeer(ports, { ...options, callsMax, admission });
-      started = site.gateway.start();
+      start = site.gateway.start;
     } else {
       const { counts } = this.#world;
       site.engine = new SimEngine(ports.clock, counts, { ...engineOptions, salt: peer });
       const owner = site.machine.name;
       site.node = createNode(ports, { ...options, engines: [site.engine], queueMax, owner, hardware: 'simulated' });
-      started = site.node.start();
+      start = site.node.start;
     }
-    started.catch((error: unknown) => this.#startFailed(site, error));
+    for (const listener of this.#booted) listener(site);
+    start().catch((error: unknown) => this.#startFailed(site, error));
   }
 
   /** As in a real daemon: a start that fails ends the process, and whatever looks after it starts it again. */

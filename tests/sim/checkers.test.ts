@@ -1,0 +1,188 @@
+/** The checkers of requests, shown every kind of dishonest answer. */
+
+import { describe, test } from 'vitest';
+import type { AnswerEnd, Served } from '../../gateway/service.ts';
+import { type ErrorCode, type ErrorDetails, HelixFlowError } from '../../protocol/errors.ts';
+import type { ModelDigest, PeerId } from '../../protocol/ids.ts';
+import { countRequests, type Phase, WatchedRequest } from '../../sim/checkers.ts';
+import { expectedTokens } from '../../sim/engine.ts';
+
+const served = (node: string): Served => ({ node: node as PeerId, digest: 'd' as ModelDigest, attempts: 1 });
+const chat = { messages: [{ role: 'user' as const, content: 'hello' }] };
+const tokens = expectedTokens(chat, 'one');
+const text = tokens.join('');
+
+interface Watched {
+  readonly request: WatchedRequest;
+  readonly broken: string[];
+  nowMs: number;
+}
+
+function watch(phase: Phase = 'calm', maxTokens?: number): Watched {
+  const watched: { nowMs: number; broken: string[] } = { nowMs: 0, broken: [] };
+  const facts = { number: 1, phase, gateway: 'g', startMs: 0, deadlineMs: 1_000 };
+  const request = new WatchedRequest(
+    { ...facts, chat: maxTokens === undefined ? chat : { ...chat, maxTokens } },
+    () => watched.nowMs,
+    (check) => watched.broken.push(check),
+  );
+  return Object.assign(watched, { request });
+}
+
+const end = (changes: Partial<AnswerEnd> = {}): AnswerEnd => ({
+  finish: 'stop',
+  promptTokens: 1,
+  cachedTokens: 0,
+  completionTokens: tokens.length,
+  served: served('one'),
+  ...changes,
+});
+
+const failure = <Code extends ErrorCode>(code: Code, details: ErrorDetails[Code]): HelixFlowError =>
+  new HelixFlowError(code, details);
+
+/** What is broken after `acts` on a request that has begun well. */
+function brokenBy(
+  acts: (request: WatchedRequest, watched: Watched) => void,
+  phase: Phase = 'calm',
+  maxTokens?: number,
+): string[] {
+  const watched = watch(phase, maxTokens);
+  watched.request.committed(served('one'));
+  acts(watched.request, watched);
+  return watched.broken;
+}
+
+describe('a watched request', () => {
+  test('has nothing against a whole answer', ({ expect }) => {
+    const broken = brokenBy((request) => {
+      for (const token of tokens) request.delta(token);
+      request.done(end());
+      request.checkEnded();
+    });
+    expect(broken).toEqual([]);
+  });
+
+  test('has nothing against an answer cut at maxTokens', ({ expect }) => {
+    const broken = brokenBy(
+      (request) => {
+        request.delta(tokens.slice(0, 3).join(''));
+        request.done(end({ finish: 'length', completionTokens: 3 }));
+      },
+      'calm',
+      3,
+    );
+    expect(broken).toEqual([]);
+  });
+
+  const lies: readonly (readonly [
+    what: string,
+    check: string,
+    acts: (request: WatchedRequest, watched: Watched) => void,
+  ])[] = [
+    ['a repeated token', 'honest text', (r) => [tokens[0], tokens[0]].forEach((token) => void r.delta(token ?? ''))],
+    ['a missing token', 'honest text', (r) => r.delta(tokens.slice(1).join(''))],
+    ['text of another node', 'honest text', (r) => r.delta(expectedTokens(chat, 'two').join(''))],
+    ['a change of the node', 'one node', (r) => r.committed(served('two'))],
+    [
+      'another node at the end',
+      'one node',
+      (r) => {
+        r.delta(text);
+        r.done(end({ served: served('two') }));
+      },
+    ],
+    ['an end too soon', 'whole answer', (r) => r.done(end())],
+    [
+      'the wrong reason for the end',
+      'whole answer',
+      (r) => {
+        r.delta(text);
+        r.done(end({ finish: 'length' }));
+      },
+    ],
+    [
+      'a token too many on the bill',
+      'honest counts',
+      (r) => {
+        r.delta(text);
+        r.done(end({ completionTokens: tokens.length + 1 }));
+      },
+    ],
+    [
+      'two ends',
+      'one end',
+      (r) => {
+        r.delta(text);
+        r.done(end());
+        r.failed(failure('STREAM_INTERRUPTED', {}));
+      },
+    ],
+    [
+      'text after the end',
+      'one end',
+      (r) => {
+        r.delta(text);
+        r.done(end());
+        r.delta('');
+      },
+    ],
+    [
+      'text after the client has gone',
+      'one end',
+      (r) => {
+        r.cancelled();
+        r.delta(tokens[0] ?? '');
+      },
+    ],
+    [
+      'no end at all',
+      'one end',
+      (r, watched) => {
+        watched.nowMs = 2_001;
+        r.checkEnded();
+      },
+    ],
+    [
+      'an end long after the deadline',
+      'in time',
+      (r, watched) => {
+        r.delta(text);
+        watched.nowMs = 2_001;
+        r.done(end());
+      },
+    ],
+    [
+      'a failure where nothing was broken',
+      'nothing fails without a fault',
+      (r) => r.failed(failure('STREAM_INTERRUPTED', {})),
+    ],
+  ];
+  test.for(lies)('notices %s', ([, check, acts], { expect }) => {
+    expect(brokenBy(acts)).toContain(check);
+  });
+
+  test('notices text of nobody', ({ expect }) => {
+    const { request, broken } = watch();
+    request.delta(tokens[0] ?? '');
+    expect(broken).toContain('one node');
+  });
+
+  test('lets a request fail honestly while faults are about, and not otherwise', ({ expect }) => {
+    expect(brokenBy((request) => request.failed(failure('STREAM_INTERRUPTED', {})), 'faults')).toEqual([]);
+    expect(brokenBy((request) => request.failed(failure('NODE_LOST', {})), 'faults')).toEqual(['honest failure']);
+    const early = watch('faults');
+    early.request.failed(failure('NODE_LOST', {}));
+    const wrong = watch('faults');
+    wrong.request.failed(failure('MODEL_NOT_FOUND', { model: 'm' }));
+    expect([early.broken, wrong.broken]).toEqual([[], ['honest failure']]);
+  });
+
+  test('counts how requests ended', ({ expect }) => {
+    const requests = [watch('faults'), watch('faults'), watch('faults'), watch('faults')].map(({ request }) => request);
+    requests[0]?.cancelled();
+    requests[1]?.lost();
+    requests[2]?.failed(failure('NODE_LOST', {}));
+    expect(countRequests(requests)).toEqual({ total: 4, done: 0, cancelled: 1, lost: 1, failed: { NODE_LOST: 1 } });
+  });
+});
