@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,15 +28,28 @@ const collect = (child: ChildProcess): { stdout: string; stderr: string } => {
   return text;
 };
 
-/** A running daemon, ready. */
-export interface Daemon {
+/** A running daemon, ready; disposing it kills it if it still runs. */
+export interface Daemon extends AsyncDisposable {
   readonly ready: Record<string, unknown>;
   readonly dir: string;
   readonly child: ChildProcess;
   readonly output: { readonly stdout: string; readonly stderr: string };
   kill(signal: NodeJS.Signals): void;
   exited(): Promise<number | null>;
+  /** What `helixflow status --json` prints, asked of the control socket itself. */
+  status(): Promise<Record<string, unknown>>;
 }
+
+const ask = (socketPath: string, path: string): Promise<Record<string, unknown>> =>
+  new Promise((resolve, reject) => {
+    http
+      .get({ socketPath, path }, async (response) => {
+        let text = '';
+        for await (const chunk of response.setEncoding('utf8')) text += chunk;
+        resolve(JSON.parse(text) as Record<string, unknown>);
+      })
+      .on('error', reject);
+  });
 
 /** A folder of data directories and the processes on them; all of them end with it. */
 export class Daemons implements AsyncDisposable {
@@ -77,17 +91,19 @@ export class Daemons implements AsyncDisposable {
       output,
       kill: (signal) => void child.kill(signal),
       exited: () => exit,
+      status: () => ask(join(dir, 'control.sock'), '/status'),
+      [Symbol.asyncDispose]: async () => {
+        daemon.kill('SIGCONT');
+        if (child.exitCode === null && child.signalCode === null) daemon.kill('SIGKILL');
+        await exit;
+      },
     };
     this.#running.push(daemon);
     return daemon;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const daemon of this.#running) {
-      daemon.kill('SIGCONT');
-      if (daemon.child.exitCode === null && daemon.child.signalCode === null) daemon.kill('SIGKILL');
-      await daemon.exited();
-    }
+    for (const daemon of this.#running) await daemon[Symbol.asyncDispose]();
     rmSync(this.dir, { recursive: true, force: true });
   }
 
