@@ -31,19 +31,11 @@ export interface RequestFacts {
   readonly chat: ChatRequest;
   readonly startMs: number;
   readonly deadlineMs: number;
+  /** From the start to first content, or to the end where there is none. */
+  readonly beginWithinMs: number;
+  /** What its client may be told while parts of the mesh are broken. */
+  readonly mayFail: readonly ErrorCode[];
 }
-
-/** What a client may be told while parts of the mesh are broken. */
-const honestFailures: ReadonlySet<ErrorCode> = new Set([
-  'MODEL_UNAVAILABLE',
-  'NODE_OVERLOADED',
-  'NODE_LOST',
-  'NODE_DRAINING',
-  'NODE_MODEL_MISSING',
-  'ENGINE_FAILED',
-  'STREAM_INTERRUPTED',
-  'DEADLINE_EXCEEDED',
-]);
 
 /** After its deadline a request has ended, give or take a turn. */
 const lateMs = 1_000;
@@ -85,6 +77,7 @@ export class WatchedRequest {
     this.#mustBeOpen('committed');
     if (this.#served !== undefined) this.#violate('one node', `committed twice`);
     this.#served = served;
+    this.#mustHaveBegun();
   }
 
   delta(text: string): void {
@@ -115,7 +108,7 @@ export class WatchedRequest {
     this.#end({ kind: 'failed', code: error.code });
     if (this.facts.phase !== 'faults') {
       this.#violate('nothing fails without a fault', `${error.code} in phase ${this.facts.phase}`);
-    } else if (!honestFailures.has(error.code)) this.#violate('honest failure', error.code);
+    } else if (!this.facts.mayFail.includes(error.code)) this.#violate('honest failure', error.code);
     const isInterrupted = error.code === 'STREAM_INTERRUPTED' || error.code === 'DEADLINE_EXCEEDED';
     if (this.#served !== undefined && !isInterrupted) {
       this.#violate('honest failure', `${error.code} after the answer had begun`);
@@ -143,8 +136,14 @@ export class WatchedRequest {
     this.#mustBeOpen(outcome.kind);
     this.#outcome ??= outcome;
     this.#endMs ??= this.#now();
+    if (this.#served === undefined && outcome.kind === 'failed') this.#mustHaveBegun();
     const tookMs = this.#now() - this.facts.startMs;
     if (tookMs > this.facts.deadlineMs + lateMs) this.#violate('in time', `it took ${Math.round(tookMs)} ms`);
+  }
+
+  #mustHaveBegun(): void {
+    const waitedMs = this.#now() - this.facts.startMs;
+    if (waitedMs > this.facts.beginWithinMs) this.#violate('begun in time', `after ${Math.round(waitedMs)} ms`);
   }
 
   #mustBeOpen(what: string): void {

@@ -5,7 +5,7 @@ import { toHex } from '../protocol/crypto.ts';
 import type { RequestId } from '../protocol/ids.ts';
 import type { ChatRequest } from '../protocol/messages/chat.ts';
 import { ms } from '../protocol/units.ts';
-import { type Phase, type Violation, WatchedRequest } from './checkers.ts';
+import { type Phase, type RequestFacts, type Violation, WatchedRequest } from './checkers.ts';
 import type { Lifeline } from './kernel.ts';
 import type { SimRandom } from './random.ts';
 import { type GatewaySite, simModel } from './sites.ts';
@@ -14,6 +14,7 @@ import type { World } from './world.ts';
 const deadlineMs = 60_000;
 const encoder = new TextEncoder();
 
+type Promises = Pick<RequestFacts, 'mayFail' | 'beginWithinMs'>;
 type Manner = 'patient' | 'slow' | 'fickle';
 
 interface Running {
@@ -26,12 +27,14 @@ export class Clients {
   readonly requests: WatchedRequest[] = [];
   readonly #world: World;
   readonly #random: SimRandom;
+  readonly #promises: Promises;
   readonly #violate: (violation: Violation) => void;
   readonly #running = new Set<Running>();
 
-  constructor(world: World, violate: (violation: Violation) => void) {
+  constructor(world: World, promises: Promises, violate: (violation: Violation) => void) {
     this.#world = world;
     this.#random = world.kernel.random.fork('clients');
+    this.#promises = promises;
     this.#violate = violate;
   }
 
@@ -68,7 +71,13 @@ export class Clients {
     const chat = this.#chat(random);
     const facts = { number: this.requests.length, phase, gateway: site.machine.name, chat };
     const request = new WatchedRequest(
-      { ...facts, startMs: kernel.nowMs, deadlineMs },
+      {
+        ...facts,
+        startMs: kernel.nowMs,
+        deadlineMs,
+        mayFail: this.#promises.mayFail,
+        beginWithinMs: this.#promises.beginWithinMs,
+      },
       () => kernel.nowMs,
       (check, detail) => this.#violate({ atMs: kernel.nowMs, check, detail }),
     );

@@ -2,6 +2,7 @@
 
 export const faultKinds = [
   'partition',
+  'oneWay',
   'blackHole',
   'reset',
   'slowLink',

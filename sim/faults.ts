@@ -1,6 +1,5 @@
 /** Faults as plain data: drawn from the seed, set in place and taken away at their times. */
 
-import type { FaultKind } from './effects.ts';
 import type { SimRandom } from './random.ts';
 
 interface Span {
@@ -12,7 +11,8 @@ interface Span {
 /** Machines are named by their place in the scenario: gateways first, then nodes. */
 export type Fault = Span &
   (
-    | { readonly kind: 'partition'; readonly machines: readonly number[]; readonly way: 'both' | 'out' | 'in' }
+    | { readonly kind: 'partition'; readonly machines: readonly number[] }
+    | { readonly kind: 'oneWay'; readonly machines: readonly number[]; readonly way: 'out' | 'in' }
     | { readonly kind: 'blackHole'; readonly from: number; readonly to: number }
     | { readonly kind: 'slowLink'; readonly machine: number; readonly factor: number }
     | { readonly kind: 'reset'; readonly machine: number }
@@ -68,7 +68,9 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): F
   const node = window.gateways + random.int(window.nodes);
   switch (kind) {
     case 'partition':
-      return { ...span, kind, machines: drawSide(window, random), way: random.chance(0.7) ? 'both' : drawWay(random) };
+      return { ...span, kind, machines: drawSide(window, random) };
+    case 'oneWay':
+      return { ...span, kind, machines: drawSide(window, random), way: random.chance(0.5) ? 'in' : 'out' };
     case 'blackHole':
       return { ...span, kind, from: machine, to: otherThan(machine, window, random) };
     case 'slowLink':
@@ -91,8 +93,6 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): F
   }
 }
 
-const drawWay = (random: SimRandom): 'in' | 'out' => (random.chance(0.5) ? 'in' : 'out');
-
 function otherThan(machine: number, { gateways, nodes }: FaultWindow, random: SimRandom): number {
   const other = random.int(gateways + nodes - 1);
   return other < machine ? other : other + 1;
@@ -107,8 +107,9 @@ function drawSide({ gateways, nodes }: FaultWindow, random: SimRandom): number[]
 }
 
 /** Kinds whose effect can be counted in a run. */
-export const plannedKinds: readonly FaultKind[] = [
+export const plannedKinds: readonly PlannedKind[] = [
   'partition',
+  'oneWay',
   'blackHole',
   'slowLink',
   'reset',

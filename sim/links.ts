@@ -15,11 +15,16 @@ export interface LinkRule {
   slows?(from: HostId, to: HostId): number;
 }
 
-/** Nothing passes between the inside and the outside; one way only when asked for. */
-export const partition = (inside: ReadonlySet<HostId>, way: 'both' | 'out' | 'in' = 'both'): LinkRule => ({
+/** Nothing passes between the inside and the outside. */
+export const partition = (inside: ReadonlySet<HostId>): LinkRule => ({
   kind: 'partition',
-  blocks: (from, to) =>
-    (way !== 'in' && inside.has(from) && !inside.has(to)) || (way !== 'out' && !inside.has(from) && inside.has(to)),
+  blocks: (from, to) => inside.has(from) !== inside.has(to),
+});
+
+/** Nothing gets out of the inside, or nothing into it; the other way is open. */
+export const oneWay = (inside: ReadonlySet<HostId>, closed: 'out' | 'in'): LinkRule => ({
+  kind: 'oneWay',
+  blocks: (from, to) => inside.has(from) !== inside.has(to) && inside.has(from) === (closed === 'out'),
 });
 
 /** What `from` sends to `to` vanishes; the other way is open. */

@@ -1,7 +1,7 @@
 /** Plays faults on a mesh: each begins and ends at its time, and its machine may be another process by then. */
 
 import type { Fault } from './faults.ts';
-import { blackHole, type LinkRule, partition, slowLink } from './links.ts';
+import { blackHole, type LinkRule, oneWay, partition, slowLink } from './links.ts';
 import type { NodeSite, Site, Sites } from './sites.ts';
 import type { World } from './world.ts';
 
@@ -22,7 +22,9 @@ function begin(fault: Fault, world: World, sites: Sites): End | undefined {
   const link = (rule: LinkRule): End => world.links.add(rule);
   switch (fault.kind) {
     case 'partition':
-      return link(partition(new Set(fault.machines.map(hostId)), fault.way));
+      return link(partition(new Set(fault.machines.map(hostId))));
+    case 'oneWay':
+      return link(oneWay(new Set(fault.machines.map(hostId)), fault.way));
     case 'blackHole':
       return link(blackHole(hostId(fault.from), hostId(fault.to)));
     case 'slowLink':
@@ -32,7 +34,7 @@ function begin(fault: Fault, world: World, sites: Sites): End | undefined {
   }
 }
 
-type MachineFault = Exclude<Fault, { readonly kind: 'partition' | 'blackHole' | 'slowLink' }>;
+type MachineFault = Exclude<Fault, { readonly kind: 'partition' | 'oneWay' | 'blackHole' | 'slowLink' }>;
 
 function beginAt(fault: MachineFault, world: World, sites: Sites, site: Site | undefined): End | undefined {
   if (site === undefined) return undefined;

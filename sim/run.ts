@@ -47,8 +47,8 @@ export interface Played {
   readonly log: readonly LogLine[];
 }
 
-/** Beyond this many the rest says nothing new. */
-const violationsMax = 100;
+/** Of one check; beyond this many the rest says nothing new. */
+const violationsMax = 20;
 /** For what is under way to end, when nobody asks any more. */
 const quietMs = 20_000;
 const probesPerSecond = 6;
@@ -64,11 +64,12 @@ class Run {
   constructor(scenario: Scenario, seed: number) {
     this.#scenario = scenario;
     this.#world = new World({ seed, tokens: scenario.tokens, ...(scenario.links ? { links: scenario.links } : {}) });
-    this.#clients = new Clients(this.#world, (violation) => this.#violate(violation));
+    this.#clients = new Clients(this.#world, scenario, (violation) => this.#violate(violation));
   }
 
   #violate(violation: Violation): void {
-    if (this.#violations.length < violationsMax) this.#violations.push(violation);
+    const earlier = this.#violations.filter(({ check }) => check === violation.check).length;
+    if (earlier < violationsMax) this.#violations.push(violation);
   }
 
   fail(error: unknown): void {

@@ -1,5 +1,6 @@
 /** Scenarios: what is played, as plain data. The seed fills in the rest. */
 
+import type { ErrorCode } from '../protocol/errors.ts';
 import type { FaultPlan } from './faults.ts';
 import type { LinkOptions } from './links.ts';
 
@@ -27,6 +28,10 @@ export interface Scenario {
   /** Every gateway is asked again and again, and every answer must be whole. */
   readonly probeMs: number;
   readonly faults: FaultPlan;
+  /** From a request to its first content, or its end where there is none. */
+  readonly beginWithinMs: number;
+  /** What clients may be told while faults are about; everything else is a broken promise. */
+  readonly mayFail: readonly ErrorCode[];
 }
 
 const mesh = {
@@ -49,6 +54,9 @@ export const scenarios: readonly Scenario[] = [
     name: 'partition-heals',
     about: '20 nodes, 3 gateways and their clients; a partition cuts the mesh in two, and heals.',
     faults: { always: ['partition'], sometimes: [], eachMax: 1 },
+    // Every gateway keeps some nodes, so only what had begun may be lost.
+    mayFail: ['STREAM_INTERRUPTED'],
+    beginWithinMs: 15_000,
   },
   {
     ...mesh,
@@ -57,6 +65,7 @@ export const scenarios: readonly Scenario[] = [
     faults: {
       always: ['partition'],
       sometimes: [
+        'oneWay',
         'blackHole',
         'slowLink',
         'reset',
@@ -71,6 +80,17 @@ export const scenarios: readonly Scenario[] = [
       ],
       eachMax: 3,
     },
+    mayFail: [
+      'MODEL_UNAVAILABLE',
+      'NODE_OVERLOADED',
+      'NODE_LOST',
+      'NODE_DRAINING',
+      'NODE_MODEL_MISSING',
+      'ENGINE_FAILED',
+      'STREAM_INTERRUPTED',
+      'DEADLINE_EXCEEDED',
+    ],
+    beginWithinMs: 61_000,
   },
 ];
 

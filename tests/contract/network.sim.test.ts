@@ -5,7 +5,7 @@ import { isHelixFlowError } from '../../protocol/errors.ts';
 import type { PeerId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { Channel, Network } from '../../protocol/ports.ts';
-import { blackHole, partition, slowLink } from '../../sim/links.ts';
+import { blackHole, oneWay, partition, slowLink } from '../../sim/links.ts';
 import type { SimNetwork } from '../../sim/network.ts';
 import { SimPeers } from '../support/sim-peers.ts';
 import { networkContract } from './network.ts';
@@ -75,7 +75,7 @@ describe('faults of the simulated network', () => {
 
   test('a partition of one way leaves the other open', async ({ expect }) => {
     const { peers, a, near, far } = await pair(1);
-    peers.links.add(partition(new Set([a.host.id]), 'out'));
+    peers.links.add(oneWay(new Set([a.host.id]), 'out'));
     send(near, 1);
     send(far, 2);
     await peers.until(() => near.sizes.length === 1);
@@ -86,10 +86,10 @@ describe('faults of the simulated network', () => {
     const peers = new SimPeers(1);
     const [a, b] = [peers.add().network, peers.add().network];
     await b.start();
-    peers.links.add(partition(new Set([b.host.id]), 'in'));
+    peers.links.add(oneWay(new Set([b.host.id]), 'in'));
     const dial = peers.run(a.connect(b.self, b.addresses(), never));
     await expect(dial).rejects.toMatchObject({ code: 'CONNECT_FAILED' });
-    expect(peers.counts.of('partition')).toBe(1);
+    expect(peers.counts.of('oneWay')).toBe(1);
   });
 
   test('a black hole is noticed by nobody who does not send, and ends the sender’s side after a minute', async ({

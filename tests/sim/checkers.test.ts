@@ -12,6 +12,8 @@ const chat = { messages: [{ role: 'user' as const, content: 'hello' }] };
 const tokens = expectedTokens(chat, 'one');
 const text = tokens.join('');
 
+const mayFail: readonly ErrorCode[] = ['NODE_LOST', 'STREAM_INTERRUPTED'];
+
 interface Watched {
   readonly request: WatchedRequest;
   readonly broken: string[];
@@ -20,7 +22,7 @@ interface Watched {
 
 function watch(phase: Phase = 'calm', maxTokens?: number): Watched {
   const watched: { nowMs: number; broken: string[] } = { nowMs: 0, broken: [] };
-  const facts = { number: 1, phase, gateway: 'g', startMs: 0, deadlineMs: 1_000 };
+  const facts = { number: 1, phase, gateway: 'g', startMs: 0, deadlineMs: 1_000, beginWithinMs: 500, mayFail };
   const request = new WatchedRequest(
     { ...facts, chat: maxTokens === undefined ? chat : { ...chat, maxTokens } },
     () => watched.nowMs,
@@ -160,6 +162,15 @@ describe('a watched request', () => {
   ];
   test.for(lies)('notices %s', ([, check, acts], { expect }) => {
     expect(brokenBy(acts)).toContain(check);
+  });
+
+  test('notices an answer, or a failure, that was long in coming', ({ expect }) => {
+    const [answered, refused] = [watch('faults'), watch('faults')];
+    answered.nowMs = 501;
+    answered.request.committed(served('one'));
+    refused.nowMs = 501;
+    refused.request.failed(failure('NODE_LOST', {}));
+    expect([answered.broken, refused.broken]).toEqual([['begun in time'], ['begun in time']]);
   });
 
   test('notices text of nobody', ({ expect }) => {

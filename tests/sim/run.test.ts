@@ -17,6 +17,7 @@ const swarm = named('swarm');
 const memorable: readonly (readonly [seed: number, why: string])[] = [
   [1, 'the first one'],
   [2, 'a gateway alone with a few nodes for half a minute'],
+  [29, 'after the partition, one direction of a connection comes back seconds before the other'],
 ];
 
 describe('a partition that heals', () => {
