@@ -73,7 +73,9 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   const { meshId } = entry.mesh;
   const peer = createPeer(world, runtime, options.callsMax);
   opened.defer(() => peer.close());
-  const metrics = createGatewayMetrics(peer.gateway, version);
+  const { host, port, metricsListen } = options;
+  // Counting costs every request something, so only who listens pays for it.
+  const metrics = metricsListen === undefined ? undefined : createGatewayMetrics(peer.gateway, version);
   const issuers = new Map(entry.issuers.map((issuer) => [issuer.issuer, issuer]));
   const app = createGatewayApp({
     service: peer.gateway,
@@ -81,11 +83,10 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     clock,
     random,
     log,
-    observers: [logRequests(log), metrics.observer, ...options.observers],
+    observers: [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers],
   });
-  const { host, port, metricsListen } = options;
   const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
-  if (metricsListen !== undefined) {
+  if (metrics !== undefined && metricsListen !== undefined) {
     const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
     log.info('metrics.listening', { url: opened.use(server).url });
   }

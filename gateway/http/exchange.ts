@@ -23,13 +23,13 @@ export interface RequestRecord {
   readonly outcome: Outcome;
   readonly durationMs: Ms;
   /** Why it failed; also in mid-stream, where the status had been 200. */
-  readonly error?: ErrorCode;
+  readonly error?: ErrorCode | undefined;
   /** As the client wrote it, so never a label of a metric by itself. */
-  readonly model?: string;
+  readonly model?: string | undefined;
   readonly isStream: boolean;
-  readonly served?: Served;
-  readonly firstTokenMs?: Ms;
-  readonly end?: AnswerEnd;
+  readonly served?: Served | undefined;
+  readonly firstTokenMs?: Ms | undefined;
+  readonly end?: AnswerEnd | undefined;
 }
 
 /** Told of every request, in the event loop: must be quick and must not throw. */
@@ -99,7 +99,7 @@ export class Exchange implements BagItem {
     this.firstTokenMs = this.sinceStartMs();
   }
 
-  /** Headers of every response; those of the serving node once it is known. */
+  /** Headers of every response, in an object of the caller's own; those of the serving node once it is known. */
   headers(): Record<string, string> {
     const headers: Record<string, string> = {
       'x-request-id': this.id,
@@ -115,21 +115,21 @@ export class Exchange implements BagItem {
   }
 
   record(): RequestRecord {
-    const { raw, error, model, served, firstTokenMs, end } = this;
+    const { raw, error, model, served, firstTokenMs, end, isStream, route } = this;
     if (this.outcome === 'ok' && !this.isSent) this.outcome = 'cancelled';
     return {
       requestId: this.id,
       method: this.request.method ?? '',
-      route: this.route,
+      route,
       status: raw.headersSent ? raw.statusCode : 499,
       outcome: this.outcome,
       durationMs: this.sinceStartMs(),
-      isStream: this.isStream,
-      ...(error && { error }),
-      ...(model !== undefined && { model }),
-      ...(served && { served }),
-      ...(firstTokenMs !== undefined && { firstTokenMs }),
-      ...(end && { end }),
+      isStream,
+      error,
+      model,
+      served,
+      firstTokenMs,
+      end,
     };
   }
 }

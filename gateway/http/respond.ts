@@ -66,14 +66,13 @@ function cutWhenStalled(exchange: Exchange, { clock, stallMs }: Responding): voi
 export function respond(exchange: Exchange, { status, body, headers }: Response, responding: Responding): void {
   const { raw, request } = exchange;
   if (exchange.isGone || raw.headersSent) return;
-  const all = {
-    ...exchange.headers(),
-    ...headers,
-    'content-type': 'application/json; charset=utf-8',
-    'content-length': Buffer.byteLength(body),
-  };
+  const all = exchange.headers();
+  if (headers !== undefined) Object.assign(all, headers);
+  all['content-type'] = 'application/json; charset=utf-8';
+  all['content-length'] = String(Buffer.byteLength(body));
   if (hasLongRest(request)) {
-    raw.writeHead(status, { ...all, connection: 'close' });
+    all['connection'] = 'close';
+    raw.writeHead(status, all);
     raw.write(body);
     endAfterBody(request, raw, responding.clock);
     return;

@@ -141,7 +141,7 @@ export class ChatStream implements AnswerEvents, Running {
   #open(digest: ModelDigest | undefined): AnswerChunks {
     if (this.#chunks !== undefined) return this.#chunks;
     this.#chunks = answerChunks(this.#identity, this.#includeUsage, digest);
-    this.#exchange.raw.writeHead(200, { ...this.#exchange.headers(), ...streamHeaders });
+    this.#exchange.raw.writeHead(200, Object.assign(this.#exchange.headers(), streamHeaders));
     return this.#chunks;
   }
 

@@ -51,25 +51,13 @@ const provenanceOf = ({ served }: AnswerEnd, { firstTokenMs, totalMs }: AnswerTi
 /** Equal for answers that came from the same model. */
 const fingerprintOf = (digest: ModelDigest): string => `fp_${digest.slice(0, 10)}`;
 
-/** The whole answer, as JSON. */
+/** The whole answer, as JSON; written out by hand but for the texts, since every request pays for it. */
 export const wholeAnswer = (identity: AnswerIdentity, text: string, end: AnswerEnd, timings: AnswerTimings): string =>
-  JSON.stringify({
-    id: `chatcmpl-${identity.request}`,
-    object: 'chat.completion',
-    created: identity.createdS,
-    model: identity.model,
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content: text, refusal: null },
-        logprobs: null,
-        finish_reason: end.finish,
-      },
-    ],
-    usage: usageOf(end),
-    system_fingerprint: fingerprintOf(end.served.digest),
-    helixflow: provenanceOf(end, timings),
-  });
+  `{"id":"chatcmpl-${identity.request}","object":"chat.completion","created":${identity.createdS},` +
+  `"model":${JSON.stringify(identity.model)},"choices":[{"index":0,"message":{"role":"assistant","content":` +
+  `${JSON.stringify(text)},"refusal":null},"logprobs":null,"finish_reason":"${end.finish}"}],` +
+  `"usage":${JSON.stringify(usageOf(end))},"system_fingerprint":"${fingerprintOf(end.served.digest)}",` +
+  `"helixflow":${JSON.stringify(provenanceOf(end, timings))}}`;
 
 /** The chunks of one stream, as server-sent events. All but the text of a delta is written out once. */
 export interface AnswerChunks {
