@@ -144,7 +144,7 @@ export class SimDirectory implements Directory {
   async #tellClosest(key: string, query: Query, signal: AbortSignal): Promise<number> {
     const answered: PeerId[] = [];
     for await (const { peer } of this.#lookup(key, { kind: 'find', key: '' }, signal)) answered.push(peer);
-    const closest = byDistance(key, answered).slice(0, closestCount);
+    const closest = closestTo(key, answered);
     const told = await Promise.all(closest.map((peer) => this.#ask({ peer, addresses: [] }, query, signal)));
     return told.filter((reply) => reply?.isTaken === true).length;
   }
@@ -160,7 +160,7 @@ export class SimDirectory implements Directory {
     for (const [peer] of this.#table) known.set(peer, { peer, addresses: [] });
     const asked = new Set<PeerId>([this.#deps.network.self]);
     while (!signal.aborted) {
-      const closest = byDistance(key, [...known.keys()]).slice(0, closestCount);
+      const closest = closestTo(key, known.keys());
       const next = closest.filter((peer) => !asked.has(peer)).slice(0, askedAtOnce);
       if (next.length === 0) return;
       for (const peer of next) asked.add(peer);
@@ -208,21 +208,30 @@ export class SimDirectory implements Directory {
   }
 
   #closest(key: string, except: PeerId): Contact[] {
-    const peers = [...this.#table.keys()].filter((peer) => peer !== except);
-    return byDistance(key, peers)
-      .slice(0, closestCount)
+    return closestTo(key, this.#table.keys())
+      .filter((peer) => peer !== except)
       .map((peer) => ({ peer, addresses: this.#table.get(peer)?.remoteListens ?? [] }))
       .filter(({ addresses }) => addresses.length > 0);
   }
 }
 
-const byDistance = (key: string, peers: readonly PeerId[]): PeerId[] => {
+/** The closest few of `peers`, closest first, without sorting the rest. */
+function closestTo(key: string, peers: Iterable<PeerId>): PeerId[] {
   const target = hashOf(key);
-  return peers
-    .map((peer) => ({ peer, distance: (hashOf(peer) ^ target) >>> 0 }))
-    .sort((a, b) => a.distance - b.distance)
-    .map(({ peer }) => peer);
-};
+  const closest: PeerId[] = [];
+  const distances: number[] = [];
+  for (const peer of peers) {
+    const distance = (hashOf(peer) ^ target) >>> 0;
+    let at = closest.length;
+    if (at === closestCount && distance >= (distances[at - 1] ?? 0)) continue;
+    while (at > 0 && (distances[at - 1] ?? 0) > distance) at -= 1;
+    closest.splice(at, 0, peer);
+    distances.splice(at, 0, distance);
+    closest.length = Math.min(closest.length, closestCount);
+    distances.length = closest.length;
+  }
+  return closest;
+}
 
 /** Sends the question and takes the first frame for the answer. */
 function exchange(channel: Channel, query: Query, signal: AbortSignal): Promise<Reply | undefined> {
