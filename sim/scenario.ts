@@ -56,7 +56,7 @@ export const scenarios: readonly Scenario[] = [
     faults: { always: ['partition'], sometimes: [], eachMax: 1 },
     // Every gateway keeps some nodes, so only what had begun may be lost.
     mayFail: ['STREAM_INTERRUPTED'],
-    beginWithinMs: 15_000,
+    beginWithinMs: 6_000,
   },
   {
     ...mesh,

@@ -49,9 +49,13 @@ export interface Discovery {
 const tickMs = ms(250);
 const connectTimeoutMs = ms(5_000);
 const searchTimeoutMs = ms(10_000);
-/** A peer that finds nobody to ask tries again soon; one that has searched can take its time. */
+/** A peer that finds nobody to ask tries again soon. */
 const searchSoonMs = ms(1_000);
-const searchAgainMs = ms(10_000);
+/** Between searches: short while the mesh may still be forming or has changed, longer each time when nothing happens. */
+const searchMinMs = 5_000;
+const searchMaxMs = 120_000;
+/** A failed put of the advert is tried again after this long. */
+const advertRetryMs = ms(10_000);
 /** With nobody to ask for this long, the mesh is this peer alone. */
 const aloneMs = 3_000;
 const roleKey = (role: Role): string => `role:${role}`;
@@ -70,6 +74,7 @@ class PeerDiscovery implements Discovery {
   /** The last search asked somebody and ended. */
   #hasSearched = false;
   #isSearching = false;
+  #searchWaitMs = searchMinMs;
   #nextSearchMs: Ms;
   #nextAdvertMs: Ms;
 
@@ -113,7 +118,10 @@ class PeerDiscovery implements Discovery {
   }
 
   lost(peer: PeerId): void {
-    this.#targets.lost(peer, this.#deps.clock.nowMs(), this.#deps.random.float());
+    const nowMs = this.#deps.clock.nowMs();
+    this.#targets.lost(peer, nowMs, this.#deps.random.float());
+    this.#searchWaitMs = searchMinMs;
+    this.#nextSearchMs = ms(Math.min(this.#nextSearchMs, nowMs + searchMinMs));
   }
 
   provide(keys: readonly string[]): void {
@@ -203,12 +211,19 @@ class PeerDiscovery implements Discovery {
     return connection;
   }
 
+  /** Drawn, so that peers that started together do not search together for ever. */
+  #nextWaitMs(): Ms {
+    const waitMs = this.#searchWaitMs * (0.75 + this.#deps.random.float() / 4);
+    this.#searchWaitMs = Math.min(2 * this.#searchWaitMs, searchMaxMs);
+    return ms(waitMs);
+  }
+
   async #search(): Promise<void> {
     const { clock, directory, log } = this.#deps;
     this.#isSearching = true;
     using deadline = clock.deadline(searchTimeoutMs, this.#stop.signal);
     const roles: readonly Role[] = this.#options.role === 'node' ? ['gateway'] : ['node', 'gateway'];
-    let waitMs = searchAgainMs;
+    let waitMs = this.#nextWaitMs();
     try {
       for (const role of roles) {
         for await (const contact of directory.find(roleKey(role), deadline.signal)) {
@@ -237,7 +252,7 @@ class PeerDiscovery implements Discovery {
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
       log.debug('advert.unput', { code: error.code });
-      this.#nextAdvertMs = ms(clock.nowMs() + searchAgainMs);
+      this.#nextAdvertMs = ms(clock.nowMs() + advertRetryMs);
     }
   }
 }

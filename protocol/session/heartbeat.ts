@@ -12,14 +12,19 @@ interface HeartbeatEvents {
   dead(silentMs: Ms): void;
 }
 
-/** The silence of one peer, measured from the oldest thing we sent that it has not followed with anything. */
+/**
+ * The silence of one peer. Two clocks run: since we asked and got no answer of any kind, and since the oldest ping without
+ * its pong. Only answers count: on a link that carries one way only, the peer's own pings still arrive (found in the
+ * simulator). The second clock is slower, since on a slow link a pong waits behind the answers before it.
+ */
 export class Heartbeat {
   readonly #clock: Clock;
   readonly #events: HeartbeatEvents;
   #unansweredSinceMs: Ms | undefined;
+  #unpongedSinceMs: Ms | undefined;
   #lastHeardMs: Ms;
   #isActive = false;
-  /** The peer was asked out of turn: until it is heard, it is watched as closely as while attempts run. */
+  /** The peer was asked out of turn: until it answers, it is watched as closely as while attempts run. */
   #isProbing = false;
   #isSuspect = false;
   #cancelTimer: Cancel = () => {};
@@ -35,10 +40,15 @@ export class Heartbeat {
 
   /** How long the peer has owed a sign of life. */
   get silentMs(): Ms {
-    return ms(this.#unansweredSinceMs === undefined ? 0 : this.#clock.nowMs() - this.#unansweredSinceMs);
+    return this.#since(this.#unansweredSinceMs);
   }
 
-  /** When anything last came. */
+  /** Silent, or out of our reach, for so long that any new session is better. */
+  get isStale(): boolean {
+    return Math.max(this.silentMs, this.#since(this.#unpongedSinceMs)) >= limits.sessionStaleMs;
+  }
+
+  /** When an answer last came. */
   get lastHeardMs(): Ms {
     return this.#lastHeardMs;
   }
@@ -47,24 +57,29 @@ export class Heartbeat {
     return this.#isSuspect;
   }
 
-  /** Any frame came. */
-  heard(): void {
+  /** A frame came that answers something we sent. */
+  answered(): void {
     this.#lastHeardMs = this.#clock.nowMs();
     this.#unansweredSinceMs = undefined;
-    this.#isSuspect = false;
     this.#isProbing = false;
+    if (this.#unpongedSinceMs === undefined || !this.isStale) this.#isSuspect = false;
+  }
+
+  /** The pong of our newest ping came, or of one before it. */
+  ponged(isNewest: boolean): void {
+    this.#unpongedSinceMs = isNewest ? undefined : this.#clock.nowMs();
+    this.answered();
   }
 
   /** Asks now, because others have fallen silent. */
   probe(): void {
     if (this.#isProbing || this.#isStopped) return;
     this.#isProbing = true;
-    this.asked();
-    this.#events.ping();
+    this.#ping();
     this.#schedule();
   }
 
-  /** Something went out that a living peer follows with a frame. */
+  /** Something went out that a living peer answers. */
   asked(): void {
     this.#unansweredSinceMs ??= this.#clock.nowMs();
   }
@@ -79,6 +94,16 @@ export class Heartbeat {
   stop(): void {
     this.#isStopped = true;
     this.#cancelTimer();
+  }
+
+  #since(momentMs: Ms | undefined): Ms {
+    return ms(momentMs === undefined ? 0 : this.#clock.nowMs() - momentMs);
+  }
+
+  #ping(): void {
+    this.asked();
+    this.#unpongedSinceMs ??= this.#clock.nowMs();
+    this.#events.ping();
   }
 
   /** Watched closely. */
@@ -110,21 +135,19 @@ export class Heartbeat {
 
   #judge(): void {
     if (this.#isStopped) return;
-    const silent = this.silentMs;
-    if (silent >= limits.sessionSilentMs) {
-      this.#events.dead(silent);
+    const owedMs = ms(Math.max(this.silentMs, this.#since(this.#unpongedSinceMs)));
+    if (owedMs >= limits.sessionSilentMs) {
+      this.#events.dead(owedMs);
       return;
     }
-    const interval = this.#intervalMs;
-    if (this.#isClose && !this.#isSuspect && silent >= limits.heartbeatActiveMs * limits.heartbeatMissesMax) {
+    const isSilent = this.silentMs >= limits.heartbeatActiveMs * limits.heartbeatMissesMax;
+    if (this.#isClose && !this.#isSuspect && (isSilent || this.isStale)) {
       this.#isSuspect = true;
-      this.#events.suspect(silent);
+      this.#events.suspect(owedMs);
       if (this.#isStopped) return;
     }
-    if (silent > 0 || this.#clock.nowMs() - this.#lastHeardMs >= interval / 2) {
-      this.asked();
-      this.#events.ping();
-    }
+    const isFresh = this.silentMs === 0 && this.#clock.nowMs() - this.#lastHeardMs < this.#intervalMs / 2;
+    if (this.#isClose || !isFresh) this.#ping();
     this.#schedule();
   }
 }

@@ -55,6 +55,18 @@ export interface SessionEvents {
 
 type State = 'starting' | 'open' | 'leaving' | 'closed';
 
+/** Frames that come of the peer's own accord, and so prove nothing about what we send. */
+const unasked: ReadonlySet<SessionFrame['type']> = new Set([
+  'ping',
+  'pong',
+  'load',
+  'offer',
+  'gateways',
+  'open',
+  'body',
+  'cancel',
+]);
+
 /** Frames that only a node, or only a gateway, may send. */
 const senderOf: Readonly<Partial<Record<SessionFrame['type'], Role>>> = {
   offer: 'node',
@@ -147,7 +159,7 @@ export class Session {
 
   /** Silent for so long that any new session replaces it. */
   get isStale(): boolean {
-    return this.#heartbeat.silentMs >= limits.sessionStaleMs;
+    return this.#heartbeat.isStale;
   }
 
   /** Has not said or heard goodbye: it starts, or takes new attempts. */
@@ -259,11 +271,12 @@ export class Session {
   #receive(bytes: Uint8Array): void {
     if (this.#state === 'closed') return;
     const wasSuspect = this.#heartbeat.isSuspect;
-    this.#heartbeat.heard();
-    if (wasSuspect) this.#events.changed(this);
     try {
       const frame = parseSessionFrame(bytes);
-      if (frame !== undefined) this.#handle(frame, bytes.length);
+      if (frame === undefined) return;
+      if (!unasked.has(frame.type)) this.#heartbeat.answered();
+      this.#handle(frame, bytes.length);
+      if (wasSuspect && !this.#heartbeat.isSuspect) this.#events.changed(this);
     } catch (error) {
       this.#channel.abort(
         toHelixFlowError(error, (cause) => {
@@ -358,6 +371,7 @@ export class Session {
   }
 
   #pong(nonce: number): void {
+    this.#heartbeat.ponged(nonce === this.#pingNonce);
     if (nonce !== this.#pingNonce || this.#pingSentMs === undefined) return;
     this.#roundTripMs = ms(this.#clock.nowMs() - this.#pingSentMs);
     this.#pingSentMs = undefined;

@@ -254,6 +254,34 @@ describe('loss', () => {
     expect(pair.gateway.isResponsive).toBe(true);
   });
 
+  test('a peer whose own pings still come but that answers nothing is silent all the same', async ({ expect }) => {
+    const pair = sessionPair();
+    const seen = pair.open();
+    for (let beat = 0; beat <= limits.heartbeatMissesMax + 1; beat += 1) {
+      await pair.clock.advance(limits.heartbeatActiveMs);
+      // Only the way from the node to the gateway works.
+      pair.link.b.queue.length = 0;
+      pair.link.a.send(encodeSessionFrame({ type: 'ping', nonce: beat }));
+      pair.link.a.deliver();
+    }
+    expect([endsOf(seen.ends), pair.gateway.isResponsive]).toEqual([['NODE_LOST'], false]);
+  });
+
+  test('a peer that streams on but returns no pong is silent, though later', async ({ expect }) => {
+    const pair = sessionPair();
+    const seen = pair.open();
+    pair.link.settle();
+    const until = limits.sessionStaleMs + 2 * limits.heartbeatActiveMs;
+    for (let at = 0; at < until && seen.ends.length === 0; at += limits.heartbeatActiveMs) {
+      await pair.clock.advance(limits.heartbeatActiveMs);
+      pair.link.b.queue.length = 0;
+      void pair.served[0]?.emit({ text: 'x', tokenIds: [] });
+      pair.link.a.deliver();
+    }
+    expect(endsOf(seen.ends)).toEqual(['NODE_LOST']);
+    expect(seen.deltas.length * limits.heartbeatActiveMs).toBeGreaterThanOrEqual(limits.sessionStaleMs);
+  });
+
   test('an idle peer that is probed and does not answer counts as silent within three heartbeats', async ({
     expect,
   }) => {
