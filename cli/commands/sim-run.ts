@@ -1,10 +1,12 @@
 /** `helixflow sim run`: a scenario under virtual time, decided by one seed. */
 
-import { HelixFlowError } from '../../protocol/errors.ts';
-import { runScenario, type SimResult } from '../../sim/run.ts';
+import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
+import { renderReport } from '../../sim/report.ts';
+import { playScenario, type SimResult } from '../../sim/run.ts';
 import { findScenario, type Scenario, scenarios } from '../../sim/scenario.ts';
 import type { RunCommand } from '../command.ts';
 import type { simRunOptions } from '../config/tables.ts';
+import { writeFileAtomic } from '../files.ts';
 import { printable } from '../output.ts';
 
 function chooseScenario(name: string | undefined): Scenario {
@@ -31,12 +33,24 @@ function printResult({ requests, faults, violations, ...result }: SimResult): st
   ].join('\n');
 }
 
-export const runSim: RunCommand<typeof simRunOptions> = async ({ seed, scenario: name }, { output }) => {
+async function writeReport(path: string, html: string): Promise<void> {
+  try {
+    await writeFileAtomic(path, html);
+  } catch (cause) {
+    if (!isHelixFlowError(cause, 'DATA_DIR_UNUSABLE')) throw cause;
+    const reason = `--report ${path}: cannot be written: ${cause.details.reason}`;
+    throw new HelixFlowError('CONFIG_INVALID', { reason }, { cause });
+  }
+}
+
+export const runSim: RunCommand<typeof simRunOptions> = async ({ seed, scenario: name, report }, { output }) => {
   const scenario = chooseScenario(name);
   output.note(`${scenario.name}: ${scenario.about}`);
   // Inside the run a rejection that nobody handles is a violation, not the end of this process.
   process.removeAllListeners('unhandledRejection');
-  const result = await runScenario(scenario, { seed });
+  const played = await playScenario(scenario, { seed });
+  const { result } = played;
+  if (report !== undefined) await writeReport(report, renderReport(played));
   output.data(result, printResult(result));
   const count = result.violations.length;
   if (count === 0) return 0;

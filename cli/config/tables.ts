@@ -301,6 +301,12 @@ export const simRunOptions = {
     otherwise: 'the first one',
     about: 'What is played.',
   }),
+  report: option(text.optional(), {
+    flag: '--report <file>',
+    env: 'HELIXFLOW_SIM_REPORT',
+    otherwise: 'none',
+    about: 'Writes the run as one HTML page to this file.',
+  }),
 } as const;
 
 /** Tables by command, in the order of the documentation. */
