@@ -14,8 +14,6 @@ interface Access {
   readonly models: readonly EngineModel[];
 }
 
-const indent = (text: string): string => text.replaceAll(/^(?=.)/gm, '  ');
-
 const curl = ({ baseUrl, apiKey }: Access, model: string): string =>
   `curl -N ${baseUrl}/chat/completions -H 'Authorization: Bearer ${apiKey}' -H 'Content-Type: application/json' -d '{"model":"${model}","stream":true,"messages":[{"role":"user","content":"Hello!"}]}'`;
 
@@ -39,14 +37,14 @@ export function printBanner(access: Access): string {
     `  API key   ${access.apiKey}`,
     `  Models    ${describeModels(access.models)}`,
     '',
-    'curl',
-    indent(curl(access, model)),
+    '— curl',
+    curl(access, model),
     '',
-    'Node',
-    indent(node(access, model)),
+    '— Node (as a file hello.mjs)',
+    node(access, model),
     '',
-    'Python',
-    indent(python(access, model)),
+    '— Python',
+    python(access, model),
     '',
     'Ctrl-C stops it. Requests:',
   ].join('\n');

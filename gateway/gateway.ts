@@ -5,7 +5,7 @@ import type { ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
 import { encodeChatRequest } from '../protocol/messages/chat.ts';
 import type { Session } from '../protocol/session/session.ts';
 import { Bag } from '../protocol/tables.ts';
-import { type Ms, ms } from '../protocol/units.ts';
+import type { Ms } from '../protocol/units.ts';
 import { NodeEntry, NodeTable } from './nodes.ts';
 import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
 import { chooseGroup, type HeldGroup, parseModelReference } from './route/groups.ts';
@@ -237,6 +237,3 @@ class MeshGateway implements Gateway {
 
 /** Creates the service; the caller connects it to the events of its sessions. */
 export const createGateway = (deps: DispatchDeps, options: GatewayOptions): Gateway => new MeshGateway(deps, options);
-
-/** The longest a call may take when the client says nothing: what OpenAI's SDKs wait for. */
-export const callDeadlineMs = ms(600_000);

@@ -46,7 +46,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     start: (join) => member.start(join),
     drain: async () => {
       await gateway.drain();
-      member.sessions.leave('GATEWAY_DRAINING');
+      await member.leave('GATEWAY_DRAINING');
     },
     close: () => member.close(),
   };

@@ -58,7 +58,7 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     },
     drain: async () => {
       await server.drain();
-      member.sessions.leave('NODE_DRAINING');
+      await member.leave('NODE_DRAINING');
     },
     close: async () => {
       cancelModels();

@@ -38,7 +38,10 @@ export interface Discovery {
   lost(peer: PeerId): void;
   /** Keys to be found under, besides the role's own; replaces the earlier ones. */
   provide(keys: readonly string[]): void;
-  /** True once a search has been completed, or there was nobody to ask. */
+  /**
+   * True once a search has been completed, or there was nobody to ask, and every node that is known has been tried.
+   * True in any case some seconds after the start.
+   */
   isComplete(): boolean;
   /** Peers known, reached or not. */
   known(): readonly Target[];
@@ -58,6 +61,10 @@ const searchMaxMs = 120_000;
 const advertRetryMs = ms(10_000);
 /** With nobody to ask for this long, the mesh is this peer alone. */
 const aloneMs = 3_000;
+/** From reaching a node to holding its offer, generously. */
+const offerMs = 1_000;
+/** A discovery counts as complete this long after the start, whatever is still being tried. */
+const settledMs = 15_000;
 const roleKey = (role: Role): string => `role:${role}`;
 /** What a model is advertised under. */
 export const modelKey = (digest: string): string => `model:${digest}`;
@@ -138,7 +145,18 @@ class PeerDiscovery implements Discovery {
   }
 
   isComplete(): boolean {
-    return this.#isComplete;
+    if (!this.#isComplete) return false;
+    const nowMs = this.#deps.clock.nowMs();
+    if (nowMs - this.#startedMs >= settledMs) return true;
+    return !this.#targets.all().some((target) => this.#isPending(target, nowMs));
+  }
+
+  /** A node that is known, but has had neither a session nor the time to tell what it serves, nor a failed try. */
+  #isPending(target: Target, nowMs: Ms): boolean {
+    if (target.role !== 'node' || this.#options.role === 'node') return false;
+    const { sessions } = this.#deps;
+    if (!sessions.has(target.peer)) return target.failures === 0;
+    return target.reachedMs !== undefined && nowMs - target.reachedMs < offerMs;
   }
 
   known(): readonly Target[] {

@@ -1,6 +1,7 @@
 /** A member of a mesh, whatever its role: hello on every connection, sessions with the other role, discovery. */
 
 import { toHex } from '../crypto.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Credentials, Role } from '../grants.ts';
 import type { MeshId, PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
@@ -19,6 +20,7 @@ import type {
   Tokens,
 } from '../ports.ts';
 import { createSessions, type Sessions, type SessionsEvents } from '../session/sessions.ts';
+import { ms } from '../units.ts';
 import { createAdvertiser } from './advertise.ts';
 import { createPeerBook } from './book.ts';
 import { createDiscovery, type Discovery } from './discovery.ts';
@@ -59,6 +61,11 @@ export interface Member {
    * @throws HelixFlowError PORT_IN_USE, and what `join` throws.
    */
   start(join?: () => Promise<void>): Promise<void>;
+  /**
+   * Says goodbye on every session and waits until all that was said there has left, at most `limits.sessionSettleMs`:
+   * an answer whose last frames are still queued is not finished.
+   */
+  leave(code: ErrorCode): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -139,6 +146,10 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
       await network.start();
       await join?.();
       await discovery.start();
+    },
+    leave: async (code) => {
+      discovery.stop();
+      await Promise.race([sessions.leave(code), ports.clock.sleep(ms(limits.sessionSettleMs))]);
     },
     close: async () => {
       discovery.stop();

@@ -16,6 +16,7 @@ import {
 import type { Cancel, Channel, Clock, Connection, Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 import type { SessionFacts, Started } from './choose.ts';
+import { senderOf, unasked } from './frame-rules.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { IncomingAttempts, type ServedAttempt } from './incoming.ts';
 import { type Attempt, type AttemptEvents, type AttemptRequest, OutgoingAttempts } from './outgoing.ts';
@@ -54,34 +55,6 @@ export interface SessionEvents {
 }
 
 type State = 'starting' | 'open' | 'leaving' | 'closed';
-
-/** Frames that come of the peer's own accord, and so prove nothing about what we send. */
-const unasked: ReadonlySet<SessionFrame['type']> = new Set([
-  'ping',
-  'pong',
-  'load',
-  'offer',
-  'gateways',
-  'open',
-  'body',
-  'cancel',
-]);
-
-/** Frames that only a node, or only a gateway, may send. */
-const senderOf: Readonly<Partial<Record<SessionFrame['type'], Role>>> = {
-  offer: 'node',
-  load: 'node',
-  delta: 'node',
-  done: 'node',
-  fail: 'node',
-  cancelled: 'node',
-  offered: 'gateway',
-  gateways: 'gateway',
-  open: 'gateway',
-  body: 'gateway',
-  cancel: 'gateway',
-  credit: 'gateway',
-};
 
 /** One stream to one peer, from its `start` to its end. */
 export class Session {

@@ -41,8 +41,8 @@ export interface Sessions {
    * @throws HelixFlowError CHANNEL_CLOSED, DEADLINE_EXCEEDED
    */
   open(connection: Connection): Promise<void>;
-  /** Says goodbye on every session; they end as their attempts do. */
-  leave(code: ErrorCode): void;
+  /** Says goodbye on every session; resolves when all of them have ended, as their attempts do. */
+  leave(code: ErrorCode): Promise<void>;
   /** Ends every session at once. */
   close(): void;
 }
@@ -68,6 +68,8 @@ class KeptSessions implements Sessions {
   /** Every session that is not closed yet. */
   readonly #living = new Map<PeerId, Set<Session>>();
   readonly #opening = new Map<PeerId, number>();
+  /** Called when no session is left. */
+  #whenNone: (() => void)[] = [];
   #serial = 0;
 
   constructor(deps: SessionsDeps, options: SessionsOptions, events: SessionsEvents) {
@@ -103,8 +105,12 @@ class KeptSessions implements Sessions {
     }
   }
 
-  leave(code: ErrorCode): void {
+  async leave(code: ErrorCode): Promise<void> {
     for (const session of this.#everyLiving()) session.leave(code);
+    if (this.#living.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#whenNone.push(resolve);
+    });
   }
 
   close(): void {
@@ -190,6 +196,7 @@ class KeptSessions implements Sessions {
     if (siblings?.size === 0) this.#living.delete(session.peer);
     this.#drop(session);
     this.#deps.log.info('session.closed', { peer: session.peer, code: error?.code });
+    if (this.#living.size === 0) for (const resolve of this.#whenNone.splice(0)) resolve();
     const other = this.#current.get(session.peer);
     if (other !== undefined && other.connection !== session.connection) void session.connection.close();
   }

@@ -120,6 +120,21 @@ describe('a mesh of processes', () => {
   });
 });
 
+describe('a node that is told to stop', () => {
+  test('finishes every answer under way, to the last frame, and exits 0', async ({ expect }) => {
+    await noNodes(3_000);
+    await using node = await startNode('leaving');
+    const answers = Array.from({ length: 8 }, (_, index) =>
+      index % 2 === 0 ? client.chat.completions.stream(ask).finalChatCompletion() : client.chat.completions.create(ask),
+    );
+    await serving([node]);
+    node.kill('SIGTERM');
+    const finished = await Promise.all(answers);
+    expect(finished.map(({ choices }) => choices[0]?.finish_reason)).toEqual(Array(8).fill('length'));
+    expect(await node.exited()).toBe(0);
+  });
+});
+
 describe('a second gateway', () => {
   test('finds the nodes within five seconds and takes the same key', async ({ expect }) => {
     await noNodes(3_000);

@@ -86,6 +86,10 @@ export async function openLlamaEngine(
       },
       message: answers.hear,
       up(loaded) {
+        const { contextTokens: wanted } = options;
+        if (wanted !== undefined && loaded.contextTokens < wanted) {
+          log.warn('context_capped', { wanted, contextTokens: loaded.contextTokens });
+        }
         slots = loaded.slots;
         models = [describeModel(name, loaded)];
         remembering = cache.remember(loaded.weights);
