@@ -1,7 +1,7 @@
 /** Who holds a data directory: one process, known by its admin socket. */
 
 import { randomBytes } from 'node:crypto';
-import { chmod, link, rename, rm } from 'node:fs/promises';
+import { chmod, link, rename, rm, stat } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { type ControlApi, type ControlRoutes, callDaemon, isSocketAlive, serveControl } from './control.ts';
@@ -18,20 +18,38 @@ type Holder = ControlApi['GET /holder']['response'];
 
 const triesMax = 20;
 const holderTimeoutMs = 2_000;
+/** Whoever takes our socket for a stale one does so within this time of having looked. */
+const doubtMs = 50;
 
-/** Resolves to false when something is at `path` already. */
-async function listen(server: Server, path: string): Promise<boolean> {
-  return await new Promise((resolve, reject) => {
-    const failed = (error: Error): void => {
-      if (systemCode(error) === 'EADDRINUSE') resolve(false);
-      else reject(error);
-    };
-    server.once('error', failed);
+async function listen(server: Server, path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
     server.listen(path, () => {
-      server.off('error', failed);
-      resolve(true);
+      server.off('error', reject);
+      resolve();
     });
   });
+}
+
+/** The file behind `path`, whatever its names; undefined when there is none. */
+async function fileAt(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).ino;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** Gives the socket at `own` the name `path`, unless something has that name. */
+async function claim(own: string, path: string): Promise<boolean> {
+  try {
+    await link(own, path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false;
+    throw error;
+  }
 }
 
 /**
@@ -43,10 +61,11 @@ async function removeStale(path: string): Promise<void> {
   try {
     await rename(path, aside);
     if (await isSocketAlive(aside)) await link(aside, path);
-    await rm(aside, { force: true });
   } catch (error) {
-    // ENOENT: another process took it first. EEXIST: yet another one listens there by now.
+    // ENOENT: another process took it first. EEXIST: yet another one holds the name by now, and the one aside finds out.
     if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'EEXIST') throw error;
+  } finally {
+    await rm(aside, { force: true });
   }
 }
 
@@ -62,6 +81,32 @@ async function askHolder(path: string): Promise<string> {
   }
 }
 
+/** The holder of a socket: listens under a name of its own first, so that taking the known name is one atomic step. */
+async function takeSocket(server: Server, dir: DataDir): Promise<number | undefined> {
+  const { path, socket } = dir;
+  if (process.platform === 'win32') {
+    await listen(server, socket);
+    return undefined;
+  }
+  const held = async (): Promise<HelixFlowError> =>
+    new HelixFlowError('DATA_DIR_HELD', { path, holder: await askHolder(socket) });
+  const own = `${socket}.${randomBytes(2).toString('hex')}`;
+  await listen(server, own);
+  try {
+    await chmod(own, 0o600);
+    const file = await fileAt(own);
+    for (let tries = 1; !(await claim(own, socket)); tries += 1) {
+      if ((await isSocketAlive(socket)) || tries === triesMax) throw await held();
+      await removeStale(socket);
+    }
+    await new Promise((resolve) => setTimeout(resolve, doubtMs));
+    if ((await fileAt(socket)) !== file) throw await held();
+    return file;
+  } finally {
+    await rm(own, { force: true });
+  }
+}
+
 /**
  * Takes a data directory for this process and serves its admin socket.
  * @param command For whoever comes second.
@@ -72,27 +117,23 @@ export async function holdDataDir(dir: DataDir, command: string): Promise<Hold> 
   const holder: Holder = { command, pid: process.pid, since: new Date().toISOString() };
   let routes: ControlRoutes = {};
   const server = createServer(serveControl(() => ({ ...routes, 'GET /holder': () => holder })));
+  let file: number | undefined;
   try {
-    for (let tries = 1; !(await listen(server, socket)); tries += 1) {
-      if ((await isSocketAlive(socket)) || tries === triesMax) {
-        throw new HelixFlowError('DATA_DIR_HELD', { path, holder: await askHolder(socket) });
-      }
-      await removeStale(socket);
-    }
-    if (process.platform !== 'win32') await chmod(socket, 0o600);
+    file = await takeSocket(server, dir);
   } catch (cause) {
+    server.close();
     if (cause instanceof HelixFlowError) throw cause;
-    throw new HelixFlowError(
-      'DATA_DIR_UNUSABLE',
-      { path, reason: `no socket can be made there: ${systemReason(cause)}` },
-      { cause },
-    );
+    const isHeld = systemCode(cause) === 'EADDRINUSE';
+    if (isHeld) throw new HelixFlowError('DATA_DIR_HELD', { path, holder: await askHolder(socket) }, { cause });
+    const reason = `no socket can be made there: ${systemReason(cause)}`;
+    throw new HelixFlowError('DATA_DIR_UNUSABLE', { path, reason }, { cause });
   }
   return {
     serve: (wanted) => {
       routes = wanted;
     },
     [Symbol.asyncDispose]: async () => {
+      if (file !== undefined && (await fileAt(socket)) === file) await rm(socket, { force: true });
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
     },

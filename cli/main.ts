@@ -13,7 +13,7 @@ const stdinTooLong = (maxBytes: number): HelixFlowError =>
 /** Reads up to the first line end, so that a token can be pasted. */
 async function readLine(maxBytes: number): Promise<string> {
   let text = '';
-  if (process.stdin.isTTY) process.stderr.write('Paste the token, then Enter and Ctrl-D:\n');
+  if (process.stdin.isTTY) process.stderr.write('Paste the token and press Enter:\n');
   for await (const chunk of process.stdin.setEncoding('utf8')) {
     text += chunk;
     const end = text.search(/\S[^\n]*\n/);
