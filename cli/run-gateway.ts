@@ -43,6 +43,12 @@ export interface RunningGateway {
   close(): Promise<void>;
 }
 
+/** Where this machine itself reaches what listens on `host`: a wildcard is no address to dial, and any other host is the only one. */
+export function localAddress(host: string, port: number): string {
+  if (!host.includes(':')) return `/ip4/${host === '0.0.0.0' ? '127.0.0.1' : host}/tcp/${port}`;
+  return `/ip6/${/^[0:]+$/.test(host) ? '::1' : host}/tcp/${port}`;
+}
+
 /** After the answers have ended, for the goodbyes. */
 const leaveMs = seconds(1);
 
@@ -100,7 +106,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     peer: network.self,
     meshId,
     baseUrl: door.baseUrl,
-    contact: { peer: network.self, addresses: [`/ip4/127.0.0.1/tcp/${runtime.p2pPort}`] },
+    contact: { peer: network.self, addresses: [localAddress(options.p2pHost, runtime.p2pPort)] },
     failed,
     models: () => peer.gateway.models(),
     status: () => ({

@@ -4,6 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
+import { localAddress } from '../../cli/run-gateway.ts';
 import { jsonLine, type RunningCli, runCli, startCli } from './run-cli.ts';
 import { tempDir } from './temp-dir.ts';
 
@@ -85,6 +86,19 @@ describe('up', () => {
     expect(first.stderr()).not.toContain(apiKey);
     await using second = startCli(upAt(dir.path));
     expect((await readyOf(second)).apiKey).toBe(apiKey);
+  });
+
+  test('is one mesh whatever address its peers listen on', async ({ expect }) => {
+    expect(['0.0.0.0', '127.0.0.2', '::', '::1', 'fd00::7'].map((host) => localAddress(host, 7))).toEqual([
+      '/ip4/127.0.0.1/tcp/7',
+      '/ip4/127.0.0.2/tcp/7',
+      '/ip6/::1/tcp/7',
+      '/ip6/::1/tcp/7',
+      '/ip6/fd00::7/tcp/7',
+    ]);
+    await using dir = await tempDir();
+    await using up = startCli(upAt(dir.path, '--p2p-host', '127.0.0.2'));
+    expect((await readyOf(up)).models).toEqual(['synthetic']);
   });
 
   test('serves the embedded model to people who gave no option', async ({ expect }) => {
