@@ -195,6 +195,13 @@ const modelFields = (model: EngineModel): Value => [
   model.build.slice(0, textMaxChars),
 ];
 
+/** What an engine says it measured, as the wire takes it: one wrong number must not end a session. */
+function wireNumber(measured: number, max: number): number {
+  return Number.isNaN(measured) ? 0 : Math.min(Math.max(Math.round(measured), 0), max);
+}
+const wireCount = (tokens: number): number => wireNumber(tokens, uint32);
+const wireMs = (time: number): number => wireNumber(time, Number.MAX_SAFE_INTEGER);
+
 /** The bytes of a frame. */
 export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
   switch (frame.type) {
@@ -221,19 +228,19 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         number.done,
         frame.attempt,
         finishes.indexOf(frame.finish),
-        frame.promptTokens,
-        frame.cachedTokens,
-        frame.completionTokens,
-        Math.round(frame.queueMs),
-        Math.round(frame.prefillMs),
-        Math.round(frame.decodeMs),
+        wireCount(frame.promptTokens),
+        wireCount(frame.cachedTokens),
+        wireCount(frame.completionTokens),
+        wireMs(frame.queueMs),
+        wireMs(frame.prefillMs),
+        wireMs(frame.decodeMs),
       ]);
     case 'fail':
       return encodeValue([number.fail, frame.attempt, ...errorFields(frame.error)]);
     case 'cancel':
       return encodeValue([number.cancel, frame.attempt]);
     case 'cancelled':
-      return encodeValue([number.cancelled, frame.attempt, frame.completionTokens]);
+      return encodeValue([number.cancelled, frame.attempt, wireCount(frame.completionTokens)]);
     case 'ping':
       return encodeValue([number.ping, frame.nonce]);
     case 'pong':

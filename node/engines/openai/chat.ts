@@ -11,6 +11,13 @@ import { upstreamFault } from './http.ts';
 const eventMaxChars = 1_048_576;
 const answerMaxBytes = 67_108_864;
 
+/** A template may write this much of its own: around each message, and once. */
+const promptTokensPerMessage = 64;
+const promptTokensOfTemplate = 1_024;
+
+/** A count as an upstream tells it; what is none is as good as not told, for the answer is whole without it. */
+const count = z.number().min(0).transform(Math.round).nullish().catch(undefined);
+
 const chunk = z.object({
   choices: z
     .array(
@@ -22,11 +29,12 @@ const chunk = z.object({
     .nullish(),
   usage: z
     .object({
-      prompt_tokens: z.int().min(0),
-      completion_tokens: z.int().min(0),
-      prompt_tokens_details: z.object({ cached_tokens: z.int().min(0).nullish() }).nullish(),
+      prompt_tokens: count,
+      completion_tokens: count,
+      prompt_tokens_details: z.object({ cached_tokens: count }).nullish().catch(undefined),
     })
-    .nullish(),
+    .nullish()
+    .catch(undefined),
   error: z.unknown().optional(),
 });
 
@@ -51,7 +59,7 @@ export interface ChatStream {
   /** True once a finish reason was seen: the text is whole, only the usage may still come. */
   readonly isFinished: boolean;
   /**
-   * How the answer ended, by the upstream's own counts where it tells them.
+   * How the answer ended, by the upstream's own counts where it tells any that can be true.
    * @throws HelixFlowError ENGINE_FAILED when the stream ended without a finish reason.
    */
   end(): Pick<EngineDone, 'finish' | 'promptTokens' | 'cachedTokens' | 'completionTokens'>;
@@ -76,6 +84,13 @@ export function splitText(text: string, maxBytes: number = limits.deltaTextMaxBy
 /** Four bytes a token: only for servers that tell no usage. */
 const guessPromptTokens = ({ messages }: ChatRequest): number =>
   messages.reduce((sum, { content }) => sum + Math.ceil(Buffer.byteLength(content) / 4), 0);
+
+/** No tokenizer makes more tokens than bytes. */
+const promptTokensMax = ({ messages }: ChatRequest): number =>
+  messages.reduce(
+    (sum, { content }) => sum + Buffer.byteLength(content) + promptTokensPerMessage,
+    promptTokensOfTemplate,
+  );
 
 /**
  * Reads a stream of chat completion chunks.
@@ -140,10 +155,11 @@ export function createChatStream(chat: ChatRequest): ChatStream {
     },
     end() {
       if (finish === undefined) throw upstreamFault('it ended the answer in the middle');
+      const promptTokens = Math.min(usage?.prompt_tokens ?? guessPromptTokens(chat), promptTokensMax(chat));
       return {
         finish,
-        promptTokens: usage?.prompt_tokens ?? guessPromptTokens(chat),
-        cachedTokens: Math.min(usage?.prompt_tokens_details?.cached_tokens ?? 0, usage?.prompt_tokens ?? 0),
+        promptTokens,
+        cachedTokens: Math.min(usage?.prompt_tokens_details?.cached_tokens ?? 0, promptTokens),
         // Never more than the bytes shown and one end token (design §6).
         completionTokens: Math.min(usage?.completion_tokens ?? contents, textBytes + 1),
       };

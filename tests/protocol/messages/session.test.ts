@@ -51,6 +51,27 @@ describe('frames', () => {
     );
   });
 
+  test('counts and times that cannot be are sent as the nearest that can', ({ expect }) => {
+    const done = { type: 'done', attempt: 1, finish: 'stop' } as const;
+    const odd = { promptTokens: 2 ** 32, cachedTokens: -1, completionTokens: 1.6 };
+    const times = { queueMs: -0.2, prefillMs: Number.NaN, decodeMs: Number.POSITIVE_INFINITY };
+    expect(outcome(encodeSessionFrame({ ...done, ...odd, ...times }))).toEqual({
+      ...done,
+      ...{ promptTokens: 0xffff_ffff, cachedTokens: 0, completionTokens: 2 },
+      ...{ queueMs: 0, prefillMs: 0, decodeMs: Number.MAX_SAFE_INTEGER },
+    });
+    const measured = fc.double();
+    fc.assert(
+      fc.property(measured, measured, measured, (a, b, c) => {
+        const counts = { promptTokens: a, cachedTokens: b, completionTokens: c };
+        const frame = { ...done, ...counts, queueMs: c, prefillMs: a, decodeMs: b } as const;
+        expect(outcome(encodeSessionFrame(frame))).toMatchObject({ type: 'done' });
+        const cancelled = { type: 'cancelled', attempt: 1, completionTokens: a } as const;
+        expect(outcome(encodeSessionFrame(cancelled))).toMatchObject({ type: 'cancelled' });
+      }),
+    );
+  });
+
   test('the largest offer fits the wire', ({ expect }) => {
     const model = {
       name: 'n'.repeat(limits.modelNameMaxChars),

@@ -70,6 +70,33 @@ describe('a stream of chunks', () => {
     expect(silent.end()).toMatchObject({ promptTokens: 1, completionTokens: 2 });
   });
 
+  test('is whole whatever counts the upstream tells, and no count is more than can be', ({ expect }) => {
+    const told = fc.oneof(
+      fc.double(),
+      fc.maxSafeInteger(),
+      fc.constantFrom<unknown>(2 ** 32, 2 ** 53, -1, 1.5, null, 'many', [], {}),
+    );
+    const counts = fc.record({ prompt_tokens: told, completion_tokens: told, cached_tokens: told });
+    fc.assert(
+      fc.property(counts, ({ cached_tokens, ...rest }) => {
+        const stream = createChatStream(chat);
+        const usage = { ...rest, prompt_tokens_details: { cached_tokens } };
+        expect(stream.feed(encoder.encode(chunk('ab') + chunk('', 'stop') + event({ usage })))).toEqual(['ab']);
+        const { promptTokens, cachedTokens, completionTokens } = stream.end();
+        for (const tokens of [promptTokens, cachedTokens, completionTokens]) {
+          expect(Number.isSafeInteger(tokens) && tokens >= 0).toBe(true);
+        }
+        expect(promptTokens).toBeLessThan(2_000);
+        expect(cachedTokens).toBeLessThanOrEqual(promptTokens);
+        expect(completionTokens).toBeLessThanOrEqual(3);
+      }),
+    );
+    const odd = createChatStream(chat);
+    const usage = { prompt_tokens: -4, completion_tokens: 1.6, prompt_tokens_details: 7 };
+    odd.feed(encoder.encode(chunk('ab') + chunk('', 'stop') + event({ usage })));
+    expect(odd.end()).toEqual({ finish: 'stop', promptTokens: 1, cachedTokens: 0, completionTokens: 2 });
+  });
+
   const wrong: readonly [why: string, text: string][] = [
     ['is not JSON', 'data: {"choices":\n\n'],
     ['is another object', 'data: {"choices":7}\n\n'],
