@@ -3,12 +3,13 @@
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
 import { encodeChatRequest } from '../protocol/messages/chat.ts';
+import { parseModelReference } from '../protocol/model-reference.ts';
 import type { Session } from '../protocol/session/session.ts';
 import { Bag } from '../protocol/tables.ts';
 import type { Ms } from '../protocol/units.ts';
 import { NodeEntry, NodeTable } from './nodes.ts';
 import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
-import { chooseGroup, type HeldGroup, parseModelReference } from './route/groups.ts';
+import { chooseGroup, type HeldGroup } from './route/groups.ts';
 import type { Answer, AnswerEvents, ChatCall, GatewayService, ListedModel } from './service.ts';
 
 interface GatewayOptions {
@@ -54,6 +55,9 @@ export interface Gateway extends GatewayService {
 
 /** A name is remembered this long after its last node went: it is then unavailable, not unknown. */
 const nameMemoryMs = 600_000;
+/** Names remembered, offered ones aside. */
+const namesMax = 4_096;
+const forgetEveryMs = 10_000;
 /** What a client is told to wait when the mesh has no node for its model now. */
 const retryAfterMs = 1_000;
 
@@ -69,27 +73,32 @@ class MeshGateway implements Gateway {
   readonly #nodes = new NodeTable();
   readonly #names = new Map<string, NameRecord>();
   readonly #calls = new Bag<Dispatch>();
+  #forgotMs: Ms;
   #isDraining = false;
   #idle: (() => void) | undefined;
 
   constructor(deps: DispatchDeps, options: GatewayOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#forgotMs = deps.clock.nowMs();
   }
 
   ready(session: Session, owner: OwnerId | undefined): void {
-    this.#nodes.add(new NodeEntry(session, owner));
-    this.#noteNames();
+    const entry = new NodeEntry(session, owner, this.#deps.clock);
+    this.#nodes.add(entry);
+    this.#noteNames(entry.models.keys());
   }
 
   gone(session: Session): void {
-    this.#noteNames();
+    const names = this.#namesOf(session);
+    this.#noteNames(names);
     this.#nodes.remove(session);
-    this.#noteNames();
+    this.#noteNames(names);
   }
 
   changed(session: Session): void {
-    if (this.#nodes.changed(session)) this.#noteNames();
+    const before = this.#namesOf(session);
+    if (this.#nodes.changed(session)) this.#noteNames(new Set([...before, ...this.#namesOf(session)]));
   }
 
   models(): readonly ListedModel[] {
@@ -182,14 +191,15 @@ class MeshGateway implements Gateway {
 
   /** The name and digest that a call goes to, or why it cannot go anywhere. */
   #resolve(model: string): { name: string; digest: ModelDigest } | HelixFlowError {
-    const exact = this.#digestOf(model);
-    if (exact !== undefined) return { name: model, digest: exact };
     const { name, digestPrefix } = parseModelReference(model);
-    if (digestPrefix !== undefined) {
+    if (digestPrefix === undefined) {
+      const digest = this.#digestOf(model);
+      if (digest !== undefined) return { name, digest };
+    } else {
       const matches = [...(this.#nodes.groups(name)?.keys() ?? [])].filter((digest) => digest.startsWith(digestPrefix));
       if (matches.length === 1) return { name, digest: matches[0] as ModelDigest };
     }
-    const isKnown = this.#names.has(model) || (digestPrefix !== undefined && this.#names.has(name));
+    const isKnown = this.#names.has(name);
     if (isKnown || !this.#options.isDiscoveryComplete()) {
       return new HelixFlowError('MODEL_UNAVAILABLE', { model, retryAfterMs });
     }
@@ -216,21 +226,39 @@ class MeshGateway implements Gateway {
     return chooseGroup(sizes, held, this.#deps.clock.nowMs());
   }
 
-  /** Keeps the record of names in step with what the nodes offer. */
-  #noteNames(): void {
+  #namesOf(session: Session): string[] {
+    return [...(this.#nodes.get(session.peer)?.models.keys() ?? [])];
+  }
+
+  /** Keeps the records of these names in step with what the nodes offer. */
+  #noteNames(names: Iterable<string>): void {
     const nowMs = this.#deps.clock.nowMs();
-    for (const name of this.#nodes.names()) {
-      const record = this.#names.get(name);
-      if (record !== undefined) {
-        record.lastSeenMs = nowMs;
-        continue;
+    for (const name of names) {
+      const isOffered = this.#nodes.groups(name) !== undefined;
+      let record = this.#names.get(name);
+      if (record === undefined) {
+        if (!isOffered) continue;
+        const firstSeenS = Math.floor(this.#deps.clock.wallMs() / 1_000);
+        record = { firstSeenS, lastSeenMs: nowMs, held: undefined };
+        this.#names.set(name, record);
       }
-      const firstSeenS = Math.floor(this.#deps.clock.wallMs() / 1_000);
-      this.#names.set(name, { firstSeenS, lastSeenMs: nowMs, held: undefined });
-    }
-    for (const [name, record] of this.#names) {
+      if (isOffered) record.lastSeenMs = nowMs;
       record.held = this.#choose(name, record.held);
-      if (record.held === undefined && nowMs - record.lastSeenMs > nameMemoryMs) this.#names.delete(name);
+    }
+    this.#forgetNames(nowMs);
+  }
+
+  /** Drops names that nobody has offered for long, and the longest gone ones when there are too many. */
+  #forgetNames(nowMs: Ms): void {
+    const isDue = nowMs - this.#forgotMs >= forgetEveryMs;
+    if (!isDue && this.#names.size <= namesMax) return;
+    this.#forgotMs = nowMs;
+    const gone = [...this.#names].filter(([name]) => this.#nodes.groups(name) === undefined);
+    gone.sort(([, a], [, b]) => a.lastSeenMs - b.lastSeenMs);
+    // Room for a while, so that a full memory is not sorted at every change.
+    const excess = this.#names.size > namesMax ? this.#names.size - namesMax / 2 : 0;
+    for (const [index, [name, { lastSeenMs }]] of gone.entries()) {
+      if (index < excess || nowMs - lastSeenMs > nameMemoryMs) this.#names.delete(name);
     }
   }
 }

@@ -1,26 +1,33 @@
 /** The nodes this gateway holds sessions with, and what it knows of each: the only state that routing looks at. */
 
 import type { ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
-import type { EngineModel } from '../protocol/ports.ts';
+import type { Offer } from '../protocol/messages/session.ts';
+import { isPinned } from '../protocol/model-reference.ts';
+import type { Clock, EngineModel } from '../protocol/ports.ts';
 import type { Session } from '../protocol/session/session.ts';
 import type { Ms } from '../protocol/units.ts';
 import type { RoutedNode } from './route/score.ts';
 
 /** Weight of the newest sample in a running mean. */
 const meanWeight = 0.2;
+const fadeMs = 60_000;
 
 /** One node: what it offers and reports, and how it has done for this gateway. */
 export class NodeEntry implements RoutedNode {
   readonly session: Session;
   readonly owner: OwnerId | undefined;
-  /** Attempts of ours that its last load report cannot know yet, less those that ended since. */
-  unreported = 0;
-  firstContentMeanMs = 0;
+  /** Attempts of ours under way there. */
+  running = 0;
   answerMeanMs = 0;
   readonly counts = { attempts: 0, done: 0, failed: 0, cancelled: 0 };
+  readonly #clock: Clock;
+  #firstContentMeanMs = 0;
+  #firstContentAtMs = 0;
+  #offer: Offer | undefined;
   #models: ReadonlyMap<string, EngineModel> = new Map();
 
-  constructor(session: Session, owner: OwnerId | undefined) {
+  constructor(session: Session, owner: OwnerId | undefined, clock: Clock) {
+    this.#clock = clock;
     this.session = session;
     this.owner = owner;
   }
@@ -38,7 +45,7 @@ export class NodeEntry implements RoutedNode {
   }
 
   get active(): number {
-    return (this.session.load?.active ?? 0) + this.unreported;
+    return Math.max(this.session.load?.active ?? 0, this.running);
   }
 
   get queued(): number {
@@ -53,6 +60,16 @@ export class NodeEntry implements RoutedNode {
     return this.session.lastHeardMs;
   }
 
+  get bodyMaxBytes(): number {
+    return this.session.limits.requestBodyMaxBytes;
+  }
+
+  /** Fades within a minute, so that a node that was slow once is tried again. */
+  get firstContentMeanMs(): number {
+    const ageMs = this.#clock.nowMs() - this.#firstContentAtMs;
+    return this.#firstContentMeanMs * Math.max(0, 1 - ageMs / fadeMs);
+  }
+
   get isDraining(): boolean {
     return this.session.load?.draining ?? false;
   }
@@ -61,18 +78,20 @@ export class NodeEntry implements RoutedNode {
     return this.session.isResponsive;
   }
 
-  /** The session's offer or load changed. @returns true when the models did. */
+  /** Takes the session's offer. @returns true when it is another one. */
   refresh(): boolean {
-    this.unreported = 0;
-    const offered = this.session.offer?.models ?? [];
-    const before = [...this.#models.values()];
-    if (offered.length === before.length && offered.every((model, index) => model === before[index])) return false;
-    this.#models = new Map(offered.map((model) => [model.name, model]));
+    const { offer } = this.session;
+    if (offer === this.#offer) return false;
+    this.#offer = offer;
+    // A name that looks like a pinned one would receive requests for the digest it names.
+    const models = (offer?.models ?? []).filter(({ name }) => !isPinned(name));
+    this.#models = new Map(models.map((model) => [model.name, model]));
     return true;
   }
 
   firstContentAfter(elapsedMs: Ms): void {
-    this.firstContentMeanMs = nextMean(this.firstContentMeanMs, elapsedMs);
+    this.#firstContentMeanMs = nextMean(this.firstContentMeanMs, elapsedMs);
+    this.#firstContentAtMs = this.#clock.nowMs();
   }
 
   answeredAfter(elapsedMs: Ms): void {

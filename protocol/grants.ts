@@ -18,6 +18,7 @@ import {
 } from './ids.ts';
 import { assert } from './invariant.ts';
 import { limits } from './limits.ts';
+import { parseModelReference } from './model-reference.ts';
 import { matchesPattern } from './patterns.ts';
 import type { Contact, SigningKey, TokenClaims, Tokens } from './ports.ts';
 import { type Ms, ms, type UnixMs, unixMs } from './units.ts';
@@ -346,8 +347,8 @@ export async function checkKey(
   }
 }
 
-/** True when the key may use the model. @param name As the client wrote it; a `@digest8` at its end does not matter. */
+/** True when the key may use the model. @param name As the client wrote it; a digest pinned at its end does not matter. */
 export function allowsModel(grant: Pick<KeyGrant, 'models'>, name: string): boolean {
-  const bare = name.replace(/@[0-9a-f]{8}$/, '');
+  const bare = parseModelReference(name).name;
   return grant.models.length === 0 || grant.models.some((pattern) => matchesPattern(pattern, bare));
 }

@@ -28,6 +28,11 @@ export const limitTable = {
     unit: 'bytes',
     why: 'request bodies that one session may have half-received at a time',
   },
+  bodyTimeoutMs: {
+    value: 60_000,
+    unit: 'ms',
+    why: 'from an `open` to the last piece of its body; the attempt fails then',
+  },
   sessionAttemptsMax: { value: 8_192, unit: 'count', why: 'attempts open at a time on one session' },
   creditInitialBytes: {
     value: 262_144,

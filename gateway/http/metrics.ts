@@ -3,6 +3,7 @@
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { parseModelReference } from '../../protocol/model-reference.ts';
 import type { GatewayService } from '../service.ts';
 import type { RequestObserver, RequestRecord } from './exchange.ts';
 import { type ListenOptions, listenError, urlHost } from './listen.ts';
@@ -24,7 +25,7 @@ function modelLabels(): (record: RequestRecord) => string {
   const seen = new Set<string>();
   return ({ model, served }) => {
     if (model === undefined) return 'other';
-    const name = model.replace(/@[0-9a-f]{8}$/, '');
+    const name = parseModelReference(model).name;
     if (served !== undefined && seen.size < modelLabelsMax) seen.add(name);
     return seen.has(name) ? name : 'other';
   };

@@ -67,7 +67,8 @@ export class Dispatch implements Answer, BagItem {
 
   /** Tries the next node, or ends the call with the last error. */
   next(): void {
-    const candidates = candidatesOf(this.#target.group(), this.#tried);
+    if (this.#isOver) return;
+    const candidates = candidatesOf(this.#target.group(), { tried: this.#tried, bodyBytes: this.#body.length });
     const node = this.#hasLostNode ? chooseLiveliest(candidates) : chooseNode(candidates, this.#deps.random);
     if (node === undefined) {
       const { name } = this.#target;
@@ -79,7 +80,7 @@ export class Dispatch implements Answer, BagItem {
     this.#node = node;
     this.#startedMs = this.#deps.clock.nowMs();
     node.counts.attempts += 1;
-    node.unreported += 1;
+    node.running += 1;
     try {
       this.#attempt = node.session.open(
         {
@@ -123,7 +124,11 @@ export class Dispatch implements Answer, BagItem {
 
   #delta(node: NodeEntry, delta: Delta): void {
     if (this.#isOver) return;
-    if (delta.text === '') return;
+    if (delta.text === '') {
+      // It cost credit all the same, and nobody downstream will report it as taken.
+      this.#attempt?.consumed(0);
+      return;
+    }
     this.#commit(node);
     this.#events.delta(delta.text);
   }
@@ -180,7 +185,7 @@ export class Dispatch implements Answer, BagItem {
   }
 
   #release(node: NodeEntry): void {
-    node.unreported -= 1;
+    node.running -= 1;
   }
 
   #over(): void {

@@ -3,21 +3,6 @@
 import type { ModelDigest } from '../../protocol/ids.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 
-/** A request's model, as the client wrote it. */
-export interface ModelReference {
-  readonly name: string;
-  /** First characters of the digest, lower-case hex, when the client pinned one. */
-  readonly digestPrefix: string | undefined;
-}
-
-const pinned = /^(.+)@([0-9a-f]{8,64})$/;
-
-/** Splits `name@digest8`; a name may itself hold an `@`. */
-export function parseModelReference(text: string): ModelReference {
-  const [, name = text, digestPrefix] = pinned.exec(text) ?? [];
-  return { name, digestPrefix };
-}
-
 /** The group that a gateway serves a name from. */
 export interface HeldGroup {
   readonly digest: ModelDigest;

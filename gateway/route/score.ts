@@ -16,6 +16,8 @@ export interface RoutedNode {
   /** When anything last came from it, on the monotonic clock. */
   readonly lastHeardMs: number;
   readonly isDraining: boolean;
+  /** The longest request body it takes. */
+  readonly bodyMaxBytes: number;
   readonly isResponsive: boolean;
 }
 

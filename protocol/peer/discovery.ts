@@ -57,6 +57,10 @@ const searchSoonMs = ms(1_000);
 /** Between searches: short while the mesh may still be forming or has changed, longer each time when nothing happens. */
 const searchMinMs = 5_000;
 const searchMaxMs = 120_000;
+/** Peers dialled at a time. */
+const triesMax = 16;
+/** Of the remembered peers this many of the newest are never given up. */
+const anchorsMax = 64;
 /** A failed put of the advert is tried again after this long. */
 const advertRetryMs = ms(10_000);
 /** With nobody to ask for this long, the mesh is this peer alone. */
@@ -97,8 +101,10 @@ class PeerDiscovery implements Discovery {
   async start(): Promise<void> {
     const { clock, book } = this.#deps;
     this.#startedMs = clock.nowMs();
-    for (const contact of this.#options.bootstrap) this.#targets.hear(contact, 'gateway', this.#startedMs, true);
-    for (const known of await book.recall()) this.#targets.hear(known, known.role, this.#startedMs, true);
+    for (const contact of this.#options.bootstrap) this.#targets.hear(contact, 'gateway', this.#startedMs, 'anchor');
+    for (const [index, known] of (await book.recall()).entries()) {
+      this.#targets.hear(known, known.role, this.#startedMs, index < anchorsMax ? 'anchor' : 'hearsay');
+    }
     this.#provided.set(roleKey(this.#options.role), this.#deps.directory.provide(roleKey(this.#options.role)));
     this.#tick();
   }
@@ -113,7 +119,7 @@ class PeerDiscovery implements Discovery {
     const nowMs = this.#deps.clock.nowMs();
     const dialled = connection.direction === 'outbound' ? [connection.remoteAddress] : [];
     const contact = { peer: connection.peer, addresses: addresses.length > 0 ? addresses : dialled };
-    this.#targets.hear(contact, role, nowMs);
+    this.#targets.hear(contact, role, nowMs, 'self');
     this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
     if (!this.#hasSearched) this.#nextSearchMs = nowMs;
@@ -121,7 +127,7 @@ class PeerDiscovery implements Discovery {
 
   heard(gateways: readonly Contact[]): void {
     const nowMs = this.#deps.clock.nowMs();
-    for (const contact of gateways) this.#targets.hear(contact, 'gateway', nowMs);
+    for (const contact of gateways) this.#targets.hear(contact, 'gateway', nowMs, 'hearsay');
   }
 
   lost(peer: PeerId): void {
@@ -181,7 +187,7 @@ class PeerDiscovery implements Discovery {
 
   #wants(target: Target, nowMs: Ms): boolean {
     const { sessions } = this.#deps;
-    if (this.#trying.has(target.peer) || nowMs < target.nextTryMs) return false;
+    if (this.#trying.size >= triesMax || this.#trying.has(target.peer) || nowMs < target.nextTryMs) return false;
     if (this.#options.role === 'node') {
       if (target.role !== 'gateway' || sessions.has(target.peer)) return false;
       return sessions.all().length + this.#trying.size < limits.sessionsPerNodeMax;
@@ -241,20 +247,23 @@ class PeerDiscovery implements Discovery {
     this.#isSearching = true;
     using deadline = clock.deadline(searchTimeoutMs, this.#stop.signal);
     const roles: readonly Role[] = this.#options.role === 'node' ? ['gateway'] : ['node', 'gateway'];
-    let waitMs = this.#nextWaitMs();
+    let waitMs = searchSoonMs;
     try {
       for (const role of roles) {
         for await (const contact of directory.find(roleKey(role), deadline.signal)) {
-          this.#targets.hear(contact, role, clock.nowMs());
+          this.#targets.hear(contact, role, clock.nowMs(), 'hearsay');
         }
       }
+      // A directory that ran out of time ends its answers early, and says nothing.
+      if (deadline.signal.aborted) throw new HelixFlowError('DIRECTORY_UNAVAILABLE', { reason: 'out of time' });
       this.#isComplete = true;
       this.#hasSearched = true;
+      waitMs = this.#nextWaitMs();
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
       log.debug('search.failed', { code: error.code });
       this.#hasSearched = false;
-      waitMs = searchSoonMs;
+      this.#searchWaitMs = searchMinMs;
     } finally {
       this.#isSearching = false;
       this.#nextSearchMs = ms(clock.nowMs() + waitMs);

@@ -7,6 +7,10 @@ import type { Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 
 /** A peer worth a connection, and how often that has failed. */
+/** Who told of a contact: it itself, an invite or the operator, or somebody else. */
+export type Source = 'self' | 'anchor' | 'hearsay';
+
+/** A peer worth reaching. */
 export interface Target {
   readonly peer: PeerId;
   role: Role;
@@ -15,8 +19,10 @@ export interface Target {
   readonly foundMs: Ms;
   /** When it was last heard of, or connected. */
   lastHeardMs: Ms;
-  /** Given by an invite, an operator, or memory: never forgotten. */
+  /** Given by an invite or an operator, or among those seen last before the start: never forgotten. */
   isAnchor: boolean;
+  /** Its own hello has told role and addresses; hearsay only adds to them. */
+  isProven: boolean;
   reachedMs: Ms | undefined;
   failures: number;
   nextTryMs: Ms;
@@ -51,31 +57,44 @@ export class Targets {
     return [...this.#targets.values()];
   }
 
-  /** Adds or refreshes a contact. Known addresses are kept when the new word brings none. */
-  hear(contact: Contact, role: Role, nowMs: Ms, isAnchor = false): void {
-    if (contact.peer === this.#self) return;
+  /**
+   * Adds or refreshes a contact. What its own hello told (`self`), or what was given at the start (`anchor`), is not
+   * replaced by what others say: that adds addresses where there is room.
+   */
+  hear(contact: Contact, role: Role, nowMs: Ms, source: Source): void {
+    const { peer } = contact;
+    if (peer === this.#self) return;
     const addresses = contact.addresses.slice(0, limits.peerAddressesMax);
-    const known = this.#targets.get(contact.peer);
+    const known = this.#targets.get(peer);
+    const isAnchor = source === 'anchor';
+    const isProven = source === 'self';
     if (known === undefined) {
-      if (this.#targets.size >= limits.peersRememberedMax && !isAnchor) return;
-      const { peer } = contact;
-      this.#targets.set(peer, {
-        peer,
-        role,
-        addresses,
-        foundMs: nowMs,
-        lastHeardMs: nowMs,
-        isAnchor,
-        reachedMs: undefined,
-        failures: 0,
-        nextTryMs: nowMs,
-      });
+      if (this.#targets.size >= limits.peersRememberedMax && !this.#makeRoom()) return;
+      const times = { foundMs: nowMs, lastHeardMs: nowMs, reachedMs: undefined, nextTryMs: nowMs };
+      this.#targets.set(peer, { peer, role, addresses, isAnchor, isProven, failures: 0, ...times });
       return;
     }
-    known.role = role;
     known.lastHeardMs = nowMs;
+    if (isProven) {
+      known.role = role;
+      if (addresses.length > 0) known.addresses = addresses;
+    } else {
+      if (!known.isProven && !known.isAnchor) known.role = role;
+      const all = new Set([...known.addresses, ...addresses]);
+      known.addresses = [...all].slice(0, limits.peerAddressesMax);
+    }
     known.isAnchor ||= isAnchor;
-    if (addresses.length > 0) known.addresses = addresses;
+    known.isProven ||= isProven;
+  }
+
+  /** Drops the one that has failed most and was never reached, if there is one. */
+  #makeRoom(): boolean {
+    let worst: Target | undefined;
+    for (const target of this.#targets.values()) {
+      if (target.isAnchor || target.reachedMs !== undefined) continue;
+      if (worst === undefined || target.failures > worst.failures) worst = target;
+    }
+    return worst !== undefined && this.#targets.delete(worst.peer);
   }
 
   /** Connected: leave it alone until that has settled. */

@@ -1,11 +1,12 @@
 /** The node's half of the attempts on one session: gathers their bodies, sends their answers within the credit. */
 
 import { HelixFlowError } from '../errors.ts';
+import { limits } from '../limits.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import { type Body, type Credit, encodeSessionFrame, type Open, type SessionFrame } from '../messages/session.ts';
-import type { EngineDelta, EngineDone } from '../ports.ts';
+import type { Cancel, Clock, EngineDelta, EngineDone } from '../ports.ts';
 import { NumberTable } from '../tables.ts';
-import type { Ms } from '../units.ts';
+import { type Ms, ms } from '../units.ts';
 
 /** An attempt whose body has arrived whole, for the node to serve. Ends with exactly one of `done`, `fail`, `cancelled`. */
 export interface ServedAttempt {
@@ -26,6 +27,8 @@ interface State {
   readonly abort: AbortController;
   readonly body: Uint8Array;
   bodyReceived: number;
+  /** Of the timer that waits for the rest of the body. */
+  cancelWait: Cancel;
   sequence: number;
   creditBytes: number;
   /** Resolves the promise of an `emit` that waits for credit. */
@@ -38,6 +41,7 @@ interface IncomingPort {
   /** A whole request is there. */
   opened(attempt: ServedAttempt): void;
   changed(): void;
+  readonly timer: Clock['timer'];
 }
 
 /** Attempts that one gateway opened here. Its peer’s violations are thrown, and end the session. */
@@ -81,6 +85,7 @@ export class IncomingAttempts {
       abort: new AbortController(),
       body: isWhole ? open.piece : new Uint8Array(open.bodyBytes),
       bodyReceived: 0,
+      cancelWait: () => {},
       sequence: 0,
       creditBytes: this.#limits.creditInitialBytes,
       resume: undefined,
@@ -88,6 +93,10 @@ export class IncomingAttempts {
     this.#attempts.set(open.attempt, state);
     this.#pendingBodyBytes += open.bodyBytes;
     this.#port.changed();
+    if (!isWhole) {
+      const waitMs = ms(Math.min(open.deadlineMs, limits.bodyTimeoutMs));
+      state.cancelWait = this.#port.timer(waitMs, () => this.#incomplete(state));
+    }
     this.#take(state, open.piece);
   }
 
@@ -128,6 +137,7 @@ export class IncomingAttempts {
     this.#attempts.clear();
     this.#pendingBodyBytes = 0;
     for (const state of states) {
+      state.cancelWait();
       state.abort.abort(error);
       this.#resume(state);
     }
@@ -140,10 +150,17 @@ export class IncomingAttempts {
     return this.#attempts.get(attempt);
   }
 
+  /** The rest of the body did not come in time. */
+  #incomplete(state: State): void {
+    const error = new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs: state.open.deadlineMs });
+    this.#end(state, { type: 'fail', attempt: state.open.attempt, error });
+  }
+
   #take(state: State, piece: Uint8Array): void {
     if (state.body !== piece) state.body.set(piece, state.bodyReceived);
     state.bodyReceived += piece.length;
     if (state.bodyReceived < state.open.bodyBytes) return;
+    state.cancelWait();
     this.#pendingBodyBytes -= state.open.bodyBytes;
     this.#port.opened(this.#serve(state));
   }
@@ -165,6 +182,7 @@ export class IncomingAttempts {
     const { attempt } = state.open;
     if (this.#attempts.get(attempt) !== state) return;
     this.#attempts.delete(attempt);
+    state.cancelWait();
     if (state.bodyReceived < state.open.bodyBytes) this.#pendingBodyBytes -= state.open.bodyBytes;
     this.#port.send(frame);
     this.#port.changed();

@@ -6,6 +6,7 @@ import type { SharedLimits } from '../messages/hello.ts';
 import type { CancelFrame, Cancelled, Delta, Done, Fail, SessionFrame } from '../messages/session.ts';
 import { NumberTable } from '../tables.ts';
 import type { Ms } from '../units.ts';
+import { utf8Length } from '../utf8.ts';
 
 /** What becomes of an attempt. After `done` or `failed` nothing follows. */
 export interface AttemptEvents {
@@ -28,8 +29,8 @@ export interface AttemptRequest {
 export interface Attempt {
   /** Stops the work at the node; no event follows. */
   cancel(): void;
-  /** That many UTF-16 units of delta text have been passed on; the node may send as much again. */
-  consumed(units: number): void;
+  /** That many UTF-8 bytes of delta text have been passed on; the node may send as much again. */
+  consumed(bytes: number): void;
 }
 
 interface State {
@@ -37,8 +38,8 @@ interface State {
   events: AttemptEvents | undefined;
   nextSequence: number;
   receivedBytes: number;
-  receivedUnits: number;
-  consumedUnits: number;
+  receivedTextBytes: number;
+  consumedTextBytes: number;
   grantedBytes: number;
   /** What is left of the body, while some is. */
   body: Uint8Array | undefined;
@@ -90,8 +91,8 @@ export class OutgoingAttempts {
       events,
       nextSequence: 0,
       receivedBytes: 0,
-      receivedUnits: 0,
-      consumedUnits: 0,
+      receivedTextBytes: 0,
+      consumedTextBytes: 0,
       grantedBytes: this.#limits.creditInitialBytes,
       body: isWhole ? undefined : body,
     };
@@ -114,7 +115,7 @@ export class OutgoingAttempts {
     this.#port.changed();
     return {
       cancel: () => this.#cancel(attempt, state),
-      consumed: (units) => this.#consumed(attempt, state, units),
+      consumed: (bytes) => this.#consumed(attempt, state, bytes),
     };
   }
 
@@ -156,7 +157,7 @@ export class OutgoingAttempts {
     if (state.receivedBytes > state.grantedBytes + this.#limits.frameMaxBytes) {
       throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a delta exceeds the credit' });
     }
-    state.receivedUnits += delta.text.length;
+    state.receivedTextBytes += utf8Length(delta.text);
     state.events?.delta(delta);
   }
 
@@ -199,9 +200,9 @@ export class OutgoingAttempts {
     this.#send(frame);
   }
 
-  #consumed(attempt: number, state: State, units: number): void {
-    state.consumedUnits += units;
-    const waiting = Math.max(0, state.receivedUnits - state.consumedUnits);
+  #consumed(attempt: number, state: State, bytes: number): void {
+    state.consumedTextBytes += bytes;
+    const waiting = Math.max(0, state.receivedTextBytes - state.consumedTextBytes);
     const grant = this.#limits.creditInitialBytes - (state.grantedBytes - state.receivedBytes) - waiting;
     if (grant < this.#limits.creditInitialBytes * creditStep || !this.#attempts.has(attempt)) return;
     state.grantedBytes += grant;

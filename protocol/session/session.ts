@@ -19,6 +19,7 @@ import type { SessionFacts, Started } from './choose.ts';
 import { senderOf, unasked } from './frame-rules.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { IncomingAttempts, type ServedAttempt } from './incoming.ts';
+import { OfferIntake } from './offers.ts';
 import { type Attempt, type AttemptEvents, type AttemptRequest, OutgoingAttempts } from './outgoing.ts';
 
 export interface SessionOptions {
@@ -67,12 +68,13 @@ export class Session {
   readonly #heartbeat: Heartbeat;
   readonly #outgoing: OutgoingAttempts;
   readonly #incoming: IncomingAttempts;
+  readonly #offers: OfferIntake;
   readonly #cancelSettle: Cancel;
   #state: State = 'starting';
   #hasSentGoodbye = false;
   #hasGoodbye = false;
   #theirs: Start | undefined;
-  #offer: Offer | undefined;
+  #cancelLeave: Cancel = () => {};
   #load: Load | undefined;
   #pingNonce = 0;
   #pingSentMs: Ms | undefined;
@@ -95,9 +97,11 @@ export class Session {
         sendBytes: (bytes) => void this.#channel.send(bytes),
         opened: (attempt) => this.#events.opened(this, attempt),
         changed: () => this.#count(),
+        timer: (delay, fire) => clock.timer(delay, fire),
       },
       options.limits,
     );
+    this.#offers = new OfferIntake(clock, (offer) => this.#offered(offer));
     this.#heartbeat = new Heartbeat(clock, {
       ping: () => this.#ping(),
       suspect: () => {
@@ -146,7 +150,7 @@ export class Session {
 
   /** What the node last offered. */
   get offer(): Offer | undefined {
-    return this.#offer;
+    return this.#offers.current;
   }
 
   /** What the node last said of its load. */
@@ -162,6 +166,11 @@ export class Session {
   /** Attempts under way, of either direction. */
   get attempts(): number {
     return this.#outgoing.size + this.#incoming.size;
+  }
+
+  /** What both sides agreed on. */
+  get limits(): SharedLimits {
+    return this.#options.limits;
   }
 
   /** Of our `start`. */
@@ -227,6 +236,8 @@ export class Session {
     }
     if (this.#state !== 'leaving') {
       this.#state = 'leaving';
+      // Whoever answers nothing to a goodbye is not waited for.
+      if (!this.#hasGoodbye) this.#cancelLeave = this.#clock.timer(ms(limits.sessionStaleMs), () => this.#unanswered());
       this.#events.left(this);
     }
     this.#endWhenIdle();
@@ -299,7 +310,7 @@ export class Session {
         this.#events.changed(this);
         break;
       case 'offer':
-        this.#takeOffer(frame);
+        this.#offers.push(frame);
         break;
       case 'offered':
         this.#events.offered(this, frame.revision);
@@ -331,9 +342,8 @@ export class Session {
     this.#incoming.open(frame);
   }
 
-  #takeOffer(frame: Offer): void {
-    this.#offer = frame;
-    this.#send({ type: 'offered', revision: frame.revision });
+  #offered(offer: Offer): void {
+    this.#send({ type: 'offered', revision: offer.revision });
     this.#events.changed(this);
   }
 
@@ -359,6 +369,10 @@ export class Session {
     if (this.#hasGoodbye && this.#hasSentGoodbye && this.attempts === 0) this.#channel.end();
   }
 
+  #unanswered(): void {
+    if (!this.#hasGoodbye) this.abort(new HelixFlowError('SESSION_SILENT', { silentMs: limits.sessionStaleMs }));
+  }
+
   #unsettled(): void {
     if (this.#theirs === undefined) this.abort(violation('no start in time'));
   }
@@ -372,6 +386,8 @@ export class Session {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     this.#cancelSettle();
+    this.#offers.close();
+    this.#cancelLeave();
     this.#heartbeat.stop();
     this.#incoming.close(error ?? new HelixFlowError('CHANNEL_CLOSED', { reason: 'the gateway has gone' }));
     this.#outgoing.close(new HelixFlowError('NODE_LOST', {}, { cause: error }));

@@ -183,9 +183,20 @@ describe('a model name', () => {
     expect(pinned.engine.running).toHaveLength(1);
   });
 
+  test('pinned to a digest never goes to a model that only carries such a name', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const honest = mesh.add();
+    const pinned = `m@${scriptedModel().digest.slice(0, 8)}`;
+    const evil = mesh.add(new ScriptedEngine(2, [scriptedModel(pinned, 'ef')]));
+    await mesh.call(pinned);
+    expect([honest.engine.running.length, evil.engine.running.length]).toEqual([1, 0]);
+    expect(mesh.gateway.models().map(({ name }) => name)).toEqual(['m']);
+  });
+
   test('follows the offers of its nodes', async ({ expect }) => {
     const mesh = new SmallMesh();
     const node = mesh.add();
+    await mesh.clock.advance(200);
     node.engine.setModels([scriptedModel('new')]);
     await mesh.settle();
     expect(mesh.gateway.models().map(({ name }) => name)).toEqual(['new']);

@@ -104,7 +104,7 @@ describe('a node', () => {
     const seen = await mesh.call();
     await mesh.settle();
     // The new offer was on its way when the call went out to the old digest.
-    expect([endsOf(seen), node.engine.running.length]).toEqual([['MODEL_UNAVAILABLE'], 0]);
+    expect([endsOf(seen), node.engine.running.length]).toEqual([['NODE_MODEL_MISSING'], 0]);
   });
 
   test('reports its load to the gateway', async ({ expect }) => {

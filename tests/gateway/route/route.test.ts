@@ -3,11 +3,12 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { candidatesOf, refusalsOf } from '../../../gateway/route/candidates.ts';
-import { chooseGroup, groupHoldMs, parseModelReference } from '../../../gateway/route/groups.ts';
+import { chooseGroup, groupHoldMs } from '../../../gateway/route/groups.ts';
 import { attemptsMax, chooseLiveliest, chooseNode, mayRetry } from '../../../gateway/route/plan.ts';
 import { better, expectedFirstContentMs, type RoutedNode } from '../../../gateway/route/score.ts';
 import { type ErrorDetails, errorCodes, errorRow, HelixFlowError } from '../../../protocol/errors.ts';
 import type { ModelDigest, PeerId } from '../../../protocol/ids.ts';
+import { parseModelReference } from '../../../protocol/model-reference.ts';
 import type { Random } from '../../../protocol/ports.ts';
 import { ms } from '../../../protocol/units.ts';
 
@@ -20,29 +21,34 @@ const node = (peer: string, change: Partial<RoutedNode> = {}): RoutedNode => ({
   firstContentMeanMs: 100,
   answerMeanMs: 1_000,
   lastHeardMs: 0,
+  bodyMaxBytes: 1_000,
   isDraining: false,
   isResponsive: true,
   ...change,
 });
 
-const none: ReadonlySet<PeerId> = new Set();
+const nothing = { tried: new Set<PeerId>(), bodyBytes: 10 };
 
 describe('candidates', () => {
-  test('leave out nodes that drain, are silent, have no slots or were tried, each with its reason', ({ expect }) => {
+  test('leave out nodes that drain, are silent, have no slots, were tried or cannot take the body, each with its reason', ({
+    expect,
+  }) => {
     const group = [
       node('a'),
       node('b', { isDraining: true }),
       node('c', { isResponsive: false }),
       node('d', { slots: 0 }),
       node('e'),
+      node('f', { bodyMaxBytes: 9 }),
     ];
-    const tried = new Set(['e' as PeerId]);
-    expect(candidatesOf(group, tried).map(({ peer }) => peer)).toEqual(['a']);
-    expect(refusalsOf(group, tried)).toEqual([
+    const needs = { tried: new Set(['e' as PeerId]), bodyBytes: 10 };
+    expect(candidatesOf(group, needs).map(({ peer }) => peer)).toEqual(['a']);
+    expect(refusalsOf(group, needs)).toEqual([
       { peer: 'b', reason: 'draining' },
       { peer: 'c', reason: 'silent' },
       { peer: 'd', reason: 'no-slots' },
       { peer: 'e', reason: 'tried' },
+      { peer: 'f', reason: 'body-too-large' },
     ]);
   });
 });
@@ -88,7 +94,7 @@ describe('plan', () => {
       }),
     );
     expect(chooseNode([], draws())).toBeUndefined();
-    expect(chooseNode(candidatesOf([node('only')], none), draws())?.peer).toBe('only');
+    expect(chooseNode(candidatesOf([node('only')], nothing), draws())?.peer).toBe('only');
   });
 
   test('after a loss takes the one heard last, however it scores', ({ expect }) => {

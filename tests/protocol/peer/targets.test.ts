@@ -25,18 +25,42 @@ describe('backoff', () => {
 });
 
 describe('targets', () => {
+  test('believe a peer about itself, and an invite, more than what others say of them', ({ expect }) => {
+    const targets = new Targets(self);
+    const lie = { peer, addresses: ['/ip4/10.6.6.6/tcp/1'] };
+    for (const source of ['self', 'anchor'] as const) {
+      targets.hear({ peer, addresses: [address] }, 'gateway', ms(0), source);
+      targets.hear(lie, 'node', ms(1), 'hearsay');
+      expect(targets.get(peer)).toMatchObject({ role: 'gateway', addresses: [address, ...lie.addresses] });
+    }
+  });
+
+  test('make room for a newcomer by dropping what failed most and was never reached', ({ expect }) => {
+    const targets = new Targets(self);
+    for (let index = 0; index < limits.peersRememberedMax; index += 1) {
+      targets.hear({ peer: `peer${index}` as PeerId, addresses: [address] }, 'node', ms(0), 'hearsay');
+    }
+    targets.failed('peer7' as PeerId, ms(1), 0);
+    targets.hear({ peer, addresses: [address] }, 'gateway', ms(2), 'hearsay');
+    expect([targets.get(peer)?.role, targets.get('peer7' as PeerId), targets.all().length]).toEqual([
+      'gateway',
+      undefined,
+      limits.peersRememberedMax,
+    ]);
+  });
+
   test('keep known addresses when a later word brings none, and never this peer itself', ({ expect }) => {
     const targets = new Targets(self);
-    targets.hear({ peer: self, addresses: [address] }, 'node', ms(0));
-    targets.hear({ peer, addresses: [address] }, 'node', ms(0));
-    targets.hear({ peer, addresses: [] }, 'node', ms(5));
+    targets.hear({ peer: self, addresses: [address] }, 'node', ms(0), 'hearsay');
+    targets.hear({ peer, addresses: [address] }, 'node', ms(0), 'hearsay');
+    targets.hear({ peer, addresses: [] }, 'node', ms(5), 'hearsay');
     expect(targets.all()).toMatchObject([{ peer, addresses: [address], foundMs: 0, lastHeardMs: 5 }]);
   });
 
   test('are bounded in number and in addresses, whoever announces them', ({ expect }) => {
     const targets = new Targets(self);
     for (let index = 0; index < limits.peersRememberedMax + 100; index += 1) {
-      targets.hear({ peer: `peer${index}` as PeerId, addresses: Array(50).fill(address) }, 'node', ms(0));
+      targets.hear({ peer: `peer${index}` as PeerId, addresses: Array(50).fill(address) }, 'node', ms(0), 'hearsay');
     }
     expect(targets.all()).toHaveLength(limits.peersRememberedMax);
     expect(targets.all()[0]?.addresses).toHaveLength(limits.peerAddressesMax);
@@ -45,8 +69,8 @@ describe('targets', () => {
   test('that nobody names any more are dropped when they keep failing; anchors never are', ({ expect }) => {
     const targets = new Targets(self);
     const anchor = 'anchorpeer' as PeerId;
-    targets.hear({ peer, addresses: [address] }, 'node', ms(0));
-    targets.hear({ peer: anchor, addresses: [address] }, 'gateway', ms(0), true);
+    targets.hear({ peer, addresses: [address] }, 'node', ms(0), 'hearsay');
+    targets.hear({ peer: anchor, addresses: [address] }, 'gateway', ms(0), 'anchor');
     for (let minute = 0; minute <= 11; minute += 1) {
       for (const { peer: each } of targets.all()) targets.failed(each, ms(minute * 60_000), 0.5);
     }
@@ -55,7 +79,7 @@ describe('targets', () => {
 
   test('that were lost after a good while are tried again at once, those that never last ever later', ({ expect }) => {
     const targets = new Targets(self);
-    targets.hear({ peer, addresses: [address] }, 'node', ms(0));
+    targets.hear({ peer, addresses: [address] }, 'node', ms(0), 'hearsay');
     const delays: number[] = [];
     for (let round = 0, nowMs = 0; round < 5; round += 1, nowMs += 1_000) {
       targets.reached(peer, ms(nowMs));

@@ -6,7 +6,7 @@ import { HelixFlowError } from '../../../protocol/errors.ts';
 import { limits } from '../../../protocol/limits.ts';
 import { encodeSessionFrame, type SessionFrame } from '../../../protocol/messages/session.ts';
 import { ms } from '../../../protocol/units.ts';
-import { doneFields, type SessionPair, sessionPair } from '../../support/sessions.ts';
+import { doneFields, requestOf, type SessionPair, sessionPair } from '../../support/sessions.ts';
 
 const endsOf = (ends: readonly unknown[]): unknown[] =>
   ends.map((end) => (end instanceof HelixFlowError ? end.code : 'done'));
@@ -124,6 +124,30 @@ describe('flow control', () => {
     expect(attempt.emit({ text: 'more', tokenIds: [] })).toBeUndefined();
   });
 
+  test('what waits is counted in bytes, so that no script gets further ahead than another', async ({ expect }) => {
+    const pair = sessionPair();
+    const seen = pair.open();
+    pair.link.settle();
+    const [attempt] = pair.served;
+    if (attempt === undefined) throw new Error('not served');
+    let sentBytes = 0;
+    let isWaiting = false;
+    for (let round = 0; round < 2_000 && !isWaiting; round += 1) {
+      const wait = attempt.emit({ text: '字'.repeat(300), tokenIds: [] });
+      sentBytes += 900;
+      pair.link.settle();
+      // The client takes a third of what comes: what it has not taken grows to the credit, and no further.
+      seen.attempt.consumed(300);
+      pair.link.settle();
+      isWaiting =
+        wait !== undefined &&
+        round > 0 &&
+        (await Promise.race([wait.then(() => false), pair.clock.turn().then(() => true)]));
+    }
+    expect(isWaiting).toBe(true);
+    expect((sentBytes * 2) / 3).toBeLessThanOrEqual(limits.creditInitialBytes + limits.frameMaxBytes);
+  });
+
   test('a delta of any length is cut to fit and stays whole', async ({ expect }) => {
     const pair = sessionPair();
     const seen = pair.open();
@@ -196,6 +220,50 @@ describe('a bad peer', () => {
         expect(endsOf(seen.ends)).toEqual(isEnded ? ['NODE_LOST'] : []);
       }),
     );
+  });
+
+  test('a body that never becomes whole fails in time and is forgotten', async ({ expect }) => {
+    const pair = sessionPair();
+    pair.link.b.send(
+      encodeSessionFrame({
+        type: 'open',
+        ...requestOf(new Uint8Array(0)),
+        attempt: 7,
+        operation: 'chat',
+        bodyBytes: 1_000,
+        piece: new Uint8Array(10),
+      }),
+    );
+    pair.link.b.deliver();
+    expect(pair.node.attempts).toBe(1);
+    for (let second = 0; second <= limits.bodyTimeoutMs / 1_000; second += 1) {
+      await pair.clock.advance(1_000);
+      // The gateway's own session knows nothing of the forged attempt.
+      pair.link.b.deliver();
+      pair.link.a.queue.splice(0).forEach((frame) => {
+        if (frame[1] !== 8) pair.link.a.queue.push(frame);
+      });
+      pair.link.a.deliver();
+    }
+    expect([pair.node.attempts, pair.node.isClosed]).toEqual([0, false]);
+  });
+
+  test('a flood of offers ends the session; a few are taken as one', async ({ expect }) => {
+    const pair = sessionPair();
+    const offer = { type: 'offer', models: [], slots: 1, hardware: '', owner: 'o' } as const;
+    for (let revision = 1; revision <= 10; revision += 1) forge(pair, { ...offer, revision });
+    expect(pair.gateway.offer?.revision).toBe(1);
+    await pair.clock.advance(101);
+    expect(pair.gateway.offer?.revision).toBe(10);
+    for (let revision = 11; revision < 200; revision += 1) forge(pair, { ...offer, revision });
+    expect(pair.closed.map((error) => error?.code)).toEqual(['PROTOCOL_VIOLATION']);
+  });
+
+  test('a peer that answers no goodbye is not waited for', async ({ expect }) => {
+    const pair = sessionPair();
+    pair.gateway.leave('GATEWAY_DRAINING');
+    await pair.clock.advance(limits.sessionStaleMs + 1);
+    expect(pair.closed.map((error) => error?.code)).toEqual(['SESSION_SILENT']);
   });
 
   test('a peer that never starts is cut off', async ({ expect }) => {
