@@ -16,6 +16,7 @@ import { withoutPeer } from './connection.ts';
 import { gateComponents } from './gate.ts';
 import { type Kad, type KadOptions, kadService } from './kad-service.ts';
 import { oneWrite } from './one-write.ts';
+import { boundPending } from './pending.ts';
 
 const hourMs = 3_600_000;
 /** A connection without a byte for this long is gone; yamux pings well within it. */
@@ -23,6 +24,10 @@ const silentMs = 120_000;
 const pingMs = 50_000;
 /** Unsent bytes on one yamux stream before libp2p resets it; a channel waits long before that. */
 const writeBufferBytes = 4_194_304;
+/** Connections that have not finished their handshake; one address alone never comes near the first. */
+const pendingMax = 1_024;
+/** A whole mesh may sit behind one address. */
+const pendingPerAddressMax = 64;
 
 export interface NodeOptions {
   readonly seed: Uint8Array;
@@ -54,14 +59,14 @@ function addressGater(network: NetworkKind): ConnectionGater {
 const listenAddress = ({ host, port }: { host: string; port: number }): string =>
   `/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`;
 
-/** TCP that tells why it could not listen: libp2p puts the reason into its error's text only. */
+/** TCP that tells why it could not listen (libp2p puts the reason into its error's text only) and bounds what is unfinished. */
 function tellingTcp(options: TCPOptions, failed: (error: unknown) => void): ReturnType<typeof tcp> {
   return (components) => {
     const transport = tcp(options)(components);
     const createListener = transport.createListener.bind(transport);
     return Object.assign(transport, {
       createListener: (init: Parameters<typeof createListener>[0]) => {
-        const listener = createListener(init);
+        const listener = createListener({ ...init, upgrader: boundPending(init.upgrader, pendingPerAddressMax) });
         const listen = listener.listen.bind(listener);
         return Object.assign(listener, {
           listen: (address: Multiaddr) =>
@@ -87,7 +92,8 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
     transports: [
       tellingTcp(
         {
-          maxConnections: connectionsMax,
+          // The connection manager counts those that have finished.
+          maxConnections: connectionsMax + pendingMax,
           inboundSocketInactivityTimeout: silentMs,
           outboundSocketInactivityTimeout: silentMs,
         },
@@ -107,7 +113,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
     peerStore: { maxAddressAge: 48 * hourMs, maxPeerAge: 48 * hourMs },
     connectionManager: {
       maxConnections: connectionsMax,
-      maxIncomingPendingConnections: 128,
+      maxIncomingPendingConnections: pendingMax,
       inboundConnectionThreshold: options.connectionsPerSecondMax,
       maxPeerAddrsToDial: limits.peerAddressesMax,
       dialTimeout: 5_000,

@@ -1,10 +1,11 @@
 /** What the contract of `Network` leaves to libp2p: ports, addresses, turns, and cuts in the middle of bytes. */
 
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { afterEach, describe, test } from 'vitest';
 import { systemClock } from '../../../protocol/adapters/clock.ts';
 import type { Libp2pNetwork, Libp2pOptions } from '../../../protocol/adapters/network-libp2p.ts';
 import { type HelixFlowError, isHelixFlowError } from '../../../protocol/errors.ts';
+import { limits } from '../../../protocol/limits.ts';
 import type { Channel } from '../../../protocol/ports.ts';
 import { CuttableProxy, openNetwork, portIn, untilTrue } from '../../support/libp2p-world.ts';
 import { dialRaw, openRaw } from '../../support/raw-libp2p.ts';
@@ -116,6 +117,33 @@ describe('a libp2p network', () => {
     );
     await untilTrue(() => network.connections().length === others.length);
     expect(connections.every(({ isOpen }) => isOpen)).toBe(true);
+  });
+
+  test('lets a peer in at once while others of its address connect and say nothing', async ({ expect }) => {
+    const { network } = await start();
+    const port = portIn(network.addresses());
+    let [opened, closed] = [0, 0];
+    const idle = Array.from({ length: 200 }, () => {
+      const socket = connect(port, '127.0.0.1', () => {
+        opened += 1;
+      });
+      // What is closed on this side's bytes may come as a reset.
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        closed += 1;
+      });
+      return socket.resume();
+    });
+    closers.push(() => idle.forEach((socket) => void socket.destroy()));
+    await untilTrue(() => opened === idle.length);
+    const other = await start();
+    const startMs = clock.nowMs();
+    const connection = await other.network.connect(network.self, network.addresses(), never);
+    await untilTrue(() => network.connections().length === 1);
+    expect(clock.nowMs() - startMs).toBeLessThan(limits.helloTimeoutMs / 2);
+    // Those beyond the share of one address go at once, the others when their time is up.
+    await untilTrue(() => closed === idle.length);
+    expect([connection.isOpen, network.connections().length]).toEqual([true, 1]);
   });
 
   test('writes all frames of one turn at once', async ({ expect }) => {
