@@ -4,7 +4,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, test } from 'vitest';
-import { type Daemon, Daemons } from '../support/daemons.ts';
+import { type Daemon, Daemons, until } from '../support/daemons.ts';
 
 let daemons: Daemons;
 let up: Daemon;
@@ -87,11 +87,20 @@ describe('helixflow up', () => {
   });
 
   test.for<[string, object, number, string | null]>([
-    ['an unknown model', { model: 'nope' }, 404, 'model_not_found'],
     ['a value that is not supported yet', { n: 2 }, 400, 'unsupported_value'],
     ['a value of the wrong type', { temperature: 'hot' }, 400, null],
   ])('refuses %s', async ([, change, status, code], { expect }) => {
     await expect(client.chat.completions.create({ ...ask, ...change })).rejects.toMatchObject({ status, code });
+  });
+
+  test('knows that a model does not exist once it has looked around', async ({ expect }) => {
+    const refusal = () => client.chat.completions.create({ ...ask, model: 'nope' }).catch((error: unknown) => error);
+    // Until then it is unavailable, which clients try again.
+    const error = await until(async () => {
+      const { status, code } = (await refusal()) as { status: number; code: string };
+      return status === 503 ? undefined : { status, code };
+    }, 5_000);
+    expect(error).toEqual({ status: 404, code: 'model_not_found' });
   });
 
   test('refuses a wrong key and no key', async ({ expect }) => {
