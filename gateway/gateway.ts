@@ -75,7 +75,7 @@ class MeshGateway implements Gateway {
   readonly #calls = new Bag<Dispatch>();
   #forgotMs: Ms;
   #isDraining = false;
-  #idle: (() => void) | undefined;
+  readonly #whenIdle: (() => void)[] = [];
 
   constructor(deps: DispatchDeps, options: GatewayOptions) {
     this.#deps = deps;
@@ -174,7 +174,7 @@ class MeshGateway implements Gateway {
     this.#isDraining = true;
     if (this.#calls.size === 0) return;
     await new Promise<void>((resolve) => {
-      this.#idle = resolve;
+      this.#whenIdle.push(resolve);
     });
   }
 
@@ -186,7 +186,7 @@ class MeshGateway implements Gateway {
 
   #ended(dispatch: Dispatch): void {
     this.#calls.delete(dispatch);
-    if (this.#calls.size === 0) this.#idle?.();
+    if (this.#calls.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   /** The name and digest that a call goes to, or why it cannot go anywhere. */

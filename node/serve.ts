@@ -82,7 +82,7 @@ export class Server implements NodeServer {
   readonly #counts = { done: 0, failed: 0, cancelled: 0 };
   #revision = 1;
   #isDraining = false;
-  #idle: (() => void) | undefined;
+  readonly #whenIdle: (() => void)[] = [];
   #lastLoad = '';
   #loadSentMs: Ms;
   #cancelLoad: Cancel | undefined;
@@ -200,7 +200,7 @@ export class Server implements NodeServer {
     this.#sendLoad();
     if (this.#busy() === 0) return;
     await new Promise<void>((resolve) => {
-      this.#idle = resolve;
+      this.#whenIdle.push(resolve);
     });
   }
 
@@ -266,7 +266,7 @@ export class Server implements NodeServer {
     const next = lane.queue.shift();
     if (next !== undefined) void this.#run(lane, next);
     this.#loadChanged();
-    if (this.#busy() === 0) this.#idle?.();
+    if (this.#busy() === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   #end(job: Job, reason: unknown): void {
