@@ -390,4 +390,35 @@ describe('loss', () => {
     expect(endsOf(seen.ends)).toEqual(['done']);
     expect([pair.gateway.isClosed, pair.node.isClosed, pair.closed]).toEqual([true, true, [undefined]]);
   });
+
+  test('what was opened before the gateway heard the goodbye is served', ({ expect }) => {
+    const pair = sessionPair();
+    pair.node.leave('NODE_DRAINING');
+    const seen = pair.open();
+    pair.link.settle();
+    pair.served[0]?.done(doneFields, ms(0));
+    pair.link.settle();
+    expect(endsOf(seen.ends)).toEqual(['done']);
+  });
+
+  test('a gateway that opens after its own goodbye loses the session', ({ expect }) => {
+    const pair = sessionPair();
+    pair.open();
+    pair.link.settle();
+    const { body, ...asked } = requestOf(new Uint8Array(1));
+    const late: SessionFrame = {
+      type: 'open',
+      operation: 'chat',
+      attempt: 2,
+      ...asked,
+      bodyBytes: body.length,
+      piece: body,
+    };
+    for (const frame of [{ type: 'goodbye', code: 'SESSION_REPLACED' } as const, late]) {
+      pair.link.b.send(encodeSessionFrame(frame));
+      pair.link.b.deliver();
+    }
+    expect([pair.link.a.closedWith?.code, pair.served.length]).toEqual(['PROTOCOL_VIOLATION', 1]);
+    expect(pair.served[0]?.signal.reason).toMatchObject({ code: 'PROTOCOL_VIOLATION' });
+  });
 });

@@ -1,7 +1,8 @@
 /** One session per pair, whatever order dials, frames and losses come in. */
 
 import fc from 'fast-check';
-import { describe, test } from 'vitest';
+import { describe, test, vi } from 'vitest';
+import { limits } from '../../../protocol/limits.ts';
 import { PairOfSessions } from '../../support/pair-of-sessions.ts';
 import { requestOf } from '../../support/sessions.ts';
 
@@ -108,5 +109,58 @@ describe('sessions of one pair', () => {
     pair.settle();
     expect(pair.gateway.current()).not.toBe(losing);
     expect([ends, losing?.isClosed, losing?.attempts]).toEqual([[], false, 1]);
+  });
+
+  test('a loser that has been silent is aborted, since no goodbye would reach its end', async ({ expect }) => {
+    const pair = new PairOfSessions();
+    await pair.dial('node');
+    pair.settle();
+    const ends: unknown[] = [];
+    pair.gateway.current()?.open(requestOf(new Uint8Array(1)), {
+      delta: () => {},
+      done: (done) => ends.push(done),
+      failed: (error) => ends.push(error.code),
+    });
+    const [silent] = pair.links;
+    silent?.a.close(undefined);
+    await pair.clock.advance(limits.sessionStaleMs + 2 * limits.heartbeatActiveMs);
+    expect(silent?.b.isClosed).toBe(false);
+    await pair.dial('node');
+    pair.settle();
+    expect(silent?.b.closedWith?.code).toBe('SESSION_REPLACED');
+    expect([ends, isSame(pair)]).toEqual([['NODE_LOST'], true]);
+  });
+
+  test('the connection of the loser is closed once its session has ended, that of the winner is not', async ({
+    expect,
+  }) => {
+    const pair = new PairOfSessions();
+    await pair.dial('gateway');
+    await pair.dial('node');
+    const closes = pair.links.map(({ a, b }) => [a, b].map(({ connection }) => vi.spyOn(connection, 'close')));
+    pair.settle();
+    const counts = closes.map((ends) => ends.map((close) => close.mock.calls.length));
+    expect(counts).toEqual(pair.links.map(({ a }) => (a.isClosed ? [1, 1] : [0, 0])));
+    expect(pair.links.map(({ a }) => a.isClosed).toSorted()).toEqual([false, true]);
+  });
+
+  test('leaving is over when the last session has ended, and not before', async ({ expect }) => {
+    const pair = new PairOfSessions();
+    await pair.dial('node');
+    pair.settle();
+    pair.gateway.current()?.open(requestOf(new Uint8Array(1)), { delta: () => {}, done: () => {}, failed: () => {} });
+    // The first session stays for its attempt, the second has nothing to wait for.
+    await pair.dial('node');
+    pair.settle();
+    let hasLeft = false;
+    const left = pair.gateway.sessions.leave('SESSION_REPLACED').then(() => {
+      hasLeft = true;
+    });
+    pair.settle();
+    await pair.clock.turn();
+    expect([pair.links.map(({ a }) => a.isClosed), hasLeft]).toEqual([[false, true], false]);
+    pair.links[0]?.cut();
+    await left;
+    await pair.gateway.sessions.leave('SESSION_REPLACED');
   });
 });
