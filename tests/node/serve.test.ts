@@ -2,7 +2,14 @@
 
 import { describe, test } from 'vitest';
 import { admit, type LaneLoad } from '../../node/admission.ts';
+import { createNodeServer } from '../../node/serve.ts';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import { encodeChatRequest } from '../../protocol/messages/chat.ts';
+import type { Session } from '../../protocol/session/session.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { quietLog } from '../support/pair-of-sessions.ts';
 import { ScriptedEngine, scriptedModel } from '../support/scripted-engine.ts';
+import { requestOf } from '../support/sessions.ts';
 import { endsOf, SmallMesh } from '../support/small-mesh.ts';
 
 const load = (change: Partial<LaneLoad>): LaneLoad => ({
@@ -114,5 +121,61 @@ describe('a node', () => {
     await mesh.clock.advance(200);
     await mesh.settle();
     expect(mesh.gateway.nodes()[0]).toMatchObject({ active: 1, queued: 0, slots: 2, draining: false });
+  });
+});
+
+describe('an answer that has ended', () => {
+  /** A server of one slot, and attempts whose ends are written down. */
+  const start = () => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine(1);
+    const server = createNodeServer(
+      { clock, log: quietLog },
+      { engines: [engine], queueMax: 2, owner: 'owner', hardware: 'test' },
+    );
+    const open = () => {
+      const ends: string[] = [];
+      const abort = new AbortController();
+      const { body: _, ...asked } = requestOf(new Uint8Array());
+      const body = encodeChatRequest({ messages: [{ role: 'user', content: 'hi' }] });
+      server.opened({} as Session, {
+        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body },
+        body,
+        signal: abort.signal,
+        emit: () => undefined,
+        done: () => ends.push('done'),
+        fail: ({ code }) => ends.push(code),
+        cancelled: () => ends.push('cancelled'),
+      });
+      return { ends, abort };
+    };
+    return { clock, engine, server, open };
+  };
+
+  test.for(['done', 'ENGINE_FAILED', 'cancelled'] as const)('as %s leaves no timer', async (how, { expect }) => {
+    const { clock, engine, open } = start();
+    const { ends, abort } = open();
+    await clock.advance(1_000);
+    // The deadline's.
+    expect(clock.timers).toBe(1);
+    if (how === 'done') engine.running[0]?.finish();
+    else if (how === 'cancelled') abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
+    else engine.running[0]?.fail(new HelixFlowError('ENGINE_FAILED', { reason: 'broken' }));
+    // Longer than a load frame may wait.
+    await clock.advance(1_000);
+    expect([ends, clock.timers]).toEqual([[how], 0]);
+  });
+
+  test('is not ended again by its gateway’s leaving, nor is any other', async ({ expect }) => {
+    const { clock, engine, server, open } = start();
+    const ended = open();
+    const [running, queued] = [open(), open()];
+    engine.running[0]?.finish();
+    await clock.turn();
+    ended.abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
+    await clock.advance(requestOf(new Uint8Array()).deadlineMs / 2);
+    expect([ended.ends, running.ends, queued.ends]).toEqual([['done'], [], []]);
+    expect(server.status()).toMatchObject({ active: 1, queued: 1, served: { done: 1, failed: 0, cancelled: 0 } });
+    expect(engine.running[0]?.signal.aborted).toBe(false);
   });
 });
