@@ -144,6 +144,18 @@ describe('sessions of one pair', () => {
     expect(pair.links.map(({ a }) => a.isClosed).toSorted()).toEqual([false, true]);
   });
 
+  test('a session that ends without a successor leaves its connection to others', async ({ expect }) => {
+    const pair = new PairOfSessions();
+    await pair.dial('node');
+    const [link] = pair.links;
+    const closes = [link?.a, link?.b].map((end) => end && vi.spyOn(end.connection, 'close'));
+    pair.settle();
+    pair.node.current()?.leave('NODE_DRAINING');
+    pair.settle();
+    expect([link?.a.isClosed, link?.b.isClosed]).toEqual([true, true]);
+    for (const close of closes) expect(close).not.toHaveBeenCalled();
+  });
+
   test('leaving is over when the last session has ended, and not before', async ({ expect }) => {
     const pair = new PairOfSessions();
     await pair.dial('node');
