@@ -93,6 +93,24 @@ test('an ended stream leaves no timer behind', async ({ expect }) => {
   await vi.waitFor(() => expect(door.clock.timers).toBe(0));
 });
 
+test('a stream that failed before its headers leaves no timer behind', async ({ expect }) => {
+  await using door = await openDoor();
+  await using asked = await ask(door);
+  expect(door.clock.timers).toBeGreaterThan(0);
+  asked.call.events.failed(new HelixFlowError('NODE_LOST', {}));
+  await vi.waitFor(() => expect(asked.wire.text).toContain('upstream_error'));
+  expect(door.clock.timers).toBe(0);
+});
+
+test('a stream whose client has gone leaves no timer behind', async ({ expect }) => {
+  await using door = await openDoor();
+  await using asked = await ask(door);
+  asked.call.events.committed(served);
+  asked.wire.socket.destroy();
+  await vi.waitFor(() => expect(asked.call.isCancelled).toBe(true));
+  expect(door.clock.timers).toBe(0);
+});
+
 test('a stream that was busy is pinged only after fifteen seconds of silence', async ({ expect }) => {
   await using door = await openDoor();
   await using asked = await ask(door);
@@ -184,6 +202,37 @@ describe('a client that does not read', () => {
     slow.wire.socket.resume();
     await vi.waitFor(() => expect(slow.wire.text).toContain('stream_interrupted'), { timeout: 10_000 });
     expect(textsOf(slow.wire).join('')).toBe(piece.repeat(sent));
+  });
+
+  test('gets no sign of life on top of what waits for it', async ({ expect }) => {
+    await using door = await openDoor();
+    await using slow = await ask(door);
+    slow.wire.socket.pause();
+    slow.call.events.committed(served);
+    const sent = await sendUntilStuck(slow.call);
+    // Past a ping that is due, short of the cut.
+    await door.clock.advance(29_000);
+    slow.wire.socket.resume();
+    await vi.waitFor(() => expect(slow.call.consumedBytes).toBe(sent * Buffer.byteLength(piece)), { timeout: 10_000 });
+    slow.call.events.done(end);
+    await vi.waitFor(() => expect(slow.wire.text).toContain('[DONE]'));
+    expect(pings(slow.wire)).toBe(0);
+    await vi.waitFor(() => expect(door.records).toMatchObject([{ outcome: 'ok' }]));
+    expect(door.clock.timers).toBe(0);
+  });
+
+  test('leaves no timer behind once it has read to the end', async ({ expect }) => {
+    await using door = await openDoor();
+    await using slow = await ask(door);
+    slow.wire.socket.pause();
+    slow.call.events.committed(served);
+    await sendUntilStuck(slow.call);
+    slow.call.events.done(end);
+    // Only the cut is waited for; the ticks ended with the answer.
+    expect(door.clock.timers).toBe(1);
+    slow.wire.socket.resume();
+    await vi.waitFor(() => expect(door.records).toMatchObject([{ outcome: 'ok' }]), { timeout: 10_000 });
+    expect(door.clock.timers).toBe(0);
   });
 
   test('is cut after thirty seconds, and its work stops', async ({ expect }) => {
