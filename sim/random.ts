@@ -1,7 +1,7 @@
 /** Seeded chance: the same seed and labels give the same draws, however many were made elsewhere. */
 
 import { sha256 } from '../protocol/crypto.ts';
-import { assert } from '../protocol/invariant.ts';
+import { drawFloat, drawInt } from '../protocol/draw.ts';
 import type { Random } from '../protocol/ports.ts';
 
 /** A small fast counter-mixed generator (sfc32) whose seed is a hash of the path of labels. */
@@ -12,6 +12,7 @@ export class SimRandom implements Random {
   #b: number;
   #c: number;
   #counter = 1;
+  readonly #draw = (): number => this.uint32();
 
   /** @param path The seed, or the seed and the labels below it. */
   constructor(path: string) {
@@ -33,19 +34,11 @@ export class SimRandom implements Random {
   }
 
   int(exclusiveMax: number): number {
-    assert(
-      Number.isInteger(exclusiveMax) && exclusiveMax >= 1 && exclusiveMax <= 2 ** 32,
-      'a range is from 1 to 2^32 long',
-    );
-    const fair = 2 ** 32 - (2 ** 32 % exclusiveMax);
-    let value: number;
-    do value = this.uint32();
-    while (value >= fair);
-    return value % exclusiveMax;
+    return drawInt(exclusiveMax, this.#draw);
   }
 
   float(): number {
-    return ((this.uint32() >>> 5) * 2 ** 26 + (this.uint32() >>> 6)) / 2 ** 53;
+    return drawFloat(this.#draw);
   }
 
   bytes(count: number): Uint8Array {

@@ -1,7 +1,7 @@
 /** Scenarios: what is played, as plain data. The seed fills in the rest. */
 
 import type { ErrorCode } from '../protocol/errors.ts';
-import type { FaultPlan } from './faults.ts';
+import { type FaultPlan, plannedKinds } from './faults.ts';
 import type { LinkOptions } from './links.ts';
 
 /** A mesh, its clients and its troubles. All times are virtual. */
@@ -64,20 +64,7 @@ export const scenarios: readonly Scenario[] = [
     about: 'The same mesh under whatever the seed chooses from all faults there are.',
     faults: {
       always: ['partition'],
-      sometimes: [
-        'oneWay',
-        'blackHole',
-        'slowLink',
-        'reset',
-        'crash',
-        'pause',
-        'clockSkew',
-        'engineStall',
-        'engineCrash',
-        'engineSlow',
-        'diskSlow',
-        'diskFull',
-      ],
+      sometimes: plannedKinds.filter((kind) => kind !== 'partition'),
       eachMax: 3,
     },
     mayFail: [

@@ -1,7 +1,7 @@
 /** Real chance: the operating system's, fetched in pages so that small draws are cheap. */
 
 import { randomBytes, randomFillSync } from 'node:crypto';
-import { assert } from '../invariant.ts';
+import { drawFloat, drawInt } from '../draw.ts';
 import type { Random } from '../ports.ts';
 
 const pageBytes = 4_096;
@@ -21,24 +21,14 @@ class SystemRandom implements Random {
     return at;
   }
 
+  #uint32 = (): number => this.#page.readUInt32LE(this.#take(4));
+
   int(exclusiveMax: number): number {
-    assert(
-      Number.isInteger(exclusiveMax) && exclusiveMax >= 1 && exclusiveMax <= 2 ** 32,
-      'a range is from 1 to 2^32 long',
-    );
-    // Draws above the last whole multiple would make small results more likely.
-    const fair = 2 ** 32 - (2 ** 32 % exclusiveMax);
-    let value: number;
-    do value = this.#page.readUInt32LE(this.#take(4));
-    while (value >= fair);
-    return value % exclusiveMax;
+    return drawInt(exclusiveMax, this.#uint32);
   }
 
   float(): number {
-    const at = this.#take(8);
-    const high = this.#page.readUInt32LE(at) >>> 5;
-    const low = this.#page.readUInt32LE(at + 4) >>> 6;
-    return (high * 2 ** 26 + low) / 2 ** 53;
+    return drawFloat(this.#uint32);
   }
 
   bytes(count: number): Uint8Array {
