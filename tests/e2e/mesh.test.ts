@@ -127,7 +127,8 @@ describe('a node that is told to stop', () => {
     const answers = Array.from({ length: 8 }, (_, index) =>
       index % 2 === 0 ? client.chat.completions.stream(ask).finalChatCompletion() : client.chat.completions.create(ask),
     );
-    await serving([node]);
+    const hasAll = async (): Promise<boolean> => (await nodesOf(gateway)).some(({ active }) => active === answers.length);
+    await until(async () => ((await hasAll()) ? true : undefined));
     node.kill('SIGTERM');
     const finished = await Promise.all(answers);
     expect(finished.map(({ choices }) => choices[0]?.finish_reason)).toEqual(Array(8).fill('length'));
@@ -156,7 +157,10 @@ describe('a second gateway', () => {
     await gateway.exited();
     node.kill('SIGKILL');
     await node.exited();
+    await until(async () => ((await nodesOf(third)).length === 0 ? true : undefined));
     await daemons.start('seven', ['node', '--engine', 'synthetic']);
+    // Another gateway may be the first to hold its offer.
+    await until(async () => ((await nodesOf(third)).length > 0 ? true : undefined));
     const client3 = new OpenAI({ baseURL: String(third.ready['baseUrl']), apiKey, maxRetries: 0 });
     const answer = await client3.chat.completions.create(ask);
     expect(answer.usage?.completion_tokens).toBe(tokens);
