@@ -100,6 +100,54 @@ export const errorTable = {
     exit: 4,
     text: 'The API key has expired; ask the operator of the mesh for a new one.',
   },
+  KEY_REVOKED: {
+    http: 401,
+    type: invalid,
+    code: 'invalid_api_key',
+    retry: 'never',
+    exit: 4,
+    text: 'The API key has been revoked; ask the operator of the mesh for a new one.',
+  },
+  KEY_NOT_HERE: {
+    http: 403,
+    type: 'permission_error',
+    code: 'key_not_allowed_here',
+    retry: 'never',
+    exit: 4,
+    text: 'This API key is good at other gateways only; use one that it names.',
+  },
+  KEY_ROLE_NOT_ALLOWED: {
+    http: 403,
+    type: 'permission_error',
+    code: 'role_not_allowed',
+    retry: 'never',
+    exit: 4,
+    text: "A key with role '{role}' may not do this; it takes {allowed}.",
+  },
+  KEY_UNVERIFIABLE: {
+    http: 503,
+    type: server,
+    code: 'key_unverifiable',
+    retry: 'other-node',
+    exit: 5,
+    text: 'This gateway has heard nothing new of the issuer of the key for {staleSeconds} s, so it does not take it; try again later, or at another gateway.',
+  },
+  RATE_LIMITED: {
+    http: 429,
+    type: 'rate_limit_error',
+    code: 'rate_limit_exceeded',
+    retry: 'never',
+    exit: 5,
+    text: 'The limit of {limit} {unit} for this {scope} is reached; try again in {retryAfterMs} ms.',
+  },
+  REQUEST_OVER_LIMIT: {
+    http: 429,
+    type: 'rate_limit_error',
+    code: 'request_over_limit',
+    retry: 'never',
+    exit: 2,
+    text: 'This request may take {tokens} tokens, more than the {limit} tokens per minute of this {scope}; ask for fewer with max_tokens.',
+  },
   KEY_MODEL_NOT_ALLOWED: {
     http: 403,
     type: 'permission_error',
@@ -275,6 +323,26 @@ export const errorTable = {
   TOKEN_INVALID: { ...local, exit: 4, text: 'the token is not valid: {reason}' },
   ADVERT_INVALID: { ...local, exit: 1, text: 'the advert is not valid: {reason}' },
   DIRECTORY_UNAVAILABLE: { ...local, retry: 'same-node', exit: 5, text: 'the directory cannot be reached: {reason}' },
+  BLOCK_INVALID: { ...local, exit: 6, text: 'the block {number} of {author} is not valid: {reason}' },
+  FEED_FROZEN: {
+    ...local,
+    exit: 6,
+    text: 'the feed of {author} has forked and is frozen; the root must lift that (helixflow mesh unfreeze)',
+  },
+  LEDGER_UNREADY: {
+    ...local,
+    retry: 'same-node',
+    exit: 5,
+    text: 'this peer cannot sign yet: {reason}; try again in a few seconds',
+  },
+  SUBJECT_UNKNOWN: {
+    ...local,
+    http: 404,
+    type: invalid,
+    code: 'not_found',
+    exit: 3,
+    text: 'There is no {kind} {id} here.',
+  },
   STORE_FAILED: { ...local, exit: 1, text: 'the store failed: {reason}' },
   // What stops a process from starting, or a command from running.
   CONFIG_INVALID: { ...local, exit: 2, text: '{reason}' },
@@ -364,6 +432,12 @@ export interface ErrorDetails {
   KEY_MISSING: None;
   KEY_INVALID: None;
   KEY_EXPIRED: None;
+  KEY_REVOKED: Record<string, never>;
+  KEY_NOT_HERE: Record<string, never>;
+  KEY_ROLE_NOT_ALLOWED: { role: string; allowed: string };
+  KEY_UNVERIFIABLE: { staleSeconds: number };
+  RATE_LIMITED: { limit: number; unit: string; scope: string; retryAfterMs: number };
+  REQUEST_OVER_LIMIT: { tokens: number; limit: number; scope: string };
   KEY_MODEL_NOT_ALLOWED: { model: string };
   MODEL_NOT_FOUND: { model: string };
   ROUTE_NOT_FOUND: { method: string; path: string; hint: string };
@@ -386,6 +460,10 @@ export interface ErrorDetails {
   VERSION_UNSUPPORTED: { min: number; max: number; ourMin: number; ourMax: number };
   CHANNEL_CLOSED: Reason;
   CHANNEL_OVERFLOW: { bytes: number };
+  BLOCK_INVALID: { author: string; number: number; reason: string };
+  FEED_FROZEN: { author: string };
+  LEDGER_UNREADY: { reason: string };
+  SUBJECT_UNKNOWN: { kind: string; id: string };
   SESSION_SILENT: { silentMs: number };
   SESSION_REPLACED: None;
   CONNECT_FAILED: { peer: string };

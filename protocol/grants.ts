@@ -5,6 +5,8 @@ import { fromBase64Url, sha256Hex, toBase64Url } from './crypto.ts';
 import { HelixFlowError, isHelixFlowError } from './errors.ts';
 import {
   type AccountId,
+  type AuthorId,
+  type EpochId,
   type IssuerId,
   isAccountId,
   isIssuerId,
@@ -35,6 +37,29 @@ export interface IssuerCertificate {
   readonly issuer: IssuerId;
   /** 32 bytes, Ed25519. */
   readonly publicKey: Uint8Array;
+  /** The issuer whose authority this one took over, by a handover. */
+  readonly succeeds?: Succession;
+}
+
+/** What a handover names: whom, and the last block of its feed that counts. */
+export interface Succession {
+  readonly issuer: IssuerId;
+  /** Undefined when its feed was empty, or nothing of it is known. */
+  readonly last?: { readonly epoch: EpochId; readonly number: number };
+}
+
+/** The root takes an issuer back: its certificate, and every membership, invite and key by it, count no more. */
+export interface IssuerRevocation {
+  readonly meshId: MeshId;
+  readonly issuer: IssuerId;
+}
+
+/** The root lets an author that forked write again. */
+export interface FreezeLift {
+  readonly meshId: MeshId;
+  readonly author: AuthorId;
+  /** The epoch that forked; it stays closed, and a new one may be opened. */
+  readonly epoch: EpochId;
 }
 
 /** The issuer admitted this peer. */
@@ -64,7 +89,10 @@ export interface Invite {
   /** 32 hex characters. */
   readonly inviteId: string;
   readonly role: Role;
-  readonly owner: OwnerId;
+  /** Who answers for the peers that it admits; undefined: each of them for itself (an open mesh). */
+  readonly owner?: OwnerId;
+  /** Peers that it may admit; 0 is any number of them, an open mesh's. */
+  readonly uses: number;
   readonly network: NetworkKind;
   /** Gateways to dial first. */
   readonly gateways: readonly Contact[];
@@ -73,15 +101,37 @@ export interface Invite {
   readonly expiresMs: UnixMs;
 }
 
+/** How much may be used at one gateway; absent is unbounded. All are integers from 1 to 2^31 - 1. */
+export interface RateLimits {
+  /** Requests in any 60 s. */
+  readonly rpm?: number;
+  /** Prompt and completion tokens in any 60 s. */
+  readonly tpm?: number;
+  /** Requests under way at a time. */
+  readonly concurrency?: number;
+}
+
+/** What a key may be used for; a `terms` entry of its issuer replaces all of it. */
+export interface KeyTerms {
+  /** Model name patterns with `*`; empty allows every model. */
+  readonly models: readonly string[];
+  readonly limits: RateLimits;
+  readonly expiresMs?: UnixMs;
+}
+
+/** `user`: the OpenAI API. `operator`: watches and bans. `admin`: everything, keys included. */
+export type KeyRole = 'user' | 'operator' | 'admin';
+
 /** A client's right to use the service. */
-export interface KeyGrant {
+export interface KeyGrant extends KeyTerms {
   readonly keyId: KeyId;
   readonly issuer: IssuerId;
   readonly account: AccountId;
-  readonly role: 'user' | 'operator' | 'admin';
-  /** Model name patterns with `*`; empty allows every model. */
-  readonly models: readonly string[];
-  readonly expiresMs?: UnixMs;
+  readonly role: KeyRole;
+  /** The only gateways that it is good at; empty is all of them. Exactly one for an operator or admin. */
+  readonly gateways: readonly PeerId[];
+  /** Refused by a gateway that does not know the newest of its issuer. */
+  readonly strict: boolean;
 }
 
 /** How long a membership is good for; renewed in its last third. */
@@ -90,8 +140,14 @@ export const membershipLifetimeMs: Ms = ms(30 * 86_400_000);
 export const inviteLifetimeMs: Ms = ms(86_400_000);
 /** Gateways that one invite may name. */
 export const inviteGatewaysMax = 8;
+/** Peers that one invite may admit, but for an open mesh's. */
+export const inviteUsesMax = 10_000;
 /** Model patterns that one key may carry. */
 export const keyModelsMax = 64;
+/** Gateways that one key may name. */
+export const keyGatewaysMax = 16;
+/** The largest rate or count that a limit may name. */
+export const rateMax = 2_147_483_647;
 
 const INVITE_PREFIX = 'hx-invite-';
 const KEY_PREFIX = 'sk-hx-';
@@ -141,16 +197,29 @@ const inviteClaims = z.object({
   sub: z.string().regex(/^[0-9a-f]{32}$/),
   exp: secondsClaim,
   role: z.enum(roles),
-  owner: z.custom<OwnerId>(isOwnerId),
+  owner: z.custom<OwnerId>(isOwnerId).optional(),
+  uses: z.int().min(0).max(inviteUsesMax).default(1),
   network: z.enum(networks),
   gateways: z.array(contact).min(1).max(inviteGatewaysMax),
 });
+const rate = z.int().min(1).max(rateMax).optional();
+/** The shape of `RateLimits`, for claims and for whoever reads them from people. */
+export const rateLimitsShape = z.strictObject({ rpm: rate, tpm: rate, concurrency: rate }).transform(
+  ({ rpm, tpm, concurrency }): RateLimits => ({
+    ...(rpm === undefined ? {} : { rpm }),
+    ...(tpm === undefined ? {} : { tpm }),
+    ...(concurrency === undefined ? {} : { concurrency }),
+  }),
+);
 const keyClaims = z.object({
   sub: z.custom<KeyId>(isKeyId),
   exp: secondsClaim.optional(),
   account: z.custom<AccountId>(isAccountId),
   role: z.enum(keyRoles),
   models: z.array(z.string().min(1).max(limits.modelNameMaxChars)).max(keyModelsMax),
+  limits: rateLimitsShape.default({}),
+  gateways: z.array(z.custom<PeerId>(isPeerId)).max(keyGatewaysMax).default([]),
+  strict: z.boolean().default(false),
 });
 
 const secondsOf = (moment: UnixMs): number => Math.floor(moment / 1_000);
@@ -261,7 +330,8 @@ export async function signInvite(invite: Invite, issuerKey: SigningKey, signing:
     iat: secondsOf(signing.nowMs),
     exp: secondsOf(invite.expiresMs),
     role: invite.role,
-    owner: invite.owner,
+    ...(invite.owner === undefined ? {} : { owner: invite.owner }),
+    uses: invite.uses,
     network: invite.network,
     gateways: invite.gateways.map(({ peer, addresses }) => [peer, addresses]),
   };
@@ -297,8 +367,8 @@ export async function checkInvite(text: string, checking: Omit<Checking, 'meshId
     const { issuer, publicKey } = await checkCertificate(certificate, rootPublicKey, { tokens, meshId, nowMs });
     const expected = { publicKey, iss: issuer, aud: meshId, nowMs };
     const claims = parseClaims(inviteClaims, await tokens.verify('invite', token, expected));
-    const { sub: inviteId, exp, role, owner, network, gateways } = claims;
-    const grant = { inviteId, role, owner, network, gateways, expiresMs: momentOf(exp) };
+    const { sub: inviteId, exp, owner, ...rest } = claims;
+    const grant = { inviteId, ...rest, ...(owner === undefined ? {} : { owner }), expiresMs: momentOf(exp) };
     return { meshId, issuer, rootPublicKey, certificate, ...grant };
   } catch (cause) {
     throw new HelixFlowError('INVITE_INVALID', { reason: reasonOf(cause) }, { cause });
@@ -321,6 +391,9 @@ export async function signKey(
     account: grant.account,
     role: grant.role,
     models: grant.models,
+    ...(Object.keys(grant.limits).length === 0 ? {} : { limits: grant.limits }),
+    ...(grant.gateways.length === 0 ? {} : { gateways: grant.gateways }),
+    ...(grant.strict ? { strict: true } : {}),
   };
   return `${KEY_PREFIX}${await signing.tokens.sign('key', claims, issuerKey)}`;
 }

@@ -21,6 +21,11 @@ export type KeyId = Id<'key'>;
 /** The account that an API key belongs to: 1 to 64 characters. */
 export type AccountId = Id<'account'>;
 
+/** Who writes a feed, an issuer or a gateway: its Ed25519 public key, 64 lower-case hex characters. */
+export type AuthorId = Id<'author'>;
+/** One run of an author's writing: 32 lower-case hex characters, drawn anew by every process that writes. */
+export type EpochId = Id<'epoch'>;
+
 const hexOf = (characters: number): RegExp => new RegExp(`^[0-9a-f]{${characters}}$`);
 const hex64 = hexOf(64);
 const hex32 = hexOf(32);
@@ -38,3 +43,5 @@ export const isIssuerId = (text: unknown): text is IssuerId => typeof text === '
 export const isKeyId = (text: unknown): text is KeyId => typeof text === 'string' && hex16.test(text);
 export const isOwnerId = (text: unknown): text is OwnerId => typeof text === 'string' && label.test(text);
 export const isAccountId = (text: unknown): text is AccountId => typeof text === 'string' && label.test(text);
+export const isAuthorId = (text: unknown): text is AuthorId => typeof text === 'string' && hex64.test(text);
+export const isEpochId = (text: unknown): text is EpochId => typeof text === 'string' && hex32.test(text);

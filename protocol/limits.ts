@@ -101,6 +101,31 @@ export const limitTable = {
     unit: 'ms',
     why: 'a gateway dials a node only if the node has not dialled it by then',
   },
+  entryMaxBytes: { value: 16_384, unit: 'bytes', why: 'one entry of a feed' },
+  blockMaxBytes: {
+    value: 49_152,
+    unit: 'bytes',
+    why: 'header and entries of one block; with their Merkle paths they still fit one frame',
+  },
+  blockEntriesMax: { value: 1_024, unit: 'count', why: 'entries in one block' },
+  epochsPerAuthorMax: {
+    value: 4_096,
+    unit: 'count',
+    why: 'epochs of one author; one more for each process of it that wrote something',
+  },
+  authorsMax: { value: 4_096, unit: 'count', why: 'authors whose feeds one peer follows' },
+  rootTokensMax: { value: 256, unit: 'count', why: 'certificates, revocations and lifts by the root of one mesh' },
+  ledgerWindowBytes: {
+    value: 1_048_576,
+    unit: 'bytes',
+    why: 'blocks that one peer may have asked another for at a time',
+  },
+  issuerHeartbeatMs: { value: 60_000, unit: 'ms', why: 'how often an issuer vouches for its newest block' },
+  recoveryWaitMs: {
+    value: 10_000,
+    unit: 'ms',
+    why: 'how long an author that starts again waits to hear its own newest block from others',
+  },
   tokenMaxChars: { value: 8_192, unit: 'characters', why: 'one signed token, before anything in it is parsed' },
   errorDetailsMaxBytes: { value: 2_048, unit: 'bytes', why: 'details of an error on the wire' },
 } as const satisfies Record<string, LimitRow>;

@@ -247,7 +247,7 @@ export interface Engine {
 }
 
 /** The kinds of signed token; the kind is pinned as the token's `typ`. */
-export type TokenKind = 'issuer' | 'membership' | 'invite' | 'key';
+export type TokenKind = 'issuer' | 'membership' | 'invite' | 'key' | 'revocation' | 'lift';
 
 /** An Ed25519 key pair: 32 bytes of seed, 32 bytes of public key. */
 export interface SigningKey {

@@ -55,6 +55,13 @@ export class Reader {
     return value;
   }
 
+  /** An array, read by a reader of its own. */
+  row(): Reader {
+    const row = new Reader(this.#take(), `${this.#what}[${this.#next}]`);
+    this.#next += 1;
+    return row;
+  }
+
   bool(): boolean {
     const value = this.#take();
     if (typeof value !== 'boolean') throw this.#malformed('not a boolean');

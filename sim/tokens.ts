@@ -11,6 +11,8 @@ const types: Readonly<Record<TokenKind, string>> = {
   membership: 'hx-member+jwt',
   invite: 'hx-invite+jwt',
   key: 'hx-key+jwt',
+  revocation: 'hx-revocation+jwt',
+  lift: 'hx-lift+jwt',
 };
 
 export interface SimTokensOptions {

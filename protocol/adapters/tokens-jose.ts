@@ -12,6 +12,8 @@ const typ: Readonly<Record<TokenKind, string>> = {
   membership: 'hx-member+jwt',
   invite: 'hx-invite+jwt',
   key: 'hx-key+jwt',
+  revocation: 'hx-revocation+jwt',
+  lift: 'hx-lift+jwt',
 };
 
 /**

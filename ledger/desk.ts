@@ -1,0 +1,74 @@
+/** The issuer's desk: what may be done with an issuer's key, each step an entry before anything leaves. */
+
+import type { KeyGrant, KeyRole, KeyTerms, NetworkKind, RateLimits, Role } from '../protocol/grants.ts';
+import type { AccountId, IssuerId, KeyId, OwnerId, PeerId } from '../protocol/ids.ts';
+import type { Contact } from '../protocol/ports.ts';
+import type { Ms, UnixMs } from '../protocol/units.ts';
+import type { AccountStanding, KeyStanding } from './standing.ts';
+
+/** A name that people gave; kept beside the ledger, in a table that can be erased. */
+export interface Named {
+  readonly name: string | undefined;
+}
+
+export interface KeyRequest {
+  /** For people, 1 to 64 characters; never leaves this machine. */
+  readonly name: string;
+  /** An account of this issuer; undefined opens one of that name's own. */
+  readonly account: AccountId | undefined;
+  readonly role: KeyRole;
+  readonly terms: KeyTerms;
+  /** As `KeyGrant.gateways`. */
+  readonly gateways: readonly PeerId[];
+}
+
+/** A key just made; `text` is shown once and kept nowhere. */
+export interface NewKey {
+  readonly text: string;
+  readonly grant: KeyGrant;
+}
+
+export interface InviteRequest {
+  readonly role: Role;
+  /** Undefined: each peer answers for itself. */
+  readonly owner: OwnerId | undefined;
+  /** 0: any number, on a mesh that is open. */
+  readonly uses: number;
+  readonly ttl: Ms;
+  readonly network: NetworkKind;
+  readonly gateways: readonly Contact[];
+}
+
+/** Who asked, for the audit log: `local`, or `key:<id>`. */
+export type Actor = string;
+
+/**
+ * What an issuer can do. Every method writes its entry (synced) before it resolves, and tells the audit log.
+ * @throws HelixFlowError (all) as `Ledger.append`; SUBJECT_UNKNOWN for what this issuer does not know.
+ */
+export interface Desk {
+  readonly issuer: IssuerId;
+  createAccount(
+    request: { readonly name: string; readonly limits: RateLimits; readonly strict: boolean },
+    actor: Actor,
+  ): Promise<AccountStanding & Named>;
+  setAccount(
+    account: AccountId,
+    change: { readonly limits?: RateLimits; readonly strict?: boolean },
+    actor: Actor,
+  ): Promise<AccountStanding & Named>;
+  accounts(): Promise<readonly (AccountStanding & Named)[]>;
+  createKey(request: KeyRequest, actor: Actor): Promise<NewKey>;
+  keys(): Promise<readonly (KeyStanding & Named)[]>;
+  key(key: KeyId): Promise<KeyStanding & Named>;
+  setKey(key: KeyId, terms: KeyTerms, actor: Actor): Promise<KeyStanding & Named>;
+  /** A new key with the same account, role, gateways and terms; the old one is good for `grace` more. */
+  rotateKey(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }>;
+  revokeKey(key: KeyId, cut: boolean, actor: Actor): Promise<KeyStanding & Named>;
+  createInvite(
+    request: InviteRequest,
+    actor: Actor,
+  ): Promise<{ readonly token: string; readonly inviteId: string; readonly expiresMs: UnixMs }>;
+  ban(peer: PeerId, actor: Actor): Promise<void>;
+  unban(peer: PeerId, actor: Actor): Promise<void>;
+}

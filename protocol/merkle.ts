@@ -1,0 +1,67 @@
+/** Merkle trees over a list of byte strings (RFC 6962 §2.1): one root for all of them, a short path for each. */
+
+import { sha256 } from './crypto.ts';
+
+const leafPrefix = Uint8Array.of(0);
+const nodePrefix = Uint8Array.of(1);
+
+const leafOf = (item: Uint8Array): Uint8Array => sha256(leafPrefix, item);
+const nodeOf = (left: Uint8Array, right: Uint8Array): Uint8Array => sha256(nodePrefix, left, right);
+
+/** The largest power of two below `count`, which is at least 2. */
+const splitOf = (count: number): number => 2 ** (31 - Math.clz32(count - 1));
+
+function rootOf(leaves: readonly Uint8Array[], from: number, to: number): Uint8Array {
+  const count = to - from;
+  if (count === 0) return sha256();
+  if (count === 1) return leaves[from] as Uint8Array;
+  const middle = from + splitOf(count);
+  return nodeOf(rootOf(leaves, from, middle), rootOf(leaves, middle, to));
+}
+
+/** 32 bytes that stand for all `items` in their order; the hash of nothing for none. */
+export const merkleRoot = (items: readonly Uint8Array[]): Uint8Array => rootOf(items.map(leafOf), 0, items.length);
+
+/** What it takes to show that the item at `index` is one of `items`: 32 bytes a step, from the leaf up. */
+export function merklePath(items: readonly Uint8Array[], index: number): Uint8Array[] {
+  const leaves = items.map(leafOf);
+  const path: Uint8Array[] = [];
+  let from = 0;
+  let to = items.length;
+  while (to - from > 1) {
+    const middle = from + splitOf(to - from);
+    if (index < middle) {
+      path.unshift(rootOf(leaves, middle, to));
+      to = middle;
+    } else {
+      path.unshift(rootOf(leaves, from, middle));
+      from = middle;
+    }
+  }
+  return path;
+}
+
+/** True when `item` stands at `index` of the `count` items behind `root`; false for anything else, never an error. */
+export function isInMerkleTree(
+  item: Uint8Array,
+  place: { readonly index: number; readonly count: number; readonly path: readonly Uint8Array[] },
+  root: Uint8Array,
+): boolean {
+  const { index, count, path } = place;
+  if (!(Number.isSafeInteger(index) && index >= 0 && index < count && count <= 2 ** 31)) return false;
+  const turns: ('left' | 'right')[] = [];
+  let from = 0;
+  let to = count;
+  while (to - from > 1) {
+    const middle = from + splitOf(to - from);
+    turns.unshift(index < middle ? 'left' : 'right');
+    if (index < middle) to = middle;
+    else from = middle;
+  }
+  if (turns.length !== path.length) return false;
+  let hash = leafOf(item);
+  for (const [step, other] of path.entries()) {
+    hash = turns[step] === 'left' ? nodeOf(hash, other) : nodeOf(other, hash);
+  }
+  return hash.length === root.length && hash.every((byte, at) => byte === root[at]);
+}
