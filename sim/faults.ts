@@ -24,6 +24,9 @@ export type Fault = Span &
     | { readonly kind: 'engineSlow'; readonly machine: number; readonly factor: number }
     | { readonly kind: 'diskSlow'; readonly machine: number; readonly factor: number }
     | { readonly kind: 'diskFull'; readonly machine: number }
+    | { readonly kind: 'diskHoles'; readonly machine: number }
+    /** At its end the machine goes on with its disk as it was at the beginning: a backup was restored. */
+    | { readonly kind: 'diskRestored'; readonly machine: number }
   );
 
 export type PlannedKind = Fault['kind'];
@@ -89,6 +92,8 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): F
     case 'reset':
     case 'pause':
     case 'diskFull':
+    case 'diskHoles':
+    case 'diskRestored':
       return { ...span, kind, machine };
   }
 }
@@ -121,4 +126,6 @@ export const plannedKinds: readonly PlannedKind[] = [
   'engineSlow',
   'diskSlow',
   'diskFull',
+  'diskHoles',
+  'diskRestored',
 ];

@@ -66,6 +66,19 @@ function beginAt(fault: MachineFault, world: World, sites: Sites, site: Site | u
         // A store that failed stays closed to its process; room alone does not bring it back.
         restart(site, sites);
       };
+    case 'diskHoles':
+      machine.disk.faults.holeChance = 1;
+      sites.kill(site, false);
+      machine.disk.faults.holeChance = 0;
+      return () => sites.boot(site);
+    case 'diskRestored': {
+      const backup = machine.disk.backup();
+      return () => {
+        sites.kill(site, true);
+        machine.disk.restore(backup);
+        sites.boot(site);
+      };
+    }
     default:
       return site.role === 'node' ? beginEngine(fault, site) : undefined;
   }

@@ -23,6 +23,8 @@ const faultColours: Readonly<Record<Fault['kind'], string>> = {
   engineSlow: '#818cf8',
   diskSlow: '#65a30d',
   diskFull: '#166534',
+  diskHoles: '#84cc16',
+  diskRestored: '#0f766e',
 };
 
 const outcomeColours = {

@@ -96,7 +96,22 @@ export class SimDisk {
     const first = this.#random.int(kept - 1);
     const length = 1 + this.#random.int(Math.max(1, Math.floor(kept / 4)));
     this.#log.splice(first, Math.min(length, kept - 1 - first));
-    this.#counts.add('diskHole', 1);
+    this.#counts.add('diskHoles', 1);
+  }
+
+  /** A copy of everything that a reader would find now. */
+  backup(): DiskBackup {
+    const table = new Map(this.#table);
+    for (const { ops } of this.#log) applyOps(table, ops);
+    return table;
+  }
+
+  /** Puts a backup in place of everything; no process may hold the disk. */
+  restore(backup: DiskBackup): void {
+    assert(!this.#isHeld, 'nobody holds a disk that is restored');
+    this.#counts.add('diskRestored', isSameTable(backup, this.backup()) ? 0 : 1);
+    this.#table = new Map(backup);
+    this.#log = [];
   }
 
   /** Replays the log, as opening does. */
@@ -106,6 +121,13 @@ export class SimDisk {
     return new Map(this.#table);
   }
 }
+
+/** A disk's content at a moment. */
+export type DiskBackup = ReadonlyMap<KeyText, readonly [Bytes, Bytes]>;
+
+const isSameTable = (a: DiskBackup, b: DiskBackup): boolean =>
+  a.size === b.size &&
+  [...a].every(([key, entry]) => keyText(entry[1]) === keyText(b.get(key)?.[1] ?? Uint8Array.of()));
 
 function applyOps(table: Map<KeyText, readonly [Bytes, Bytes]>, ops: readonly StoreOp[]): void {
   for (const op of ops) {

@@ -114,7 +114,7 @@ describe('a crash of a simulated disk', () => {
       const store = machine.open();
       for (let at = 0; at < 20; at += 1) await store.batch([put(at)], { sync: true });
       const keys = await keysOf(machine.crash());
-      if (machine.counts.of('diskHole') > 0) {
+      if (machine.counts.of('diskHoles') > 0) {
         holes += 1;
         expect(keys.length).toBeLessThan(20);
         expect(keys.at(-1)).toBe(19);
