@@ -2,6 +2,7 @@
 
 import type { AuthorId, EpochId, MeshId } from '../protocol/ids.ts';
 import type { Clock, Log, Random, SigningKey, Store } from '../protocol/ports.ts';
+import type { UnixMs } from '../protocol/units.ts';
 import type { Block, BlockPlace, ForkProof, OpenBlock, SignedHeader } from './block.ts';
 import type { AuthorEntry, Entry } from './entry.ts';
 
@@ -58,8 +59,11 @@ export interface FeedsOptions {
   readonly meshId: MeshId;
   /** `all`: whole blocks (gateways). `open`: headers, and open entries with their proofs (nodes). */
   readonly holds: 'all' | 'open';
-  /** Whether this author may write, judged by the first entry of an epoch (its tokens are checked here). */
-  readonly mayWrite: (author: AuthorId, first: AuthorEntry) => Promise<boolean>;
+  /**
+   * Whether this author may write, judged by the first entry of an epoch (its tokens are checked here).
+   * `atMs` is the time of that entry's block: what has expired since was good then.
+   */
+  readonly mayWrite: (author: AuthorId, first: AuthorEntry, atMs: UnixMs) => Promise<boolean>;
 }
 
 /** What `Feeds.open` found on disk. */
