@@ -1,5 +1,6 @@
 /** The gateway's HTTP skin: OpenAI's routes over the service, hardened; built here, listening elsewhere. */
 
+import type { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { HelixFlowError, toHelixFlowError } from '../../protocol/errors.ts';
 import type { RequestId } from '../../protocol/ids.ts';
@@ -69,7 +70,7 @@ export function createGatewayApp(
   deps: GatewayAppDeps,
   options: GatewayAppOptions = gatewayAppDefaults,
 ): FastifyInstance {
-  const { clock, log } = deps;
+  const { clock, log, tls } = deps;
   const responding: Responding = { clock, log, stallMs: options.stallMs };
   const exchanges = new Exchanges(deps.observers ?? []);
   const nextId = requestIds(deps.random);
@@ -97,7 +98,9 @@ export function createGatewayApp(
     requestTimeout: options.requestTimeoutMs,
     keepAliveTimeout: options.idleTimeoutMs,
     routerOptions: { maxParamLength: modelNameMaxChars, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
-    http: serverOptions(options),
+    ...(tls === undefined
+      ? { http: serverOptions(options) }
+      : { https: { ...serverOptions(options), ...tls.serverOptions() } as never }),
     clientErrorHandler: answerClientError(options, (socket) => exchanges.isAnswering(socket)),
     frameworkErrors: (error, request, reply) => {
       const malformed = new HelixFlowError(
@@ -108,6 +111,7 @@ export function createGatewayApp(
       refuse(request as FastifyRequest, reply as FastifyReply, malformed);
     },
   });
+  if (tls !== undefined) tls.attach(app.server as unknown as TlsServer);
   app.server.maxConnections = options.connectionsMax;
   acceptOnlyJson(app);
   app.decorate('exchanges', exchanges);

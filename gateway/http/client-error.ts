@@ -24,7 +24,12 @@ function refusal(code: string | undefined, limits: DoorLimits): HelixFlowError {
 export const answerClientError =
   (limits: DoorLimits, isAnswering: (socket: Socket) => boolean) =>
   (error: Error & { code?: string }, socket: Socket): void => {
-    if (error.code === 'ECONNRESET' || !socket.writable || isAnswering(socket)) {
+    // A handshake that failed leaves nobody who could read an answer.
+    if (
+      /^(?:ERR_SSL_|ERR_TLS_|EPROTO$|ECONNRESET$)/.test(error.code ?? '') ||
+      !socket.writable ||
+      isAnswering(socket)
+    ) {
       socket.destroy();
       return;
     }

@@ -1,6 +1,7 @@
 /** Opens the app's port, and closes it without cutting anyone who could still be served. */
 
 import type { AddressInfo } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { Clock } from '../../protocol/ports.ts';
@@ -18,7 +19,7 @@ export interface ListenOptions {
 export interface Listening extends AsyncDisposable {
   readonly host: string;
   readonly port: number;
-  /** What clients set as their base URL: `http://127.0.0.1:7420/v1`. */
+  /** What clients set as their base URL: `http://127.0.0.1:7420/v1`, or `https:` when the app speaks TLS. */
   readonly baseUrl: string;
   /**
    * Begins no more chats, finishes the answers under way for up to `graceMs`, ends the rest with an error that
@@ -44,11 +45,15 @@ export function urlHost(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
-/** @throws HelixFlowError PORT_IN_USE; CONFIG_INVALID when the host or port cannot be used. */
+/**
+ * With TLS `localhost` is 127.0.0.1 alone: Fastify's second server for ::1 would not hear of later certificates.
+ * @throws HelixFlowError PORT_IN_USE; CONFIG_INVALID when the host or port cannot be used.
+ */
 export async function startListening(app: FastifyInstance, clock: Clock, options: ListenOptions): Promise<Listening> {
   const { host, port } = options;
+  const isTls = app.server instanceof TlsServer;
   try {
-    await app.listen({ host, port });
+    await app.listen({ host: isTls && host === 'localhost' ? '127.0.0.1' : host, port });
   } catch (cause) {
     throw listenError(cause, options);
   }
@@ -78,7 +83,7 @@ export async function startListening(app: FastifyInstance, clock: Clock, options
   return {
     host,
     port: bound,
-    baseUrl: `http://${urlHost(host)}:${bound}/v1`,
+    baseUrl: `${isTls ? 'https' : 'http'}://${urlHost(host)}:${bound}/v1`,
     close,
     [Symbol.asyncDispose]: () => close(0 as Ms),
   };

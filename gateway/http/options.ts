@@ -6,6 +6,7 @@ import type { KeyChecker } from '../access/keys.ts';
 import type { GatewayService } from '../service.ts';
 import type { RequestObserver } from './exchange.ts';
 import type { StreamOptions } from './stream.ts';
+import type { Tls } from './tls.ts';
 
 export interface GatewayAppDeps {
   readonly service: GatewayService;
@@ -15,6 +16,8 @@ export interface GatewayAppDeps {
   readonly log: Log;
   /** Told of every request: request log, metrics. */
   readonly observers?: readonly RequestObserver[];
+  /** Speaks HTTPS with this certificate; plain HTTP without. */
+  readonly tls?: Tls;
 }
 
 export interface GatewayAppOptions extends StreamOptions {
