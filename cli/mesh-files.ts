@@ -80,7 +80,7 @@ export async function writeNewMesh(dir: DataDir, made: NewMesh): Promise<void> {
 /** Writes what an invite tells of the mesh it led to. @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE */
 export async function writeJoinedMesh(dir: DataDir, invite: Invite): Promise<MeshRecord> {
   const { meshId, rootPublicKey, network } = invite;
-  const mesh: MeshRecord = { meshId, rootPublicKey, network, name: 'mesh' };
+  const mesh: MeshRecord = { meshId, rootPublicKey, network, name: 'mesh', isOpen: false };
   await writeMeshFiles(dir, { 'mesh.json': encodeMeshRecord(mesh) });
   return mesh;
 }

@@ -1,6 +1,17 @@
 /** Hashing and Ed25519, synchronous: the results come in program order, so that the simulator stays deterministic. */
 
-import { createHash, createPrivateKey, createPublicKey, hash, type KeyObject, sign, verify } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  hash,
+  type KeyObject,
+  scryptSync,
+  sign,
+  verify,
+} from 'node:crypto';
 import type { SigningKey } from './ports.ts';
 
 const privatePrefix = Buffer.from('302e020100300506032b657004220420', 'hex');
@@ -58,6 +69,51 @@ export function verifyBytes(domain: string, bytes: Uint8Array, signature: Uint8A
   } catch (error) {
     // A public key that is no point on the curve is the caller's bad input, not our fault.
     if (error instanceof Error && 'code' in error) return false;
+    throw error;
+  }
+}
+
+/** What stretching a passphrase costs: 2^`logN` × `r` × 128 bytes of memory, and time in proportion to that and `p`. */
+export interface StretchCost {
+  readonly logN: number;
+  readonly r: number;
+  readonly p: number;
+}
+
+/** 32 bytes that follow from a passphrase, slowly: scrypt over its NFKC form. @param salt 16 bytes. */
+export function stretchPassphrase(passphrase: string, salt: Uint8Array, { logN, r, p }: StretchCost): Uint8Array {
+  const N = 2 ** logN;
+  return new Uint8Array(scryptSync(passphrase.normalize('NFKC'), salt, 32, { N, r, p, maxmem: 256 * N * r + 65_536 }));
+}
+
+const cipher = 'aes-256-gcm';
+const tagBytes = 16;
+
+/** What an AES-256-GCM text is bound to: a key (32 bytes), a nonce used once with it (12 bytes), and a context. */
+export interface SealedWith {
+  readonly key: Uint8Array;
+  readonly nonce: Uint8Array;
+  /** Must be the same when the text is opened; not secret. */
+  readonly context: string;
+}
+
+/** Encrypts with AES-256-GCM; the last 16 bytes of the result are the tag. */
+export function encryptBytes(bytes: Uint8Array, { key, nonce, context }: SealedWith): Uint8Array {
+  const sealing = createCipheriv(cipher, key, nonce).setAAD(Buffer.from(context));
+  return new Uint8Array(Buffer.concat([sealing.update(bytes), sealing.final(), sealing.getAuthTag()]));
+}
+
+/** What `encryptBytes` was given; undefined when key, nonce, context or a byte of the text is another. */
+export function decryptBytes(bytes: Uint8Array, { key, nonce, context }: SealedWith): Uint8Array | undefined {
+  if (bytes.length < tagBytes) return undefined;
+  const opening = createDecipheriv(cipher, key, nonce, { authTagLength: tagBytes });
+  opening.setAAD(Buffer.from(context)).setAuthTag(bytes.subarray(-tagBytes));
+  const text = opening.update(bytes.subarray(0, -tagBytes));
+  try {
+    return new Uint8Array(Buffer.concat([text, opening.final()]));
+  } catch (error) {
+    // `final` throws for one reason: the tag does not fit. It has a code only on some versions.
+    if (error instanceof Error && error.name === 'Error') return undefined;
     throw error;
   }
 }

@@ -376,6 +376,22 @@ export const errorTable = {
     exit: 4,
     text: 'this directory holds no issuer’s key of mesh {meshId}; run the command where helixflow mesh create was run',
   },
+  ROOT_MISSING: {
+    ...local,
+    exit: 4,
+    text: 'this directory holds no root key of mesh {meshId}; run the command where its root.key is kept',
+  },
+  PASSPHRASE_WRONG: {
+    ...local,
+    exit: 4,
+    text: 'the passphrase does not open {path}; try again, or restore a backup (helixflow mesh restore)',
+  },
+  BACKUP_INVALID: { ...local, exit: 1, text: 'the backup {path} cannot be used: {reason}; use another copy of it' },
+  SECRET_AT_STAKE: {
+    ...local,
+    exit: 2,
+    text: '{path} holds {secrets}, which nobody can make again; run helixflow mesh backup first, then repeat with --force',
+  },
   MESH_EXISTS: {
     ...local,
     exit: 2,
@@ -485,6 +501,10 @@ export interface ErrorDetails {
   PORT_IN_USE: { host: string; port: number; option: string };
   MESH_MISSING: None;
   ISSUER_MISSING: { meshId: string };
+  ROOT_MISSING: { meshId: string };
+  PASSPHRASE_WRONG: { path: string };
+  BACKUP_INVALID: { path: string; reason: string };
+  SECRET_AT_STAKE: { path: string; secrets: string };
   MESH_EXISTS: { meshId: string };
   MODEL_FILE_INVALID: { path: string; reason: string };
   ENGINE_MISSING: { engine: string; reason: string };

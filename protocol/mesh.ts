@@ -18,6 +18,7 @@ import {
 } from './grants.ts';
 import { isMeshId, type MeshId } from './ids.ts';
 import type { Clock, Random, SigningKey, Tokens } from './ports.ts';
+import { openSealed, sealedShape, sealText } from './sealed.ts';
 import { unixMs } from './units.ts';
 
 /** What every member remembers about its mesh: `mesh.json`. */
@@ -28,6 +29,8 @@ export interface MeshRecord {
   readonly network: NetworkKind;
   /** For people, 1 to 64 characters. */
   readonly name: string;
+  /** Its issuer may make invites for any number of nodes of anybody. Known where the mesh is run; elsewhere false. */
+  readonly isOpen: boolean;
 }
 
 /** What makes a process an issuer: `issuer.key`, a secret of one gateway. */
@@ -54,7 +57,7 @@ export interface NewMesh {
 /** Makes a mesh: a root key, and one issuer that it names. */
 export async function createMesh(
   deps: { readonly tokens: Tokens; readonly random: Random; readonly clock: Clock },
-  options: { readonly name: string; readonly network: NetworkKind },
+  options: { readonly name: string; readonly network: NetworkKind; readonly isOpen?: boolean },
 ): Promise<NewMesh> {
   const { tokens, random, clock } = deps;
   const rootKey = createIdentity(random);
@@ -62,8 +65,9 @@ export async function createMesh(
   const meshId = meshIdOf(rootKey.publicKey);
   const grant = { meshId, issuer: issuerIdOf(issuerKey.publicKey), publicKey: issuerKey.publicKey };
   const certificate = await signCertificate(grant, rootKey, { tokens, nowMs: clock.wallMs() });
+  const { name, network, isOpen = false } = options;
   return {
-    mesh: { meshId, rootPublicKey: rootKey.publicKey, ...options },
+    mesh: { meshId, rootPublicKey: rootKey.publicKey, name, network, isOpen },
     root: { meshId, key: rootKey },
     issuer: { meshId, key: issuerKey, certificate },
   };
@@ -104,8 +108,16 @@ const key = bytes32Text.transform(keyFromSeed);
 const name = z.string().min(1).max(64);
 
 const records = {
-  mesh: z.object({ meshId, rootPublicKey: bytes32Text, network: z.enum(['lan', 'public']), name }),
-  root: z.object({ meshId, key }),
+  mesh: z
+    .object({
+      meshId,
+      rootPublicKey: bytes32Text,
+      network: z.enum(['lan', 'public']),
+      name,
+      open: z.boolean().default(false),
+    })
+    .transform(({ open, ...record }): MeshRecord => ({ ...record, isOpen: open })),
+  root: z.union([z.object({ meshId, key }), z.object({ meshId, sealed: sealedShape })]),
   issuer: z.object({ meshId, key, certificate: token }),
   identity: z.object({ key }),
   credentials: z.object({ rootPublicKey: bytes32Text, certificate: token, membership: token }),
@@ -144,6 +156,7 @@ export const encodeMeshRecord = (record: MeshRecord): string =>
     rootPublicKey: text(record.rootPublicKey),
     network: record.network,
     name: record.name,
+    ...(record.isOpen ? { open: true } : {}),
   });
 /**
  * Reads `mesh.json`. @param path For the error.
@@ -158,11 +171,43 @@ export function parseMeshRecord(json: string, path: string): MeshRecord {
 /** The text of `root.key`. A secret: mode 0600. */
 export const encodeRootRecord = (record: RootRecord): string =>
   encode({ meshId: record.meshId, key: text(record.key.seed) });
+
+const rootContext = (ofMesh: MeshId): string => `helixflow/root/${ofMesh}`;
+
+/** The text of `root.key` under a passphrase: in place of `key` it has `sealed` (`sealed.ts`). */
+export const sealRootRecord = (
+  { meshId: ofMesh, key: { seed } }: RootRecord,
+  passphrase: string,
+  random: Random,
+): string =>
+  encode({ meshId: ofMesh, sealed: sealText(text(seed), passphrase, { random, context: rootContext(ofMesh) }) });
+
+/** What `root.key` says before anybody has given a passphrase. */
+export interface LockedRoot {
+  readonly meshId: MeshId;
+  readonly isSealed: boolean;
+  /** @param passphrase Not looked at where the key is not sealed. @throws HelixFlowError PASSPHRASE_WRONG */
+  open(passphrase: string): RootRecord;
+}
+
 /** Reads `root.key`. @throws HelixFlowError FORMAT_TOO_NEW; DATA_DIR_UNUSABLE when it is damaged. */
-export function parseRootRecord(json: string, path: string): RootRecord {
+export function parseRootRecord(json: string, path: string): LockedRoot {
   const record = parse(records.root, json, path);
-  if (meshIdOf(record.key.publicKey) !== record.meshId) throw unusable(path, 'its key is that of another mesh');
-  return record;
+  const check = (root: RootRecord): RootRecord => {
+    if (meshIdOf(root.key.publicKey) !== root.meshId) throw unusable(path, 'its key is that of another mesh');
+    return root;
+  };
+  const ofMesh = record.meshId;
+  if ('key' in record) {
+    const root = check(record);
+    return { meshId: ofMesh, isSealed: false, open: () => root };
+  }
+  const open = (passphrase: string): RootRecord => {
+    const opened = key.safeParse(openSealed(record.sealed, passphrase, rootContext(ofMesh)));
+    if (!opened.success) throw new HelixFlowError('PASSPHRASE_WRONG', { path });
+    return check({ meshId: ofMesh, key: opened.data });
+  };
+  return { meshId: ofMesh, isSealed: true, open };
 }
 
 /** The text of `issuer.key`. A secret: mode 0600. */

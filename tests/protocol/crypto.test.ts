@@ -3,12 +3,15 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import {
+  decryptBytes,
+  encryptBytes,
   fromBase64Url,
   fromHex,
   keyFromSeed,
   sha256,
   sha256Hex,
   signBytes,
+  stretchPassphrase,
   toBase64Url,
   toHex,
   verifyBytes,
@@ -94,5 +97,33 @@ describe('text forms of bytes', () => {
   test('a view of a larger buffer gives its own bytes only', ({ expect }) => {
     const view = new Uint8Array([0, 1, 2, 3]).subarray(1, 3);
     expect([toHex(view), toBase64Url(view)]).toEqual(['0102', 'AQI']);
+  });
+});
+
+describe('secrets under a passphrase', () => {
+  test('scrypt is that of RFC 7914', ({ expect }) => {
+    const derived = stretchPassphrase('pleaseletmein', new TextEncoder().encode('SodiumChloride'), {
+      logN: 14,
+      r: 8,
+      p: 1,
+    });
+    expect(toHex(derived)).toBe('7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2');
+  });
+
+  test('a sealed text opens with the same key, nonce and context only', ({ expect }) => {
+    const bytes12 = fc.uint8Array({ minLength: 12, maxLength: 12 });
+    fc.assert(
+      fc.property(messages, bytes12, fc.string(), fc.nat(), (text, nonce, context, at) => {
+        const key = sha256(nonce);
+        const sealed = encryptBytes(text, { key, nonce, context });
+        expect(decryptBytes(sealed, { key, nonce, context })).toEqual(text);
+        expect(decryptBytes(sealed, { key, nonce, context: `${context}.` })).toBeUndefined();
+        const flipped = sealed.slice();
+        const bit = at % (8 * flipped.length);
+        flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+        expect(decryptBytes(flipped, { key, nonce, context })).toBeUndefined();
+        expect(decryptBytes(sealed.subarray(0, at % sealed.length), { key, nonce, context })).toBeUndefined();
+      }),
+    );
   });
 });

@@ -16,16 +16,20 @@ import {
   parseIssuerRecord,
   parseMeshRecord,
   parseRootRecord,
+  type RootRecord,
+  sealRootRecord,
 } from '../../protocol/mesh.ts';
-import { failure, newMesh, owner, peer, seeded, startMs, tokens } from './mesh-fixture.ts';
+import { failure, newMesh, owner, peer, seeded, seededRandom, startMs, tokens } from './mesh-fixture.ts';
 
 const made = await newMesh('ours');
 const member = { peer: peer('Member'), role: 'gateway', owner } as const;
 const credentials = await issueCredentials(made, member, { tokens, nowMs: startMs });
 
+const openRoot = (json: string, path: string): RootRecord => parseRootRecord(json, path).open('');
 const records = {
   mesh: [encodeMeshRecord(made.mesh), parseMeshRecord, made.mesh],
-  root: [encodeRootRecord(made.root), parseRootRecord, made.root],
+  root: [encodeRootRecord(made.root), openRoot, made.root],
+  open: [encodeMeshRecord({ ...made.mesh, isOpen: true }), parseMeshRecord, { ...made.mesh, isOpen: true }],
   issuer: [encodeIssuerRecord(made.issuer), parseIssuerRecord, made.issuer],
   identity: [encodeIdentityRecord(seeded('peer')), parseIdentityRecord, seeded('peer')],
   credentials: [encodeCredentials(credentials), parseCredentials, credentials],
@@ -116,4 +120,31 @@ test('any text whatever ends in one of the two errors', async ({ expect }) => {
       }
     }),
   );
+});
+
+test('a root under a passphrase comes back with it, and with nothing else', async ({ expect }) => {
+  const sealed = sealRootRecord(made.root, 'Größe 42', seededRandom('seal'));
+  expect(sealed).not.toContain(Buffer.from(made.root.key.seed).toString('base64url'));
+  const locked = parseRootRecord(sealed, 'root.key');
+  expect(locked).toMatchObject({ isSealed: true, meshId: made.mesh.meshId });
+  // The same letters, written with combining marks.
+
+  expect(locked.open('Gr\u006f\u0308ße 42')).toEqual(made.root);
+  const other = await newMesh('other');
+  const moved = sealed.replace(made.mesh.meshId, other.mesh.meshId);
+  const flipped = sealed.replace(/"data": "./, (text) => `${text.slice(0, -1)}${text.endsWith('A') ? 'B' : 'A'}`);
+  const attempts = [
+    () => locked.open('größe 42'),
+    () => locked.open(''),
+    () => parseRootRecord(moved, 'root.key').open('Größe 42'),
+    () => parseRootRecord(flipped, 'root.key').open('Größe 42'),
+  ];
+  for (const attempt of attempts)
+    expect(await failure(attempt)).toEqual({ code: 'PASSPHRASE_WRONG', path: 'root.key' });
+});
+
+test('a sealed record cannot ask for more memory than there is', async ({ expect }) => {
+  const sealed = sealRootRecord(made.root, 'x', seededRandom('seal'));
+  const greedy = sealed.replace('"logN": 17', '"logN": 31');
+  expect(await failure(() => parseRootRecord(greedy, 'root.key'))).toMatchObject({ code: 'DATA_DIR_UNUSABLE' });
 });
