@@ -1,0 +1,253 @@
+/** Keys and accounts: made, listed, changed, taken back. */
+
+import { z } from 'zod';
+import type { Named, NewKey } from '../../ledger/desk.ts';
+import type { AccountStanding, KeyStanding } from '../../ledger/standing.ts';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import type { KeyGrant, KeyRole, KeyTerms, RateLimits } from '../../protocol/grants.ts';
+import { rateLimitsShape } from '../../protocol/grants.ts';
+import type { AccountId, KeyId, PeerId } from '../../protocol/ids.ts';
+import { type Ms, type UnixMs, unixMs } from '../../protocol/units.ts';
+import { malformed } from '../openai/refuse.ts';
+import {
+  accountField,
+  durationField,
+  gatewaysField,
+  keyField,
+  limitsChange,
+  modelsField,
+  nameField,
+} from './fields.ts';
+import { pageInput, pageOf } from './lists.ts';
+import { type AdminContext, actorOf, admins, deskFor, operation, watchers } from './operation.ts';
+
+/** A key as it counts now; never its text. */
+export interface KeyView {
+  readonly key: KeyId;
+  readonly state: 'active' | 'expired' | 'revoked';
+  /** Undefined where the name was erased. */
+  readonly name?: string;
+  readonly account?: AccountId;
+  readonly role?: KeyRole;
+  readonly gateways?: readonly PeerId[];
+  readonly models?: readonly string[];
+  readonly limits?: RateLimits;
+  readonly createdMs?: UnixMs;
+  readonly expiresMs?: UnixMs;
+  /** From when on it is good for nothing; may lie ahead, after a rotation. */
+  readonly revokedFromMs?: UnixMs;
+  /** Requests under way were ended, too. */
+  readonly cut?: boolean;
+  /** The key it took the place of. */
+  readonly replaces?: KeyId;
+}
+
+/** A key just made: the only time that its text is shown. */
+export interface NewKeyView {
+  /** `sk-hx-…`, a secret. */
+  readonly text: string;
+  readonly key: KeyId;
+  readonly account: AccountId;
+  readonly role: KeyRole;
+  readonly gateways: readonly PeerId[];
+  readonly models: readonly string[];
+  readonly limits: RateLimits;
+  readonly strict: boolean;
+  readonly expiresMs?: UnixMs;
+}
+
+export interface AccountView {
+  readonly account: AccountId;
+  readonly name?: string;
+  /** Of all its keys together. */
+  readonly limits: RateLimits;
+  readonly strict: boolean;
+  readonly createdMs: UnixMs;
+}
+
+/** Leaves out what is undefined, so that what is sent and its type agree. */
+type Given<T> = { [Field in keyof T]: Exclude<T[Field], undefined> };
+const given = <T extends object>(fields: T): Given<T> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Given<T>;
+
+const termsOf = ({ terms, made }: KeyStanding): KeyTerms | undefined => terms ?? made?.terms;
+
+function stateOf(standing: KeyStanding, nowMs: UnixMs): KeyView['state'] {
+  if (standing.revoked !== undefined && standing.revoked.fromMs <= nowMs) return 'revoked';
+  const expiresMs = termsOf(standing)?.expiresMs;
+  return expiresMs !== undefined && expiresMs <= nowMs ? 'expired' : 'active';
+}
+
+function keyView(standing: KeyStanding & Named, nowMs: UnixMs): KeyView {
+  const { key, name, made, revoked } = standing;
+  const terms = termsOf(standing);
+  return given({
+    key,
+    state: stateOf(standing, nowMs),
+    name,
+    account: made?.account,
+    role: made?.role,
+    gateways: made?.gateways,
+    models: terms?.models,
+    limits: terms?.limits,
+    createdMs: made?.atMs,
+    expiresMs: terms?.expiresMs,
+    revokedFromMs: revoked?.fromMs,
+    cut: revoked?.cut,
+    replaces: made?.replaces,
+  } as KeyView);
+}
+
+function newKeyView({ text, grant }: NewKey): NewKeyView {
+  const { keyId, account, role, gateways, models, limits, strict, expiresMs }: KeyGrant = grant;
+  return given({ text, key: keyId, account, role, gateways, models, limits, strict, expiresMs } as NewKeyView);
+}
+
+const accountView = ({ account, name, limits, strict, createdMs }: AccountStanding & Named): AccountView =>
+  given({ account, name, limits, strict, createdMs } as AccountView);
+
+const untilMs = ({ clock }: AdminContext, ttlMs: Ms | null | undefined): { expiresMs?: UnixMs } =>
+  ttlMs === undefined || ttlMs === null ? {} : { expiresMs: unixMs(clock.wallMs() + ttlMs) };
+
+type LimitsChange = z.output<typeof limitsChange>;
+
+function changed(limits: RateLimits, change: LimitsChange = {}): RateLimits {
+  const all = Object.entries({ ...limits, ...given(change) });
+  return Object.fromEntries(all.filter(([, value]) => value !== null)) as RateLimits;
+}
+
+const ttlField = durationField(1_000, 3_650);
+const roleField = z.enum(['user', 'operator', 'admin']);
+
+/** An operator's or admin's key is good at one gateway only: this one, unless the request says which. */
+function gatewaysFor({ self }: AdminContext, role: KeyRole, asked: readonly PeerId[]): readonly PeerId[] {
+  if (role === 'user') return asked;
+  if (asked.length > 1) throw malformed('gateways', `a key with role '${role}' is good at exactly one gateway`);
+  return asked.length === 1 ? asked : [self];
+}
+
+export const keyOperations = {
+  'keys.create': operation({
+    method: 'POST',
+    path: 'keys',
+    roles: admins,
+    about: 'Makes a key. Its text is in this answer and nowhere else.',
+    input: z.strictObject({
+      name: nameField,
+      account: accountField.optional(),
+      role: roleField.default('user'),
+      models: modelsField.default([]),
+      limits: rateLimitsShape.default({}),
+      ttlMs: ttlField.optional(),
+      gateways: gatewaysField.default([]),
+    }),
+    run: async (context, { name, account, role, models, limits, ttlMs, gateways }, caller): Promise<NewKeyView> => {
+      const terms = { models, limits, ...untilMs(context, ttlMs) };
+      const request = { name, account, role, terms, gateways: gatewaysFor(context, role, gateways) };
+      return newKeyView(await deskFor(context, caller).createKey(request, actorOf(caller)));
+    },
+  }),
+  'keys.list': operation({
+    method: 'GET',
+    path: 'keys',
+    roles: watchers,
+    about: 'Lists the keys of this issuer, also those that are good no more.',
+    input: pageInput,
+    run: async (context, page, caller) => {
+      const keys = await deskFor(context, caller).keys();
+      const { data, hasMore } = pageOf(keys, ({ key }) => key, page);
+      return { data: data.map((key) => keyView(key, context.clock.wallMs())), hasMore };
+    },
+  }),
+  'keys.show': operation({
+    method: 'GET',
+    path: 'keys/:key',
+    roles: watchers,
+    about: 'Shows one key.',
+    input: z.strictObject({ key: keyField }),
+    run: async (context, { key }, caller) => keyView(await deskFor(context, caller).key(key), context.clock.wallMs()),
+  }),
+  'keys.set': operation({
+    method: 'PATCH',
+    path: 'keys/:key',
+    roles: admins,
+    about: 'Changes what a key may be used for; what is not named stays. A null limit or ttlMs removes it.',
+    input: z.strictObject({
+      key: keyField,
+      models: modelsField.optional(),
+      limits: limitsChange.optional(),
+      ttlMs: ttlField.nullable().optional(),
+    }),
+    run: async (context, { key, models, limits, ttlMs }, caller) => {
+      const desk = deskFor(context, caller);
+      const before = termsOf(await desk.key(key));
+      if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'key', id: key });
+      const { expiresMs } = before;
+      const until = ttlMs === undefined ? (expiresMs === undefined ? {} : { expiresMs }) : untilMs(context, ttlMs);
+      const terms = { models: models ?? before.models, limits: changed(before.limits, limits), ...until };
+      return keyView(await desk.setKey(key, terms, actorOf(caller)), context.clock.wallMs());
+    },
+  }),
+  'keys.rotate': operation({
+    method: 'POST',
+    path: 'keys/:key/rotate',
+    roles: admins,
+    about: 'Makes a key like this one, which stays good for graceMs more.',
+    input: z.strictObject({ key: keyField, graceMs: durationField(0, 90).default(86_400_000 as Ms) }),
+    run: async (context, { key, graceMs }, caller) => {
+      const made = await deskFor(context, caller).rotateKey(key, graceMs, actorOf(caller));
+      return { ...newKeyView(made), replaces: key, oldUntilMs: made.oldUntilMs };
+    },
+  }),
+  'keys.revoke': operation({
+    method: 'POST',
+    path: 'keys/:key/revoke',
+    roles: admins,
+    about: 'Ends a key for good; with cut, also the requests that it has under way.',
+    input: z.strictObject({ key: keyField, cut: z.boolean().default(false) }),
+    run: async (context, { key, cut }, caller) =>
+      keyView(await deskFor(context, caller).revokeKey(key, cut, actorOf(caller)), context.clock.wallMs()),
+  }),
+  'accounts.create': operation({
+    method: 'POST',
+    path: 'accounts',
+    roles: admins,
+    about: 'Opens an account; its limits are those of all its keys together.',
+    input: z.strictObject({
+      name: nameField,
+      limits: rateLimitsShape.default({}),
+      strict: z.boolean().default(false),
+    }),
+    run: async (context, request, caller) =>
+      accountView(await deskFor(context, caller).createAccount(request, actorOf(caller))),
+  }),
+  'accounts.list': operation({
+    method: 'GET',
+    path: 'accounts',
+    roles: watchers,
+    about: 'Lists the accounts of this issuer.',
+    input: pageInput,
+    run: async (context, page, caller) => {
+      const { data, hasMore } = pageOf(await deskFor(context, caller).accounts(), ({ account }) => account, page);
+      return { data: data.map(accountView), hasMore };
+    },
+  }),
+  'accounts.set': operation({
+    method: 'PATCH',
+    path: 'accounts/:account',
+    roles: admins,
+    about: 'Changes an account; what is not named stays. A null limit removes it.',
+    input: z.strictObject({
+      account: accountField,
+      limits: limitsChange.optional(),
+      strict: z.boolean().optional(),
+    }),
+    run: async (context, { account, limits, strict }, caller) => {
+      const desk = deskFor(context, caller);
+      const before = (await desk.accounts()).find((each) => each.account === account);
+      if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
+      const change = given({ limits: limits && changed(before.limits, limits), strict });
+      return accountView(await desk.setAccount(account, change, actorOf(caller)));
+    },
+  }),
+};
