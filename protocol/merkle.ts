@@ -5,7 +5,8 @@ import { sha256 } from './crypto.ts';
 const leafPrefix = Uint8Array.of(0);
 const nodePrefix = Uint8Array.of(1);
 
-const leafOf = (item: Uint8Array): Uint8Array => sha256(leafPrefix, item);
+/** What stands for an item in the tree; 32 bytes. */
+export const merkleLeaf = (item: Uint8Array): Uint8Array => sha256(leafPrefix, item);
 const nodeOf = (left: Uint8Array, right: Uint8Array): Uint8Array => sha256(nodePrefix, left, right);
 
 /** The largest power of two below `count`, which is at least 2. */
@@ -20,11 +21,11 @@ function rootOf(leaves: readonly Uint8Array[], from: number, to: number): Uint8A
 }
 
 /** 32 bytes that stand for all `items` in their order; the hash of nothing for none. */
-export const merkleRoot = (items: readonly Uint8Array[]): Uint8Array => rootOf(items.map(leafOf), 0, items.length);
+export const merkleRoot = (items: readonly Uint8Array[]): Uint8Array => rootOf(items.map(merkleLeaf), 0, items.length);
 
 /** What it takes to show that the item at `index` is one of `items`: 32 bytes a step, from the leaf up. */
 export function merklePath(items: readonly Uint8Array[], index: number): Uint8Array[] {
-  const leaves = items.map(leafOf);
+  const leaves = items.map(merkleLeaf);
   const path: Uint8Array[] = [];
   let from = 0;
   let to = items.length;
@@ -39,6 +40,38 @@ export function merklePath(items: readonly Uint8Array[], index: number): Uint8Ar
     }
   }
   return path;
+}
+
+interface Tree {
+  readonly hash: Uint8Array;
+  readonly left?: Tree;
+  readonly right?: Tree;
+}
+
+function treeOf(leaves: readonly Uint8Array[], from: number, to: number): Tree {
+  if (to - from <= 1) return { hash: rootOf(leaves, from, to) };
+  const middle = from + splitOf(to - from);
+  const left = treeOf(leaves, from, middle);
+  const right = treeOf(leaves, middle, to);
+  return { hash: nodeOf(left.hash, right.hash), left, right };
+}
+
+/** The root over `leaves` (`merkleLeaf` of each item), and the path of each: every hash is made once. */
+export function merklePaths(leaves: readonly Uint8Array[]): {
+  readonly root: Uint8Array;
+  readonly paths: readonly (readonly Uint8Array[])[];
+} {
+  const paths: (readonly Uint8Array[])[] = [];
+  const walk = (tree: Tree, above: readonly Uint8Array[]): void => {
+    if (tree.left === undefined || tree.right === undefined) paths.push(above);
+    else {
+      walk(tree.left, [tree.right.hash, ...above]);
+      walk(tree.right, [tree.left.hash, ...above]);
+    }
+  };
+  const tree = treeOf(leaves, 0, leaves.length);
+  if (leaves.length > 0) walk(tree, []);
+  return { root: tree.hash, paths };
 }
 
 /** True when `item` stands at `index` of the `count` items behind `root`; false for anything else, never an error. */
@@ -59,7 +92,7 @@ export function isInMerkleTree(
     else from = middle;
   }
   if (turns.length !== path.length) return false;
-  let hash = leafOf(item);
+  let hash = merkleLeaf(item);
   for (const [step, other] of path.entries()) {
     hash = turns[step] === 'left' ? nodeOf(hash, other) : nodeOf(other, hash);
   }
