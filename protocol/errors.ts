@@ -124,6 +124,14 @@ export const errorTable = {
     exit: 4,
     text: "A key with role '{role}' may not do this; it takes {allowed}.",
   },
+  ORIGIN_REFUSED: {
+    http: 403,
+    type: 'permission_error',
+    code: 'origin_not_allowed',
+    retry: 'never',
+    exit: 4,
+    text: 'This port takes no requests from web pages; use a program, or the helixflow command.',
+  },
   KEY_UNVERIFIABLE: {
     http: 503,
     type: server,
@@ -306,6 +314,9 @@ export const errorTable = {
   },
   INVITE_INVALID: {
     ...local,
+    http: 400,
+    type: invalid,
+    code: 'invite_invalid',
     exit: 4,
     text: 'the invite is not valid: {reason}; ask for a new one (helixflow mesh invite)',
   },
@@ -326,11 +337,15 @@ export const errorTable = {
   BLOCK_INVALID: { ...local, exit: 6, text: 'the block {number} of {author} is not valid: {reason}' },
   FEED_FROZEN: {
     ...local,
+    http: 503,
+    code: 'feed_frozen',
     exit: 6,
     text: 'the feed of {author} has forked and is frozen; the root must lift that (helixflow mesh unfreeze)',
   },
   LEDGER_UNREADY: {
     ...local,
+    http: 503,
+    code: 'ledger_unready',
     retry: 'same-node',
     exit: 5,
     text: 'this peer cannot sign yet: {reason}; try again in a few seconds',
@@ -373,6 +388,9 @@ export const errorTable = {
   },
   ISSUER_MISSING: {
     ...local,
+    http: 409,
+    type: invalid,
+    code: 'issuer_missing',
     exit: 4,
     text: 'this directory holds no issuer’s key of mesh {meshId}; run the command where helixflow mesh create was run',
   },
@@ -451,6 +469,7 @@ export interface ErrorDetails {
   KEY_REVOKED: Record<string, never>;
   KEY_NOT_HERE: Record<string, never>;
   KEY_ROLE_NOT_ALLOWED: { role: string; allowed: string };
+  ORIGIN_REFUSED: None;
   KEY_UNVERIFIABLE: { staleSeconds: number };
   RATE_LIMITED: { limit: number; unit: string; scope: string; retryAfterMs: number };
   REQUEST_OVER_LIMIT: { tokens: number; limit: number; scope: string };
