@@ -7,6 +7,7 @@ import type { PeerInfo } from '../protocol/peer/hello.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Cancel, Clock, Connection, Log, Network, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
 import type { UnixMs } from '../protocol/units.ts';
+import type { Audit } from './audit.ts';
 import type { Entry } from './entry.ts';
 import type { EntryPlace, OpenReport } from './feeds.ts';
 import type { Standing, StandingChange } from './standing.ts';
@@ -30,6 +31,8 @@ export interface LedgerOptions {
   /** The issuer's key, where this gateway holds it. */
   readonly issuer?: IssuerRecord;
   readonly roots: Roots;
+  /** Told of forks; nothing is told without it. */
+  readonly audit?: Audit;
 }
 
 /** The newest that is known of an issuer. */
