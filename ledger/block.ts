@@ -5,7 +5,7 @@ import { fromHex, sha256, signBytes, toHex, verifyBytes } from '../protocol/cryp
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId, MeshId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
-import { isInMerkleTree, merklePath, merkleRoot } from '../protocol/merkle.ts';
+import { isInMerkleTree, merkleLeaf, merklePaths, merkleRoot } from '../protocol/merkle.ts';
 import type { SigningKey } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
@@ -28,6 +28,8 @@ export interface BlockHeader extends BlockPlace {
   readonly root: Uint8Array;
   /** Entries; 1 to `limits.blockEntriesMax`. */
   readonly count: number;
+  /** How many of them are open, so that nobody can keep one back from a node. */
+  readonly openCount: number;
   readonly timeMs: UnixMs;
 }
 
@@ -80,13 +82,47 @@ const domainOf = (meshId: MeshId): string => `${DOMAIN}/${meshId}`;
 export const isSameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && a.every((byte, at) => byte === b[at]);
 
-/** Signs a block of these entries. @param place What its header says, beside what follows from the entries. */
+/** What a header says beside what follows from the entries. */
+export type BlockStart = Omit<BlockHeader, 'root' | 'count' | 'openCount'>;
+
+const signatureBytes = 64;
+const headBytes = headerMaxBytes + signatureBytes;
+/** An entry's length, and what marks it as one; a leaf of the tree, which a node gets in place of what is not open. */
+const entryExtraBytes = 4;
+const leafBytes = 34;
+
+/** Adds up what a block of the entries taken so far comes to, whole or as nodes get it. */
+export function createBlockSize(): {
+  /** True when the block may hold this entry too; it is then counted. A block may always hold one. */
+  take(entry: Uint8Array): boolean;
+} {
+  let count = 0;
+  let bytes = headBytes;
+  return {
+    take(entry) {
+      const more = Math.max(entry.length + entryExtraBytes, leafBytes);
+      if (count > 0 && (count === limits.blockEntriesMax || bytes + more > limits.blockMaxBytes)) return false;
+      count += 1;
+      bytes += more;
+      return true;
+    },
+  };
+}
+
+/** True when a block may hold these entries: their number and size, whole or as nodes get it. */
+export function fitsBlock(entries: readonly Uint8Array[]): boolean {
+  const size = createBlockSize();
+  return entries.every((entry) => entry.length <= limits.entryMaxBytes && size.take(entry));
+}
+
+/** Signs a block of these entries, which `fitsBlock`. */
 export function signBlock(
-  place: Omit<BlockHeader, 'root' | 'count'>,
+  place: BlockStart,
   entries: readonly Uint8Array[],
   by: { readonly meshId: MeshId; readonly key: SigningKey },
 ): Block {
-  const header: BlockHeader = { ...place, root: merkleRoot(entries), count: entries.length };
+  const openCount = entries.filter(isOpenEntry).length;
+  const header: BlockHeader = { ...place, root: merkleRoot(entries), count: entries.length, openCount };
   const fields: Value = [
     version,
     fromHex(header.author),
@@ -96,6 +132,7 @@ export function signBlock(
     header.previous,
     header.root,
     header.count,
+    header.openCount,
     header.timeMs,
   ];
   const bytes = encodeValue(fields).slice();
@@ -107,19 +144,20 @@ export function signBlock(
 
 /** Reads a header without checking its signature. @throws HelixFlowError FRAME_MALFORMED */
 export function parseHeader(bytes: Uint8Array, signature: Uint8Array): SignedHeader {
+  if (bytes.length > headerMaxBytes) throw new HelixFlowError('FRAME_MALFORMED', { reason: 'header: too long' });
   const r = new Reader(decodeValue(bytes), 'header');
   r.int(version, version);
-  const header: BlockHeader = {
+  const place = {
     author: toHex(r.bytes(32, 32)) as AuthorId,
     epoch: toHex(r.bytes(16, 16)) as EpochId,
     generation: r.int(limits.epochsPerAuthorMax),
     number: r.int(),
     previous: r.bytes(32, 32),
     root: r.bytes(32, 32),
-    count: r.int(limits.blockEntriesMax, 1),
-    timeMs: unixMs(r.int()),
   };
-  if (r.hasMore || signature.length !== 64) {
+  const count = r.int(limits.blockEntriesMax, 1);
+  const header: BlockHeader = { ...place, count, openCount: r.int(count), timeMs: unixMs(r.int()) };
+  if (r.hasMore || signature.length !== signatureBytes) {
     throw new HelixFlowError('FRAME_MALFORMED', { reason: 'header: more or less than a header' });
   }
   return { header, bytes: bytes.slice(), signature: signature.slice(), hash: sha256(bytes) };
@@ -131,18 +169,22 @@ export const isSigned = ({ header, bytes, signature }: SignedHeader, meshId: Mes
 
 /** True when these are all the entries of the header. */
 export const fitsHeader = ({ head, entries }: Block): boolean =>
-  entries.length === head.header.count && isSameBytes(merkleRoot(entries), head.header.root);
+  entries.length === head.header.count &&
+  entries.filter(isOpenEntry).length === head.header.openCount &&
+  isSameBytes(merkleRoot(entries), head.header.root);
 
 /** What a node may see of a block. */
-export const openPartOf = ({ head, entries }: Block): OpenBlock => ({
-  head,
-  open: entries.flatMap((bytes, index) =>
-    isOpenEntry(bytes) ? [{ index, bytes, path: merklePath(entries, index) }] : [],
-  ),
-});
+export function openPartOf({ head, entries }: Block): OpenBlock {
+  const { paths } = merklePaths(entries.map(merkleLeaf));
+  const open = entries.flatMap((bytes, index) =>
+    isOpenEntry(bytes) ? [{ index, bytes, path: paths[index] ?? [] }] : [],
+  );
+  return { head, open };
+}
 
-/** True when each entry stands where it says, under the header's root, in order and once. */
+/** True when these are all the open entries, each where it says, under the header's root, in order and once. */
 export const provesOpen = ({ head, open }: OpenBlock): boolean =>
+  open.length === head.header.openCount &&
   open.every(
     ({ index, bytes, path }, at) =>
       (at === 0 || index > (open[at - 1]?.index ?? 0)) &&

@@ -276,9 +276,9 @@ export function parseEntry(bytes: Uint8Array): Entry {
 
 /** Who may see an entry: everyone in the mesh, or gateways only. Looks at the kind alone; meant for entries that parse. */
 export const isOpenEntry = (bytes: Uint8Array): boolean => {
-  const [first = 0, second = 0] = bytes;
-  // An array's head of one byte, then the kind in as few bytes as it takes.
-  const isShort = first >= 0x80 && first < 0x98;
-  const kind = isShort ? second : (bytes[2] ?? 0);
-  return kind < 24 || (kind === 24 && (bytes[isShort ? 2 : 3] ?? 0) < accountsFrom);
+  const first = bytes[0] ?? 0;
+  // An array's head is one byte, or says how many more there are; then the kind in as few bytes as it takes.
+  const kindAt = first < 0x98 ? 1 : 1 + 2 ** (first - 0x98);
+  const kind = bytes[kindAt] ?? 0;
+  return kind < 24 || (kind === 24 && (bytes[kindAt + 1] ?? 0) < accountsFrom);
 };

@@ -12,7 +12,7 @@ export interface EntryPlace extends BlockPlace {
   readonly index: number;
   /** When its block was signed, by its author's clock. */
   readonly timeMs: number;
-  /** The author has forked at or before this block: what it gives back does not count (design §6). */
+  /** The author has forked in this epoch, at or before this block: what it gives back does not count (design §6). */
   readonly isAfterFork: boolean;
 }
 
@@ -27,9 +27,10 @@ export interface EpochHead {
 }
 
 /**
- * What became of a block: `new` is on disk (synced); `known` was there before; `gap` lacks the one before it;
+ * What became of a block: `new` is on disk (synced); `known` was there before; `gap` lacks the one before it, or follows
+ * another one than is held (whoever has it has the other one too: asking for number − 1 finds the fork);
  * `forked` contradicts one that is held (the proof is kept); `frozen` comes from an author that has forked;
- * `refused` has an author that may not write; `invalid` is none.
+ * `refused` has an author that may not write, or none of the places that are left for authors and epochs; `invalid` is none.
  */
 export type Acceptance = 'new' | 'known' | 'gap' | 'forked' | 'frozen' | 'refused' | 'invalid';
 
@@ -40,7 +41,10 @@ export interface HeldEntry {
 }
 
 export interface FeedsEvents {
-  /** Every entry, once, in the order of its epoch; epochs and authors in any order. Called before `accept` resolves. */
+  /**
+   * Every entry, once; epochs and authors in any order, those of an epoch in theirs (what fills a hole comes after what
+   * follows the hole, which counts all along). Called before `accept` resolves.
+   */
   entry(held: HeldEntry): void;
   /** A block was added to the disk: pass it on. `block` of a node's own feeds holds open entries only. */
   added(block: Block | OpenBlock): void;
@@ -89,7 +93,11 @@ export interface Feeds {
   newestOf(author: AuthorId): EpochHead | undefined;
   /** The header at this place, if it is held. */
   headerAt(place: BlockPlace): Promise<SignedHeader | undefined>;
-  /** Checks a block that came from elsewhere and stores it, synced. Never throws for what a peer sent. */
+  /**
+   * Checks a block that came from elsewhere and stores it, synced. Never throws for what a peer sent. Blocks handed over
+   * without waiting for the one before share a sync: hand over a whole window, in order, then wait for all.
+   * @throws HelixFlowError STORE_FAILED; LEDGER_UNREADY after `close`.
+   */
   accept(block: Block | OpenBlock): Promise<Acceptance>;
   /** Blocks of an epoch from `from` on, whole ones at a gateway, up to `maxBytes` of them and at least one if held. */
   read(author: AuthorId, epoch: EpochId, from: number, maxBytes: number): Promise<readonly (Block | OpenBlock)[]>;
@@ -112,8 +120,10 @@ export interface OwnFeed {
   readonly epoch: EpochId | undefined;
   /**
    * Signs and stores entries as one part of one block; those of one turn (and of a write under way) share a block and
-   * its sync. Resolves with their places once they would survive a power cut; only then is the block told to `added`.
-   * @throws HelixFlowError STORE_FAILED; FEED_FROZEN when this author has forked; FRAME_TOO_LARGE for an entry.
+   * its sync; more than a block holds become several, stored all or none. Resolves with their places once they would
+   * survive a power cut; only then is the block told to `added`.
+   * @throws HelixFlowError STORE_FAILED; FEED_FROZEN when this author has forked; FRAME_TOO_LARGE for an entry;
+   *   LEDGER_UNREADY after `close`, and when the author has used up its epochs; and what `first` throws.
    */
   append(entries: readonly Entry[]): Promise<readonly EntryPlace[]>;
 }
