@@ -7,7 +7,6 @@ import type { ChatAsked } from '../openai/chat.ts';
 import { parseChatBody } from '../openai/chat.ts';
 import { modelList, oneModel } from '../openai/models.ts';
 import type { GatewayService, ListedModel } from '../service.ts';
-import { requireKey } from './auth.ts';
 import { boundPieces } from './body.ts';
 import type { GatewayAppDeps, GatewayAppOptions } from './options.ts';
 import { type Responding, respond } from './respond.ts';
@@ -57,17 +56,16 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
     reply.hijack();
     sink.start(answer);
   };
-  app.post(routes.chat, { onRequest: requireKey(deps.keys), preParsing: boundPieces }, serve);
+  app.post(routes.chat, { preParsing: boundPieces }, serve);
 }
 
-function addModels(app: FastifyInstance, { service, keys }: GatewayAppDeps, { responding }: EndpointContext): void {
-  const onRequest = requireKey(keys);
-  app.get(routes.models, { onRequest }, (request, reply) => {
+function addModels(app: FastifyInstance, { service }: GatewayAppDeps, { responding }: EndpointContext): void {
+  app.get(routes.models, (request, reply) => {
     const body = modelList(listedFor(request, service));
     reply.hijack();
     respond(request.exchange, { status: 200, body }, responding);
   });
-  app.get<{ Params: { '*': string } }>(routes.model, { onRequest }, (request, reply) => {
+  app.get<{ Params: { '*': string } }>(routes.model, (request, reply) => {
     const body = oneModel(listedFor(request as FastifyRequest, service), request.params['*']);
     reply.hijack();
     respond(request.exchange, { status: 200, body }, responding);

@@ -6,6 +6,8 @@ export const routes = {
   chat: '/v1/chat/completions',
   models: '/v1/models',
   model: '/v1/models/*',
+  /** What the key of the request may do. */
+  self: '/v1/keys/self',
   livez: '/livez',
   readyz: '/readyz',
 } as const;
@@ -13,6 +15,7 @@ export const routes = {
 const known: ReadonlyMap<string, string> = new Map([
   [routes.chat, 'POST'],
   [routes.models, 'GET, HEAD'],
+  [routes.self, 'GET, HEAD'],
   [routes.livez, 'GET, HEAD'],
   [routes.readyz, 'GET, HEAD'],
 ]);
