@@ -1,13 +1,14 @@
 /** The ledger of one peer: its feeds, what they come to, and their exchange with others. */
 
 import type { Role } from '../protocol/grants.ts';
-import type { AuthorId, IssuerId, MeshId, PeerId } from '../protocol/ids.ts';
+import type { AuthorId, EpochId, IssuerId, MeshId, PeerId } from '../protocol/ids.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
 import type { PeerInfo } from '../protocol/peer/hello.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Cancel, Clock, Connection, Log, Network, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
 import type { UnixMs } from '../protocol/units.ts';
 import type { Audit } from './audit.ts';
+import type { BlockPlace } from './block.ts';
 import type { Entry } from './entry.ts';
 import type { EntryPlace, OpenReport } from './feeds.ts';
 import type { Standing, StandingChange } from './standing.ts';
@@ -49,12 +50,16 @@ export interface LedgerStatus {
   readonly blocks: number;
   readonly open: OpenReport;
   readonly frozen: readonly AuthorId[];
+  /** Where each frozen author has forked; what a `lift` names. */
+  readonly forks?: readonly BlockPlace[];
   readonly issuers: readonly {
     readonly issuer: IssuerId;
     /** The gateway that holds its key, as its newest heartbeat says. */
     readonly holder: PeerId | undefined;
     readonly asOfMs: UnixMs | undefined;
     readonly isRevoked: boolean;
+    /** The newest block of its feed that is held here; what a handover names. */
+    readonly newest?: { readonly epoch: EpochId; readonly number: number };
   }[];
   /** Whether this process may sign: `ready`, or still asking others what it wrote before. */
   readonly writing: 'ready' | 'recovering' | 'none';
