@@ -3,40 +3,51 @@
 import type { UnixMs } from '../protocol/units.ts';
 
 /** What can be done. A closed list; each is shown to operators by this name. */
-export type AuditAction =
-  | 'mesh.create'
-  | 'mesh.handover'
-  | 'mesh.restore'
-  | 'issuer.revoke'
-  | 'feed.forked'
-  | 'feed.unfreeze'
-  | 'invite.create'
-  | 'invite.use'
-  | 'membership.issue'
-  | 'membership.renew'
-  | 'member.ban'
-  | 'member.unban'
-  | 'account.create'
-  | 'account.set'
-  | 'key.create'
-  | 'key.set'
-  | 'key.rotate'
-  | 'key.revoke'
-  | 'request.refuse'
-  | 'peer.refuse'
-  | 'admin.request';
+export const auditActions = [
+  'mesh.create',
+  'mesh.handover',
+  'mesh.restore',
+  'issuer.revoke',
+  'feed.forked',
+  'feed.unfreeze',
+  'invite.create',
+  'invite.use',
+  'membership.issue',
+  'membership.renew',
+  'member.ban',
+  'member.unban',
+  'account.create',
+  'account.set',
+  'key.create',
+  'key.set',
+  'key.rotate',
+  'key.revoke',
+  'request.refuse',
+  'peer.refuse',
+  'admin.request',
+  // What the log says of itself: torn or missing lines found on opening, lines lost to a full disk, old files removed.
+  'audit.repair',
+  'audit.drop',
+  'audit.trim',
+] as const;
+
+/** One of the list. */
+export type AuditAction = (typeof auditActions)[number];
 
 /** One thing that happened. No prompt, no secret, no address, no name: those who act and are acted on are references. */
 export interface AuditRecord {
   readonly action: AuditAction;
-  /** `key:<id>`, `peer:<id>`, `local` (whoever may use the data directory), or `none`. */
+  /** `key:<id>`, `peer:<id>`, `local` (whoever may use the data directory), `none`, or `many`. */
   readonly actor: string;
-  /** `key:<id>`, `account:<id>`, `peer:<id>`, `invite:<id>`, `author:<id>`, `mesh:<id>`, or a route. */
+  /**
+   * `key:<id>`, `account:<id>`, `peer:<id>`, `invite:<id>`, `issuer:<id>`, `author:<id>`, `mesh:<id>`, a route
+   * (`POST /admin/v1/keys`, with the names of its parameters and not their values), `none`, or `many`.
+   */
   readonly object: string;
   readonly outcome: 'done' | 'refused' | 'failed';
   /** An error code, or a word of a closed list; empty when done. */
   readonly reason: string;
-  /** More than 1 for refusals of one actor, object and reason within a minute that became one line. */
+  /** How many of them this line stands for, when more than 1: refusals of one actor, object and reason, or lines lost. */
   readonly count?: number;
 }
 
@@ -44,6 +55,7 @@ export interface AuditRecord {
 export interface AuditLine extends AuditRecord {
   /** From 0, without a gap over all files. */
   readonly number: number;
+  /** When it was noted. */
   readonly time: UnixMs;
   /** Hex sha256 of the line before, as it stands in the file; zeros for the first. */
   readonly previous: string;
