@@ -11,6 +11,7 @@ import {
   type IssuerCertificate,
   type Membership,
   membershipLifetimeMs,
+  ownerBy,
   type Role,
 } from '../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../protocol/ids.ts';
@@ -147,7 +148,7 @@ export async function enterMesh(deps: MembershipDeps, dir: DataDir, wish: Wish):
   const known = await readMesh(dir);
   const entered = known === undefined ? undefined : await enterKnown(deps, dir, wish, known);
   if (entered !== undefined) return entered;
-  const { join, role } = wish;
+  const { join, role, peer } = wish;
   if (join === undefined) {
     if (known === undefined) throw new HelixFlowError('MESH_MISSING', {});
     const had = (await readMembership(dir.peer(role))) !== undefined;
@@ -155,13 +156,13 @@ export async function enterMesh(deps: MembershipDeps, dir: DataDir, wish: Wish):
     throw new HelixFlowError('MEMBERSHIP_INVALID', { reason });
   }
   const content = await readInvite(deps, join, role, known);
-  const { meshId, rootPublicKey, certificate, network, owner, gateways } = content;
+  const { meshId, rootPublicKey, certificate, network, gateways } = content;
   const checking = { tokens: deps.tokens, meshId, nowMs: deps.clock.wallMs() };
   return {
     mesh: known?.mesh ?? { meshId, rootPublicKey, network },
     issuer: undefined,
     issuers: [await checkCertificate(certificate, rootPublicKey, checking)],
-    owner,
+    owner: ownerBy(content, peer),
     credentials: undefined,
     expiresMs: undefined,
     invite: { text: join, content },

@@ -101,6 +101,10 @@ export interface Invite {
   readonly expiresMs: UnixMs;
 }
 
+/** Who answers for a peer that comes with this invite: on an open mesh it itself. */
+export const ownerBy = (invite: Pick<Invite, 'owner'>, joiner: PeerId): OwnerId =>
+  invite.owner ?? (joiner as string as OwnerId);
+
 /** How much may be used at one gateway; absent is unbounded. All are integers from 1 to 2^31 - 1. */
 export interface RateLimits {
   /** Requests in any 60 s. */

@@ -30,6 +30,9 @@ export async function createKey(
     account: options.name as AccountId,
     role: 'user',
     models: options.models,
+    limits: {},
+    gateways: [],
+    strict: false,
     ...(options.lifetimeMs === undefined ? {} : { expiresMs: unixMs(nowMs + options.lifetimeMs) }),
   };
   const signing = { tokens: createJoseTokens(), nowMs };

@@ -1,8 +1,16 @@
 /** How a peer with an invite becomes a member: the joiner's side, and the gateways' (design §4, §6). */
 
 import { errorText, HelixFlowError, isHelixFlowError, toHelixFlowError } from '../errors.ts';
-import { type Credentials, checkCredentials, checkInvite, type Invite, issuerIdOf } from '../grants.ts';
-import type { MeshId, PeerId } from '../ids.ts';
+import {
+  type Credentials,
+  checkCredentials,
+  checkInvite,
+  type Invite,
+  issuerIdOf,
+  type Membership,
+  ownerBy,
+} from '../grants.ts';
+import type { IssuerId, MeshId, PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import { type IssuerRecord, issueCredentials, type MeshRecord } from '../mesh.ts';
 import {
@@ -120,8 +128,25 @@ async function joinThrough(gateway: Contact, text: string, deps: JoinDeps, signa
   }
 }
 
+/** What an issuer's gateway does for those who would be members; durable before it resolves. */
+export interface Admitter {
+  /** True for the issuer whose key is here, and those it succeeded. */
+  handles(issuer: IssuerId): boolean;
+  /**
+   * The same peer may come again with the same invite.
+   * @throws HelixFlowError INVITE_INVALID, for a further peer on a used-up invite too; ADMISSION_UNAVAILABLE
+   */
+  admit(invite: Invite, joiner: PeerId): Promise<Credentials>;
+  /** @throws HelixFlowError MEMBERSHIP_INVALID, for a banned peer too; ADMISSION_UNAVAILABLE */
+  renew(current: Membership): Promise<Credentials>;
+}
+
 export interface AdmissionOptions {
   readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey'>;
+  /** Only at an issuer's gateway. Others pass requests on to it. */
+  readonly admitter?: Admitter;
+  /** The gateway that holds an issuer's key, as far as is known. */
+  readonly holderOf?: (issuer: IssuerId) => PeerId | undefined;
   /** Only at an issuer's gateway. Others pass requests on to it, if they are connected. */
   readonly issuer?: IssuerRecord;
 }
@@ -221,7 +246,8 @@ async function issue(
   { mesh, issuer }: AdmissionOptions,
 ): Promise<Credentials | undefined> {
   if (issuer === undefined || issuerIdOf(issuer.key.publicKey) !== invite.issuer) return undefined;
-  const { role, owner, inviteId } = invite;
+  const { role, inviteId } = invite;
+  const owner = ownerBy(invite, joiner);
   deps.log.info('admission.admitted', { peer: joiner, role, owner, invite: inviteId });
   const signing = { tokens: deps.tokens, nowMs: deps.clock.wallMs() };
   return issueCredentials({ mesh, issuer }, { peer: joiner, role, owner }, signing);

@@ -29,7 +29,7 @@ function inviteOf(mesh: NewMesh, role: Role): Invite {
   const { meshId, rootPublicKey, network } = mesh.mesh;
   const { issuer } = issuerOf(mesh.issuer);
   const inviteId = '0'.repeat(32);
-  const terms = { inviteId, role, owner: 'bob' as OwnerId, gateways, expiresMs: unixMs(startMs + dayMs) };
+  const terms = { inviteId, role, owner: 'bob' as OwnerId, uses: 1, gateways, expiresMs: unixMs(startMs + dayMs) };
   return { meshId, rootPublicKey, network, issuer, certificate: mesh.issuer.certificate, ...terms };
 }
 

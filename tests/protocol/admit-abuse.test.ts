@@ -32,6 +32,7 @@ test('the gateway judges for itself: expired, of another mesh, of an issuer nobo
         inviteId: '0'.repeat(32),
         role: 'node',
         owner,
+        uses: 1,
         network: 'lan',
         gateways: [contact(issuing)],
         rootPublicKey: mesh.mesh.rootPublicKey,

@@ -35,6 +35,7 @@ export const inviteTo = (gateways: readonly PeerId[], changes: Partial<Invite> =
       inviteId: '0'.repeat(32),
       role: 'node',
       owner,
+      uses: 1,
       network: 'lan',
       gateways: gateways.map(contact),
       rootPublicKey: by.mesh.rootPublicKey,

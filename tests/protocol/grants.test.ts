@@ -40,6 +40,7 @@ const invite: Invite = {
   inviteId: 'ab'.repeat(16),
   role: 'node',
   owner,
+  uses: 1,
   network: 'lan',
   gateways: [{ peer: peer('Gateway'), addresses: ['/ip4/127.0.0.1/tcp/4001'] }],
   rootPublicKey,
@@ -52,6 +53,9 @@ const grant: KeyGrant = {
   account: 'team-a' as AccountId,
   role: 'user',
   models: [],
+  limits: {},
+  gateways: [],
+  strict: false,
 };
 
 test('a certificate names the issuer that the root named', async ({ expect }) => {

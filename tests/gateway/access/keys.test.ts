@@ -20,6 +20,9 @@ const grant: KeyGrant = {
   account: 'team-a' as AccountId,
   role: 'user',
   models: ['helix*'],
+  limits: {},
+  gateways: [],
+  strict: false,
 };
 const make = (changes: Partial<KeyGrant> = {}, by = mesh): Promise<string> =>
   signKey({ ...grant, issuer: issuerOf(by.issuer).issuer, meshId: by.mesh.meshId, ...changes }, by.issuer.key, {

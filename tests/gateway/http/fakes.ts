@@ -103,6 +103,9 @@ const grantFor = (models: readonly string[]): KeyGrant => ({
   account: 'local' as AccountId,
   role: 'user',
   models,
+  limits: {},
+  gateways: [],
+  strict: false,
 });
 
 /** Knows `goodKey` at once, `sk-hx-slow` after a while, `sk-hx-tiny` for `helix-*` only, `sk-hx-old` as expired. */
