@@ -17,10 +17,16 @@ import { type Ms, ms } from '../../protocol/units.ts';
 
 const dayMs = 86_400_000;
 
-export const peerField = z.custom<PeerId>(isPeerId, 'expected a peer id');
-export const keyField = z.custom<KeyId>(isKeyId, 'expected a key id: 16 hex characters');
-export const accountField = z.custom<AccountId>(isAccountId, 'expected an account id');
-export const ownerField = z.custom<OwnerId>(isOwnerId, 'expected 1 to 64 letters, digits, dots, dashes or underscores');
+export const peerField = z.custom<PeerId>(isPeerId, 'expected a peer id').meta({ description: 'a peer id' });
+export const keyField = z
+  .custom<KeyId>(isKeyId, 'expected a key id: 16 hex characters')
+  .meta({ description: 'a key id: 16 hex characters' });
+export const accountField = z
+  .custom<AccountId>(isAccountId, 'expected an account id')
+  .meta({ description: 'an account id' });
+export const ownerField = z
+  .custom<OwnerId>(isOwnerId, 'expected 1 to 64 letters, digits, dots, dashes or underscores')
+  .meta({ description: '1 to 64 letters, digits, dots, dashes or underscores' });
 
 /** For people; no control characters, so that no terminal is surprised. */
 export const nameField = z
@@ -54,6 +60,7 @@ export const countField = (min: number, max: number) =>
         .regex(/^\d{1,9}$/, 'expected a whole number')
         .transform(Number),
     ])
-    .pipe(z.int().min(min).max(max));
+    .pipe(z.int().min(min).max(max))
+    .meta({ description: `a whole number, ${min} to ${max}` });
 
 export const noInput = z.strictObject({});

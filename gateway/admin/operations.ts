@@ -69,7 +69,7 @@ function fieldsOf(pattern: string, segments: readonly string[]): Record<string, 
   const fields: Record<string, string> = {};
   for (const [index, part] of parts.entries()) {
     const segment = segments[index] ?? '';
-    if (part.startsWith(':')) fields[part.slice(1)] = segment;
+    if (part.startsWith(':') && segment !== '') fields[part.slice(1)] = segment;
     else if (part !== segment) return undefined;
   }
   return fields;

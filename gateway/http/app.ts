@@ -1,7 +1,7 @@
 /** The clients' door: OpenAI's routes over the service; built here, listening elsewhere. */
 
 import type { FastifyInstance } from 'fastify';
-import { createDoor, type DoorDeps } from './door.ts';
+import { createDoor } from './door.ts';
 import { addEndpoints } from './endpoints.ts';
 import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from './options.ts';
 import { publicDoor } from './roles.ts';
@@ -9,7 +9,7 @@ import { unknownRoute } from './routes.ts';
 
 /** Builds the app, as `createDoor` does. */
 export function createGatewayApp(
-  deps: GatewayAppDeps & Pick<DoorDeps, 'tls'>,
+  deps: GatewayAppDeps,
   options: GatewayAppOptions = gatewayAppDefaults,
 ): FastifyInstance {
   const guard = { table: publicDoor, keys: deps.keys, unknown: 'public' } as const;

@@ -18,7 +18,6 @@ import type { GatewayAppDeps, GatewayAppOptions } from './options.ts';
 import { requestIds } from './request-ids.ts';
 import { type Responding, respondError } from './respond.ts';
 import { type Guard, guardRoutes } from './roles.ts';
-import type { Tls } from './tls.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -30,10 +29,7 @@ declare module 'fastify' {
   }
 }
 
-export interface DoorDeps extends Pick<GatewayAppDeps, 'clock' | 'random' | 'log' | 'observers'> {
-  /** Without it the door speaks plain HTTP. */
-  readonly tls?: Pick<Tls, 'serverOptions' | 'attach'> | undefined;
-}
+export type DoorDeps = Pick<GatewayAppDeps, 'clock' | 'random' | 'log' | 'observers' | 'tls'>;
 
 export type DoorOptions = Pick<
   GatewayAppOptions,
