@@ -48,7 +48,10 @@ export interface FeedsEvents {
   entry(held: HeldEntry): void;
   /** A block was added to the disk: pass it on. `block` of a node's own feeds holds open entries only. */
   added(block: Block | OpenBlock): void;
-  /** An author has forked; comes once for each. Entries after the fork are told again, with `isAfterFork`. */
+  /**
+   * An author has forked; comes once for each epoch, and again when it turns out to have forked earlier in it: pass it on.
+   * The entries after the fork are then told again, with `isAfterFork`.
+   */
   forked(proof: ForkProof): void;
 }
 
@@ -101,11 +104,15 @@ export interface Feeds {
   accept(block: Block | OpenBlock): Promise<Acceptance>;
   /** Blocks of an epoch from `from` on, whole ones at a gateway, up to `maxBytes` of them and at least one if held. */
   read(author: AuthorId, epoch: EpochId, from: number, maxBytes: number): Promise<readonly (Block | OpenBlock)[]>;
-  /** Checks and keeps a proof from elsewhere. @returns true when it is valid and new. */
+  /**
+   * Checks and keeps a proof from elsewhere; one about an author of whom nothing is held counts (and is told to `forked`)
+   * from that author's first block on.
+   * @returns true when it is valid and new. @throws HelixFlowError as `accept`.
+   */
   acceptProof(proof: ForkProof): Promise<boolean>;
   proofs(): readonly ForkProof[];
   isFrozen(author: AuthorId): boolean;
-  /** The root lifts the freeze: other epochs than this one may grow again. */
+  /** The root lifts the freeze: other epochs than this one may grow again. @throws HelixFlowError as `accept`. */
   lift(author: AuthorId, epoch: EpochId): Promise<void>;
   /** Opens a feed of this process; its epoch begins with the first `append`. */
   write(key: SigningKey, first: (after: EpochHead | undefined) => AuthorEntry): OwnFeed;
