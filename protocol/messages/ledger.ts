@@ -34,6 +34,8 @@ export interface HaveNew extends HaveCount {
 /** What the sender holds: epochs that it names for the first time, and those whose count has changed. */
 export interface Have {
   readonly type: 'have';
+  /** True for the first, and for the first after `again`: what was named before counts no more, indexes begin at 0. */
+  readonly isStart: boolean;
   /** True once everything that was held when the stream began has been named. */
   readonly isWhole: boolean;
   readonly news: readonly HaveNew[];
@@ -154,6 +156,7 @@ export function encodeLedgerFrame(frame: LedgerFrame): Uint8Array {
     case 'have':
       return encodeValue([
         number.have,
+        frame.isStart,
         frame.isWhole,
         frame.news.map(({ author, epoch, count, hash }): Value => [fromHex(author), fromHex(epoch), count, hash]),
         frame.changes.map(({ index, count, hash }): Value => [index, count, hash]),
@@ -232,6 +235,7 @@ const parsers: Readonly<Record<number, (r: Reader) => LedgerFrame>> = {
   [number.tokens]: (r) => ({ type: 'tokens', tokens: r.list(limits.rootTokensMax, readToken) }),
   [number.have]: (r) => ({
     type: 'have',
+    isStart: r.bool(),
     isWhole: r.bool(),
     news: r.list(haveItemsMax, readNew),
     changes: r.list(haveItemsMax, readChange),

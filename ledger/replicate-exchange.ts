@@ -1,0 +1,376 @@
+/** The exchange with one peer on one channel: reads its frames, keeps it to the rules, hands on what is good. */
+
+import { errorText, HelixFlowError, isHelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
+import type { Role } from '../protocol/grants.ts';
+import type { AuthorId, MeshId } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
+import {
+  type Blocks,
+  type HeartbeatFrame,
+  type LedgerFrame,
+  type OpenBlocks,
+  parseLedgerFrame,
+  type Want,
+} from '../protocol/messages/ledger.ts';
+import type { RootToken } from '../protocol/peer/roots.ts';
+import type { Cancel, Channel, Clock, Log } from '../protocol/ports.ts';
+import { ms } from '../protocol/units.ts';
+import { Allowance } from './allowance.ts';
+import { type Block, type ForkProof, isFork, isSameBytes, type OpenBlock } from './block.ts';
+import type { Acceptance, Feeds } from './feeds.ts';
+import { Heard, type HeardEpoch } from './replicate-have.ts';
+import type { Outbox } from './replicate-outbox.ts';
+import type { Source, Wants } from './replicate-wants.ts';
+import { type EpochKey, keyOf, nameOf, readBlock, readOpenBlock, readProof, shortHash } from './replicate-wire.ts';
+
+/** What an exchange needs of the others. */
+export interface ExchangeWorld {
+  readonly meshId: MeshId;
+  readonly feeds: Feeds;
+  readonly wants: Wants;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** What this peer is. */
+  readonly role: Role;
+  /** Takes root tokens. @throws HelixFlowError TOKEN_INVALID */
+  said(token: RootToken, from: Exchange): Promise<void>;
+  /** @returns false when it is no heartbeat of an issuer. */
+  beat(frame: HeartbeatFrame, from: Exchange): boolean;
+  /** Whether blocks of this epoch are taken from the peer at all. */
+  isWanted(key: EpochKey, from: Exchange): boolean;
+  /** The peer told or gave something: others may be asked, recovery may be over. */
+  progressed(): void;
+  /** Names everything anew to the peer. */
+  restart(exchange: Exchange): void;
+}
+
+/** Frames cost one unit, items in them a part, and what should not happen more. */
+const work = { perSecond: 2_000, burst: 20_000 };
+const itemUnits = 0.1;
+/** A block whose author may not write here, or a peer that does not give what it has named. */
+const mishapUnits = 500;
+/** Two signatures to check. */
+const proofUnits = 20;
+/** Blocks that are handed over to be stored at a time. */
+const storeBatch = 32;
+/** Without an answer for this long another peer is asked. */
+const stallMs = ms(15_000);
+/** Naming everything anew is for states that got lost. */
+const againMinMs = 10_000;
+/** Jobs that wait behind storing; more pushes and heartbeats are passed over. */
+const jobsMax = 64;
+
+const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
+
+interface Asked {
+  readonly key: EpochKey;
+  readonly isProof: boolean;
+  readonly maxBytes: number;
+  readonly from: number;
+  next: number;
+  gotBytes: number;
+}
+
+export class Exchange implements Source {
+  readonly heard = new Heard();
+  readonly todo = new Set<EpochKey>();
+  readonly contradictions = new Map<EpochKey, number>();
+  readonly role: Role;
+  readonly outbox: Outbox;
+  readonly channel: Channel;
+  /** The newest block pushed of an epoch, and one. */
+  readonly pushed = new Map<EpochKey, number>();
+  /** Time of the newest heartbeat of each issuer that the peer holds, as far as is known. */
+  readonly beats = new Map<AuthorId, number>();
+  heardMs: number;
+  readonly #world: ExchangeWorld;
+  readonly #allowance: Allowance;
+  readonly #asked: Asked[] = [];
+  #askedBytes = 0;
+  #storingBytes = 0;
+  #isStalled = false;
+  #stall: Cancel = () => {};
+  #jobs = 0;
+  #tail: Promise<void> = Promise.resolve();
+  #restartedMs = Number.NEGATIVE_INFINITY;
+  #isOver = false;
+
+  constructor(channel: Channel, role: Role, outbox: (exchange: Exchange) => Outbox, world: ExchangeWorld) {
+    this.channel = channel;
+    this.role = role;
+    this.#world = world;
+    this.#allowance = new Allowance(world.clock, work);
+    this.heardMs = world.clock.nowMs();
+    this.outbox = outbox(this);
+  }
+
+  get roomBytes(): number {
+    if (this.#isStalled || this.#isOver) return 0;
+    return limits.ledgerWindowBytes - this.#askedBytes - this.#storingBytes;
+  }
+
+  ask(want: Want, isProof: boolean): void {
+    const { maxBytes, from } = want;
+    this.#asked.push({ key: keyOf(want), isProof, maxBytes, from, next: from, gotBytes: 0 });
+    this.#askedBytes += maxBytes;
+    if (this.#asked.length === 1) this.#watch();
+    this.outbox.want(want);
+  }
+
+  #watch(): void {
+    this.#stall();
+    this.#stall = this.#world.clock.timer(stallMs, () => {
+      if (this.#asked.length === 0 || this.#isOver) return;
+      this.#isStalled = true;
+      this.#world.wants.released(this);
+      this.#world.progressed();
+    });
+  }
+
+  /** A frame came. @throws HelixFlowError for one that breaks the rules; the channel and connection end then. */
+  frame(bytes: Uint8Array): void {
+    if (this.#isOver) return;
+    this.heardMs = this.#world.clock.nowMs();
+    this.#spend(1);
+    const frame = parseLedgerFrame(bytes);
+    if (frame !== undefined) this.#read(frame, bytes.length);
+  }
+
+  #spend(units: number): void {
+    if (!this.#allowance.take(units)) throw violation('more than a peer may ask and tell');
+  }
+
+  #read(frame: LedgerFrame, bytes: number): void {
+    switch (frame.type) {
+      case 'tokens':
+        this.#tokens(frame.tokens);
+        break;
+      case 'have':
+        this.#spend(itemUnits * (frame.news.length + frame.changes.length));
+        this.#heard(this.heard.take(frame));
+        break;
+      case 'want':
+        this.#wanted(frame);
+        break;
+      case 'blocks':
+      case 'open':
+        this.#blocks(frame, bytes);
+        break;
+      case 'push':
+        if (this.role !== 'gateway' || this.#world.role !== 'gateway') throw violation('a push that is not for nodes');
+        this.#pushed(readBlock(frame.block));
+        break;
+      case 'proof': {
+        const proof = readProof(frame);
+        this.#spend(proofUnits);
+        this.#later(() => this.#proof(proof));
+        break;
+      }
+      case 'heartbeat':
+        if (this.#jobs >= jobsMax) break;
+        this.#later(() => {
+          if (!this.#world.beat(frame, this)) throw violation('a heartbeat that nobody signed');
+        });
+        break;
+      case 'tally':
+        if (!this.heard.fits(frame)) this.#again();
+        break;
+      case 'again':
+        this.#restart();
+        break;
+    }
+  }
+
+  async #proof(proof: ForkProof): Promise<void> {
+    const { feeds, meshId } = this.#world;
+    const { author } = proof.a.header;
+    if (feeds.isFrozen(author) || (await feeds.acceptProof(proof)) || feeds.isFrozen(author)) return;
+    // It may be about an author of whom nothing is held.
+    if (!isFork(proof, meshId)) throw violation('a proof of nothing');
+  }
+
+  #tokens(tokens: readonly RootToken[]): void {
+    this.#spend(tokens.length);
+    if (this.#jobs >= jobsMax) throw violation('more tokens than the root signs');
+    this.#later(async () => {
+      for (const token of tokens) await this.#world.said(token, this);
+    });
+  }
+
+  #again(): void {
+    this.#world.log.info('ledger.again', { peer: this.channel.connection.peer });
+    this.heard.isAwaitingStart = true;
+    this.outbox.again();
+  }
+
+  #restart(): void {
+    const nowMs = this.#world.clock.nowMs();
+    if (nowMs - this.#restartedMs < againMinMs) throw violation('everything is asked for too often');
+    this.#restartedMs = nowMs;
+    this.#world.restart(this);
+  }
+
+  #heard(epochs: readonly HeardEpoch[]): void {
+    const { wants, feeds } = this.#world;
+    for (const { key, count, hash } of epochs) {
+      const held = wants.held(key);
+      if (count > held) {
+        if (this.#world.isWanted(key, this)) this.todo.add(key);
+      } else if (count === held) {
+        const { author, epoch } = nameOf(key);
+        const head = feeds.headOf(author, epoch);
+        if (head !== undefined) this.#compare(key, count, isSameBytes(shortHash(head.head), hash));
+      } else this.#compareEarlier(key, count, hash);
+    }
+    wants.fill(this);
+    this.#world.progressed();
+  }
+
+  #compare(key: EpochKey, count: number, isSame: boolean): void {
+    if (isSame || this.#world.feeds.isFrozen(nameOf(key).author)) return;
+    // A node cannot show us the whole block, but it can ask us for ours, and prove the fork.
+    if (this.role === 'node') this.outbox.insist(key);
+    else this.contradictions.set(key, count - 1);
+  }
+
+  /** What was given up may be taken now. */
+  reconsider(): void {
+    for (const { key, count } of this.heard.all()) {
+      if (count <= this.#world.wants.held(key) || !this.#world.isWanted(key, this)) continue;
+      this.heard.showed(key, count);
+      this.todo.add(key);
+    }
+    this.#world.wants.fill(this);
+  }
+
+  #compareEarlier(key: EpochKey, count: number, hash: Uint8Array): void {
+    if (this.#jobs >= jobsMax) return;
+    this.#later(async () => {
+      const header = await this.#world.feeds.headerAt({ ...nameOf(key), number: count - 1 });
+      if (header === undefined) return;
+      this.#compare(key, count, isSameBytes(shortHash(header), hash));
+      this.#world.wants.fill(this);
+    });
+  }
+
+  #wanted(want: Want): void {
+    if (this.outbox.servedBytes + want.maxBytes > limits.ledgerWindowBytes) {
+      throw violation('more is asked for than the window holds');
+    }
+    this.outbox.serve(want);
+  }
+
+  #blocks(frame: Blocks | OpenBlocks, bytes: number): void {
+    const asked = this.#asked[0];
+    if (asked === undefined) throw violation('blocks that nobody asked for');
+    if ((frame.type === 'open') !== (this.#world.role === 'node')) throw violation('blocks of the wrong form');
+    const blocks = frame.type === 'open' ? frame.blocks.map(readOpenBlock) : frame.blocks.map(readBlock);
+    for (const { head } of blocks) {
+      if (keyOf(head.header) !== asked.key || head.header.number !== asked.next)
+        throw violation('other blocks than asked for');
+      asked.next += 1;
+    }
+    asked.gotBytes += bytes;
+    if (asked.gotBytes > 2 * asked.maxBytes + limits.frameMaxBytes) throw violation('more blocks than asked for');
+    this.#isStalled = false;
+    const { isLast } = frame;
+    this.#storingBytes += bytes;
+    if (isLast) {
+      if (asked.next === asked.from) this.#spend(mishapUnits);
+      this.#asked.shift();
+      this.#askedBytes -= asked.maxBytes;
+    }
+    this.#watch();
+    if (!asked.isProof) this.#world.wants.came(asked.key, this, asked.next, isLast);
+    this.#later(() => this.#store(blocks, asked, bytes));
+    this.#world.wants.fill(this);
+  }
+
+  async #store(blocks: readonly (Block | OpenBlock)[], asked: Asked, bytes: number): Promise<void> {
+    const { wants } = this.#world;
+    try {
+      for (let at = 0; at < blocks.length && !this.#isOver; at += storeBatch) {
+        const batch = blocks.slice(at, at + storeBatch);
+        const outcomes = await Promise.all(batch.map((block) => this.#world.feeds.accept(block)));
+        for (const [index, outcome] of outcomes.entries())
+          this.#judge(outcome, batch[index] as Block | OpenBlock, asked.key);
+      }
+    } finally {
+      this.#storingBytes -= bytes;
+    }
+    if (!asked.isProof) wants.stored(asked.key, this);
+    wants.fill(this);
+    this.#world.progressed();
+  }
+
+  #judge(outcome: Acceptance, block: Block | OpenBlock, key: EpochKey): void {
+    const { number, author } = block.head.header;
+    if (outcome === 'invalid')
+      throw new HelixFlowError('BLOCK_INVALID', { author, number, reason: 'it does not check' });
+    if (outcome === 'refused') this.#spend(mishapUnits);
+    // What follows our newest block, but not on it, shows that the branches have parted.
+    if (outcome === 'gap' && number > 0 && number === this.#world.wants.held(key))
+      this.contradictions.set(key, number - 1);
+  }
+
+  #pushed(block: Block): void {
+    const { author, epoch, number } = block.head.header;
+    const key = keyOf({ author, epoch });
+    this.heard.showed(key, number + 1);
+    if (this.#world.wants.held(key) > number) return;
+    if (this.#jobs >= jobsMax) {
+      this.todo.add(key);
+      return;
+    }
+    this.#later(async () => {
+      const outcome = await this.#world.feeds.accept(block);
+      this.#judge(outcome, block, key);
+      if (outcome === 'gap') this.todo.add(key);
+      this.#world.wants.fill(this);
+      this.#world.progressed();
+    });
+  }
+
+  /** One after the other, in the order of the frames: what the root said counts for the blocks behind it. */
+  #later(job: () => void | Promise<void>): void {
+    this.#jobs += 1;
+    this.#tail = this.#tail.then(async () => {
+      try {
+        if (!this.#isOver) await job();
+      } catch (error) {
+        this.fail(
+          toHelixFlowError(error, (cause) => {
+            throw cause;
+          }),
+        );
+      } finally {
+        this.#jobs -= 1;
+      }
+    });
+  }
+
+  /** Ends it; a peer that broke the rules loses its connection, too. */
+  fail(error: HelixFlowError): void {
+    if (this.#isOver) return;
+    const { connection } = this.channel;
+    const isOurs = isHelixFlowError(error, 'STORE_FAILED') || isHelixFlowError(error, 'LEDGER_UNREADY');
+    this.#world.log.warn('ledger.cut', {
+      peer: connection.peer,
+      code: error.code,
+      reason: errorText(error.code, error.details),
+    });
+    this.channel.abort(isOurs ? error : violation('the ledger’s rules'));
+    this.over();
+    if (!isOurs) void connection.close();
+  }
+
+  /** The channel is gone. */
+  over(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#stall();
+    this.outbox.close();
+    this.#world.wants.released(this);
+    this.#world.progressed();
+  }
+}

@@ -1,0 +1,64 @@
+/** What the root has said, kept on disk. */
+
+import { decodeValue, encodeValue } from '../protocol/codec.ts';
+import { sha256Hex } from '../protocol/crypto.ts';
+import { isHelixFlowError } from '../protocol/errors.ts';
+import { limits } from '../protocol/limits.ts';
+import type { Roots, RootToken } from '../protocol/peer/roots.ts';
+import type { Log, Store } from '../protocol/ports.ts';
+import { Reader } from '../protocol/reader.ts';
+
+const encoder = new TextEncoder();
+const prefix = 'root/';
+const range = { gte: encoder.encode(prefix), lt: encoder.encode('root0') };
+const kinds = ['issuer', 'revocation', 'lift'] as const;
+
+function readRow(value: Uint8Array): RootToken | undefined {
+  try {
+    const r = new Reader(decodeValue(value), 'root token');
+    return { kind: kinds[r.int(kinds.length - 1)] as RootToken['kind'], token: r.text(limits.tokenMaxChars) };
+  } catch (error) {
+    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
+    throw error;
+  }
+}
+
+async function takeKept(roots: Roots, said: RootToken | undefined, log: Log): Promise<void> {
+  if (said === undefined) return;
+  try {
+    await roots.take(said);
+  } catch (error) {
+    if (!isHelixFlowError(error, 'TOKEN_INVALID')) throw error;
+    log.warn('root.damaged', { kind: said.kind, reason: error.details.reason });
+  }
+}
+
+/** Keeps what one store has been told, below `root/`. */
+export interface RootStore {
+  /** Tells `roots` everything that was kept, then keeps what else it knows. @throws HelixFlowError STORE_FAILED */
+  load(roots: Roots): Promise<void>;
+  /** Synced: a revocation must not be forgotten. @throws HelixFlowError STORE_FAILED */
+  keep(said: RootToken): Promise<void>;
+}
+
+export function createRootStore({ store, log }: { readonly store: Store; readonly log: Log }): RootStore {
+  const kept = new Set<string>();
+  const keep = async (said: RootToken): Promise<void> => {
+    if (kept.has(said.token)) return;
+    kept.add(said.token);
+    const key = encoder.encode(prefix + sha256Hex(said.token));
+    const value = encodeValue([kinds.indexOf(said.kind), said.token]);
+    await store.batch([{ type: 'put', key, value }], { sync: true });
+  };
+  return {
+    keep,
+    load: async (roots) => {
+      for await (const [, value] of store.range(range)) {
+        const said = readRow(value);
+        if (said !== undefined) kept.add(said.token);
+        await takeKept(roots, said, log);
+      }
+      for (const said of roots.tokens()) await keep(said);
+    },
+  };
+}
