@@ -432,6 +432,9 @@ export const errorTable = {
   },
   GATEWAY_UNKNOWN: {
     ...local,
+    http: 409,
+    type: invalid,
+    code: 'gateway_unknown',
     exit: 5,
     text: 'no reachable address of a gateway is known; start helixflow gateway first, or give one with --gateway <multiaddr>',
   },

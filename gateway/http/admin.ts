@@ -69,7 +69,7 @@ const addressOf = (request: FastifyRequest): string => request.raw.socket.remote
 
 /** As the audit log shows it: the pattern, never what stood in its place. */
 const routeOf = ({ method, routeOptions }: FastifyRequest): string =>
-  routeOptions.url === undefined ? 'unknown' : `${method} ${routeOptions.url}`;
+  routeOptions.url === undefined ? 'none' : `${method} ${routeOptions.url}`;
 
 /** 5xx, and codes that are not for clients: the fault is on this side. */
 function outcomeOf(error: HelixFlowError | undefined): AuditRecord['outcome'] {

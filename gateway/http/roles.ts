@@ -70,8 +70,15 @@ export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit,
     assert(audience !== undefined, 'every route has an audience');
     return audience;
   };
-  const judge = (request: FastifyRequest, audience: readonly KeyRole[]): void => {
-    const { grant } = request;
+  const refusalOf = (step: () => void): Error | undefined => {
+    try {
+      step();
+      return undefined;
+    } catch (error) {
+      return error as Error;
+    }
+  };
+  const judge = ({ grant }: FastifyRequest, audience: readonly KeyRole[]): void => {
     assert(grant !== undefined, 'a key was checked');
     requireRole(grant.role, audience);
     vet?.(grant);
@@ -82,17 +89,9 @@ export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit,
     route.config = { ...route.config, audience: audiences[0] as Audience };
   });
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
-    const attempt = (step: () => void): Error | undefined => {
-      try {
-        step();
-        return undefined;
-      } catch (error) {
-        return error as Error;
-      }
-    };
     const audience = audienceOf(request);
-    const refusal = attempt(() => admit?.(request));
+    const refusal = refusalOf(() => admit?.(request));
     if (refusal !== undefined || audience === 'public') done(refusal);
-    else authenticate.call(app, request, reply, (error) => done(error ?? attempt(() => judge(request, audience))));
+    else authenticate.call(app, request, reply, (error) => done(error ?? refusalOf(() => judge(request, audience))));
   });
 }

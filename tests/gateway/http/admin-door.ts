@@ -12,6 +12,7 @@ import {
   createAdminApp,
 } from '../../../gateway/http/admin.ts';
 import type { AuditRecord } from '../../../ledger/audit.ts';
+import { cleanRecord } from '../../../ledger/audit-record.ts';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { KeyGrant } from '../../../protocol/grants.ts';
 import { quietLog, seededRandom } from '../../protocol/mesh-fixture.ts';
@@ -38,6 +39,7 @@ const keysByText: KeyChecker = {
 export interface AdminStage extends Stage, AsyncDisposable {
   readonly app: FastifyInstance;
   readonly deps: AdminAppDeps;
+  /** As they would be written: what may not be in the log is gone. */
   readonly noted: AuditRecord[];
 }
 
@@ -57,7 +59,7 @@ export function openAdmin(
     log: quietLog,
     keys: keysByText,
     context: made.context,
-    audit: { note: (record) => void noted.push(record) },
+    audit: { note: (record) => void noted.push(cleanRecord(record).record) },
     ...more,
   };
   const app = createAdminApp(deps, { ...adminAppDefaults, ...options });

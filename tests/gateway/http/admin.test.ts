@@ -122,6 +122,9 @@ describe('a refusal', () => {
     const answers = await Promise.all(urls.map((url) => ask(door, { url, headers: {} })));
     expect(new Set(answers.map(({ statusCode, body }) => `${statusCode} ${body}`)).size).toBe(1);
     expect(answers[0]?.statusCode).toBe(401);
+    const [one, all] = ['GET /admin/v1/keys/:key', 'GET /admin/v1/keys'];
+    const places = [all, one, 'none', 'none', 'none', one, 'none'];
+    expect(door.noted.map(({ object }) => object)).toEqual(places);
   });
 
   test('of an operation is noted with its code: refused for the caller’s faults, failed for this side’s', async ({
