@@ -386,6 +386,14 @@ export const errorTable = {
     exit: 2,
     text: 'this directory belongs to no mesh; run helixflow mesh create, or join one with --join <token>',
   },
+  ISSUER_RETIRED: {
+    ...local,
+    http: 409,
+    type: invalid,
+    code: 'issuer_retired',
+    exit: 4,
+    text: 'the issuer {issuer} signs no more: the root has taken it back, or handed its authority over ({reason})',
+  },
   ISSUER_MISSING: {
     ...local,
     http: 409,
@@ -523,6 +531,7 @@ export interface ErrorDetails {
   PORT_IN_USE: { host: string; port: number; option: string };
   MESH_MISSING: None;
   ISSUER_MISSING: { meshId: string };
+  ISSUER_RETIRED: { issuer: string; reason: 'revoked' | 'succeeded' };
   ROOT_MISSING: { meshId: string };
   PASSPHRASE_WRONG: { path: string };
   BACKUP_INVALID: { path: string; reason: string };
