@@ -34,6 +34,8 @@ export interface LedgerOptions {
   readonly roots: Roots;
   /** Told of forks; nothing is told without it. */
   readonly audit?: Audit;
+  /** False for a process without connections, such as a command: nobody is asked what it wrote before. */
+  readonly recovers?: boolean;
 }
 
 /** The newest that is known of an issuer. */
