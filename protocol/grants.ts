@@ -9,6 +9,7 @@ import {
   type EpochId,
   type IssuerId,
   isAccountId,
+  isEpochId,
   isIssuerId,
   isKeyId,
   isOwnerId,
@@ -22,7 +23,7 @@ import { assert } from './invariant.ts';
 import { limits } from './limits.ts';
 import { parseModelReference } from './model-reference.ts';
 import { matchesPattern } from './patterns.ts';
-import type { Contact, SigningKey, TokenClaims, Tokens } from './ports.ts';
+import type { Contact, SigningKey, TokenClaims, TokenKind, Tokens } from './ports.ts';
 import { type Ms, ms, type UnixMs, unixMs } from './units.ts';
 
 /** What a member may be. */
@@ -190,7 +191,17 @@ const contact = z
   .tuple([z.custom<PeerId>(isPeerId), z.array(address).min(1).max(limits.peerAddressesMax)])
   .transform(([peer, addresses]): Contact => ({ peer, addresses }));
 
-const certificateClaims = z.object({ sub: z.custom<IssuerId>(isIssuerId), key: bytes32Text });
+const succession = z
+  .object({
+    issuer: z.custom<IssuerId>(isIssuerId),
+    last: z.object({ epoch: z.custom<EpochId>(isEpochId), number: z.int().min(0) }).optional(),
+  })
+  .transform(({ issuer, last }): Succession => ({ issuer, ...(last === undefined ? {} : { last }) }));
+const certificateClaims = z.object({
+  sub: z.custom<IssuerId>(isIssuerId),
+  key: bytes32Text,
+  succeeds: succession.optional(),
+});
 const membershipClaims = z.object({
   sub: z.custom<PeerId>(isPeerId),
   exp: secondsClaim,
@@ -215,7 +226,7 @@ export const rateLimitsShape = z.strictObject({ rpm: rate, tpm: rate, concurrenc
     ...(concurrency === undefined ? {} : { concurrency }),
   }),
 );
-const keyClaims = z.object({
+const keyShape = z.object({
   sub: z.custom<KeyId>(isKeyId),
   exp: secondsClaim.optional(),
   account: z.custom<AccountId>(isAccountId),
@@ -225,11 +236,14 @@ const keyClaims = z.object({
   gateways: z.array(z.custom<PeerId>(isPeerId)).max(keyGatewaysMax).default([]),
   strict: z.boolean().default(false),
 });
+const keyClaims = keyShape.refine(({ role, gateways }) => role === 'user' || gateways.length === 1);
 
-const secondsOf = (moment: UnixMs): number => Math.floor(moment / 1_000);
+/** The whole seconds that a token's times are told in. */
+export const secondsOf = (moment: UnixMs): number => Math.floor(moment / 1_000);
 const momentOf = (seconds: number): UnixMs => unixMs(seconds * 1_000);
 
-function parseClaims<T>(schema: z.ZodType<T>, claims: TokenClaims): T {
+/** What a token's claims say, by their shape. @throws HelixFlowError TOKEN_INVALID */
+export function parseClaims<T>(schema: z.ZodType<T>, claims: TokenClaims): T {
   const parsed = schema.safeParse(claims);
   if (parsed.success) return parsed.data;
   const where = parsed.error.issues[0]?.path.join('.');
@@ -255,8 +269,25 @@ export async function signCertificate(
     sub: grant.issuer,
     iat: secondsOf(signing.nowMs),
     key: toBase64Url(grant.publicKey),
+    ...(grant.succeeds === undefined ? {} : { succeeds: grant.succeeds }),
   };
   return signing.tokens.sign('issuer', claims, rootKey);
+}
+
+/**
+ * The claims of a token that the root of the mesh signed.
+ * @throws HelixFlowError TOKEN_INVALID, also when `rootPublicKey` is not the root of `checking.meshId`.
+ */
+export async function verifyByRoot(
+  kind: TokenKind,
+  token: string,
+  rootPublicKey: Uint8Array,
+  { tokens, meshId, nowMs }: Checking,
+): Promise<TokenClaims> {
+  if (meshIdOf(rootPublicKey) !== meshId) {
+    throw new HelixFlowError('TOKEN_INVALID', { reason: 'the root key is not that of the mesh' });
+  }
+  return tokens.verify(kind, token, { publicKey: rootPublicKey, iss: meshId, aud: meshId, nowMs });
 }
 
 /**
@@ -268,19 +299,16 @@ export async function checkCertificate(
   rootPublicKey: Uint8Array,
   checking: Checking,
 ): Promise<IssuerCertificate> {
-  const { tokens, meshId, nowMs } = checking;
-  if (meshIdOf(rootPublicKey) !== meshId) {
-    throw new HelixFlowError('TOKEN_INVALID', { reason: 'the root key is not that of the mesh' });
-  }
-  const expected = { publicKey: rootPublicKey, iss: meshId, aud: meshId, nowMs };
-  const { sub: issuer, key: publicKey } = parseClaims(
-    certificateClaims,
-    await tokens.verify('issuer', token, expected),
-  );
+  const { meshId } = checking;
+  const claims = parseClaims(certificateClaims, await verifyByRoot('issuer', token, rootPublicKey, checking));
+  const { sub: issuer, key: publicKey, succeeds } = claims;
   if (issuerIdOf(publicKey) !== issuer) {
     throw new HelixFlowError('TOKEN_INVALID', { reason: 'the issuer is not named after its key' });
   }
-  return { meshId, issuer, publicKey };
+  if (succeeds?.issuer === issuer) {
+    throw new HelixFlowError('TOKEN_INVALID', { reason: 'the issuer succeeds itself' });
+  }
+  return { meshId, issuer, publicKey, ...(succeeds === undefined ? {} : { succeeds }) };
 }
 
 /** The issuer admits a peer. Expiry is cut to whole seconds. */

@@ -12,13 +12,16 @@ import {
   type IssuerCertificate,
   issuerIdOf,
   type KeyGrant,
+  ownerBy,
   signCertificate,
   signInvite,
   signKey,
 } from '../../protocol/grants.ts';
-import type { AccountId, IssuerId, KeyId } from '../../protocol/ids.ts';
+import type { AccountId, EpochId, IssuerId, KeyId } from '../../protocol/ids.ts';
 import { issuerOf } from '../../protocol/mesh.ts';
+import { createRoots } from '../../protocol/peer/create-roots.ts';
 import type { TokenClaims } from '../../protocol/ports.ts';
+import { signRevocation } from '../../protocol/root-tokens.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { credentialsFor, failure, newMesh, owner, peer, seeded, startMs, tokens } from './mesh-fixture.ts';
 
@@ -28,6 +31,7 @@ const { meshId, rootPublicKey } = mesh.mesh;
 const issuer = issuerOf(mesh.issuer);
 const signing = { tokens, nowMs: startMs };
 const checking = { tokens, meshId, nowMs: startMs };
+const oldIssuer = '12'.repeat(16) as IssuerId;
 const member = peer('Member');
 const later = unixMs(startMs + 86_400_000);
 
@@ -60,6 +64,32 @@ const grant: KeyGrant = {
 
 test('a certificate names the issuer that the root named', async ({ expect }) => {
   expect(await checkCertificate(mesh.issuer.certificate, rootPublicKey, checking)).toEqual(issuer);
+});
+
+test('a certificate tells whom its issuer succeeds, and where the feed of that one ends', async ({ expect }) => {
+  const last = { epoch: 'ab'.repeat(16) as EpochId, number: 7 };
+  for (const succeeds of [{ issuer: oldIssuer }, { issuer: oldIssuer, last }]) {
+    const token = await signCertificate({ ...issuer, succeeds }, mesh.root.key, signing);
+    expect(await checkCertificate(token, rootPublicKey, checking)).toEqual({ ...issuer, succeeds });
+  }
+});
+
+test('a succession that is none is refused', async ({ expect }) => {
+  const claims = claimsOf(mesh.issuer.certificate);
+  const wrong = {
+    'no issuer': {},
+    'another form': oldIssuer,
+    'a name': { issuer: 'somebody' },
+    itself: { issuer: issuer.issuer },
+    'no epoch': { issuer: oldIssuer, last: { number: 1 } },
+    'a number below zero': { issuer: oldIssuer, last: { epoch: 'ab'.repeat(16), number: -1 } },
+  };
+  for (const [what, succeeds] of Object.entries(wrong)) {
+    const token = await tokens.sign('issuer', { ...claims, succeeds }, mesh.root.key);
+    expect(await failure(() => checkCertificate(token, rootPublicKey, checking)), what).toMatchObject({
+      code: 'TOKEN_INVALID',
+    });
+  }
 });
 
 test('a certificate of another root is refused', async ({ expect }) => {
@@ -139,6 +169,20 @@ test('an invite gives back all that it was made of, in one line of plain charact
   expect(await checkInvite(text, signing)).toEqual(invite);
 });
 
+test('an invite may be for any number of peers, each its own owner, and an old one is for one', async ({ expect }) => {
+  const { owner: _, ...anybody } = invite;
+  const open: Invite = { ...anybody, uses: 0 };
+  expect(await checkInvite(await signInvite(open, mesh.issuer.key, signing), signing)).toEqual(open);
+  expect(ownerBy(open, member)).toBe(member);
+  expect(ownerBy(invite, member)).toBe(owner);
+
+  const text = await signInvite(invite, mesh.issuer.key, signing);
+  const { uses, ...old } = claimsOf(text.split('.').slice(4).join('.'));
+  const token = await tokens.sign('invite', old as TokenClaims, mesh.issuer.key);
+  expect(uses).toBe(1);
+  expect(await checkInvite([...text.split('.').slice(0, 4), token].join('.'), signing)).toEqual(invite);
+});
+
 test('an expired invite is refused as expired', async ({ expect }) => {
   const text = await signInvite(invite, mesh.issuer.key, signing);
   expect(await failure(() => checkInvite(text, { tokens, nowMs: later }))).toEqual({
@@ -184,6 +228,9 @@ test('an invite says nothing that a joiner could not use', async ({ expect }) =>
     { gateways: [{ peer: contact.peer, addresses: Array.from({ length: 5 }, () => '/ip4/10.0.0.1/tcp/1') }] },
     { gateways: [{ peer: 'no peer' as typeof contact.peer, addresses: contact.addresses }] },
     { inviteId: 'short' },
+    { uses: -1 },
+    { uses: 10_001 },
+    { owner: 'no owner' as typeof owner },
     { network: 'wan' as 'lan' },
     { role: 'root' as 'node' },
   ];
@@ -205,7 +252,16 @@ test('an invite that would be too long is never made', async ({ expect }) => {
 const issuers: ReadonlyMap<IssuerId, IssuerCertificate> = new Map([[issuer.issuer, issuer]]);
 
 test('a key gives back its grant, with and without an end', async ({ expect }) => {
-  for (const made of [grant, { ...grant, models: ['qwen*', 'tiny'], role: 'admin', expiresMs: later } as KeyGrant]) {
+  const full: KeyGrant = {
+    ...grant,
+    models: ['qwen*', 'tiny'],
+    role: 'admin',
+    expiresMs: later,
+    limits: { rpm: 60, tpm: 100_000, concurrency: 2 },
+    gateways: [peer('Gateway')],
+    strict: true,
+  };
+  for (const made of [grant, full, { ...full, role: 'user', gateways: [], limits: { tpm: 1 } } as KeyGrant]) {
     const text = await signKey({ ...made, meshId }, mesh.issuer.key, signing);
     expect(text).toMatch(/^sk-hx-[A-Za-z0-9._-]+$/);
     expect(await checkKey(text, { ...checking, issuers })).toEqual(made);
@@ -232,11 +288,37 @@ test('a key that is none is refused with the same code whatever is wrong', async
     'models that are none': await signed({ models: '*' }),
     'too many models': await signed({ models: Array.from({ length: 65 }, () => 'm') }),
     'an id that is none': await signed({ sub: '../x' }),
+    'a limit of nothing': await signed({ limits: { rpm: 0 } }),
+    'a limit beyond counting': await signed({ limits: { tpm: 2 ** 31 } }),
+    'a limit that nobody knows': await signed({ limits: { rpd: 5 } }),
+    'limits that are none': await signed({ limits: 5 }),
+    'a gateway that is none': await signed({ gateways: ['here'] }),
+    'too many gateways': await signed({ gateways: Array.from({ length: 17 }, () => peer('Gateway')) }),
+    'an admin of all gateways': await signed({ role: 'admin' }),
+    'an operator of two gateways': await signed({ role: 'operator', gateways: [peer('A1234567'), peer('B1234567')] }),
+    'a strictness that is none': await signed({ strict: 'yes' }),
     'a membership': `sk-hx-${(await credentialsFor(mesh, member)).membership}`,
   };
   for (const [attempt, text] of Object.entries(attempts)) {
     expect(await failure(() => checkKey(text, { ...checking, issuers })), attempt).toEqual({ code: 'KEY_INVALID' });
   }
+});
+
+test('a key from before limits, gateways and strictness has none of them', async ({ expect }) => {
+  const text = await signKey({ ...grant, meshId }, mesh.issuer.key, signing);
+  const claims = claimsOf(text.slice('sk-hx-'.length));
+  expect(Object.keys(claims).sort()).toEqual(['account', 'aud', 'iat', 'iss', 'models', 'role', 'sub']);
+  expect(await checkKey(text, { ...checking, issuers })).toEqual({ ...grant, limits: {}, gateways: [], strict: false });
+});
+
+test('a key of an issuer that the root took back is no key', async ({ expect }) => {
+  const roots = createRoots({ tokens }, { meshId, rootPublicKey });
+  await roots.take({ kind: 'issuer', token: mesh.issuer.certificate });
+  const text = await signKey({ ...grant, meshId }, mesh.issuer.key, signing);
+  expect(await checkKey(text, { ...checking, issuers: roots.issuers })).toEqual(grant);
+  const token = await signRevocation({ meshId, issuer: issuer.issuer }, mesh.root.key, signing);
+  await roots.take({ kind: 'revocation', token });
+  expect(await failure(() => checkKey(text, { ...checking, issuers: roots.issuers }))).toEqual({ code: 'KEY_INVALID' });
 });
 
 test('an expired key is refused as expired', async ({ expect }) => {
