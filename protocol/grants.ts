@@ -430,21 +430,31 @@ export async function signKey(
   return `${KEY_PREFIX}${await signing.tokens.sign('key', claims, issuerKey)}`;
 }
 
+const tokenOfKey = (text: string): string => (text.startsWith(KEY_PREFIX) ? text.slice(KEY_PREFIX.length) : '');
+
+/** Who says to have signed an API key, unverified; undefined when the text is no key. Cheap, so it comes first. */
+export const peekKeyIssuer = (text: string, tokens: Tokens): IssuerId | undefined =>
+  tokens.peekIssuer('key', tokenOfKey(text)) as IssuerId | undefined;
+
 /**
  * Checks an API key offline.
  * @param checking.issuers Those whose keys count, by their ids.
+ * @param checking.ignoresExpiry The caller judges expiry: a `terms` entry may have moved it.
  * @throws HelixFlowError KEY_EXPIRED when that is the only fault; KEY_INVALID otherwise.
  */
 export async function checkKey(
   text: string,
-  checking: Checking & { readonly issuers: ReadonlyMap<IssuerId, IssuerCertificate> },
+  checking: Checking & {
+    readonly issuers: Pick<ReadonlyMap<IssuerId, IssuerCertificate>, 'get'>;
+    readonly ignoresExpiry?: boolean;
+  },
 ): Promise<KeyGrant> {
-  const { tokens, meshId, nowMs, issuers } = checking;
-  const token = text.startsWith(KEY_PREFIX) ? text.slice(KEY_PREFIX.length) : '';
+  const { tokens, meshId, nowMs, issuers, ignoresExpiry = false } = checking;
+  const token = tokenOfKey(text);
   const issuer = issuers.get(tokens.peekIssuer('key', token) as IssuerId);
   if (issuer === undefined) throw new HelixFlowError('KEY_INVALID', {});
   try {
-    const expected = { publicKey: issuer.publicKey, iss: issuer.issuer, aud: meshId, nowMs };
+    const expected = { publicKey: issuer.publicKey, iss: issuer.issuer, aud: meshId, nowMs, ignoresExpiry };
     const { sub: keyId, exp, ...rest } = parseClaims(keyClaims, await tokens.verify('key', token, expected));
     return { keyId, issuer: issuer.issuer, ...rest, ...(exp === undefined ? {} : { expiresMs: momentOf(exp) }) };
   } catch (cause) {

@@ -40,7 +40,12 @@ function forge(header: object, body: object, key: SigningKey): string {
 }
 
 /** The reason of the one error that `verify` may throw; anything else, acceptance too, comes out as a sentence. */
-async function refusal(tokens: Tokens, token: string, more: Partial<typeof expected> = {}, kind: TokenKind = 'key') {
+async function refusal(
+  tokens: Tokens,
+  token: string,
+  more: Partial<typeof expected & { ignoresExpiry: boolean }> = {},
+  kind: TokenKind = 'key',
+) {
   try {
     await tokens.verify(kind, token, { ...expected, ...more });
     return 'NOT REFUSED';
@@ -91,6 +96,13 @@ export function tokensContract(name: string, open: () => Tokens): void {
       expect(await at(1_800_000_600_000 - 1)).toBe('NOT REFUSED');
       expect(await at(1_800_000_600_000)).toBe('expired');
       expect(await at(1_800_000_600_000 + 1e12)).toBe('expired');
+    });
+
+    test('expiry does not count for a caller who judges it alone, everything else does', async ({ expect }) => {
+      const late = { ignoresExpiry: true, nowMs: unixMs(1_900_000_000_000) };
+      expect(await refusal(tokens, await signed, late)).toBe('NOT REFUSED');
+      expect(await refusal(tokens, await signed, { ...late, publicKey: attacker.publicKey })).toSatisfy(isRefusal);
+      expect(await refusal(tokens, await signed, { ...late, aud: meshIdOf(attacker.publicKey) })).toSatisfy(isRefusal);
     });
 
     test('expiry is not named when there is another fault', async ({ expect }) => {
