@@ -6,6 +6,7 @@ import { type ErrorCode, HelixFlowError, isErrorCode } from '../errors.ts';
 import type { Credentials } from '../grants.ts';
 import type { ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
+import type { RootToken } from '../peer/roots.ts';
 import { Reader } from '../reader.ts';
 
 /** Runs on every new connection, both ways, before anything else (design §4). */
@@ -49,6 +50,8 @@ export interface Hello {
   readonly limits: ReadonlyMap<string, number>;
   /** Where this side can be dialled, as it believes; multiaddrs without the peer id. */
   readonly addresses: readonly string[];
+  /** Issuers taken back and freezes lifted, as far as there is room (`addRoots`); nothing of an older peer. */
+  readonly roots: readonly RootToken[];
 }
 /** Second and last frame: the other side is a member, and everything it opens is answered. */
 export interface Accept {
@@ -69,6 +72,11 @@ const number = { hello: 0, accept: 1, refuse: 2 } as const;
 /** The least that a side may offer where we offer `value`. */
 export const leastOf = (value: number): number => Math.ceil(value / 64);
 
+/** Of the root's tokens a hello carries those that change who is judged how. */
+const rootKinds = ['revocation', 'lift'] as const;
+const rootsMax = 64;
+/** Heads of an array, a number and a text, at their longest. */
+const headsMaxBytes = 12;
 const featuresMax = 64;
 const limitsOfferedMax = 64;
 const nameMaxChars = 64;
@@ -89,6 +97,7 @@ export function encodeHelloFrame(frame: HelloFrame): Uint8Array {
         frame.features,
         [...frame.limits],
         frame.addresses,
+        frame.roots.map(({ kind, token }) => [rootKinds.indexOf(kind as 'lift'), token]),
       ]);
     case 'accept':
       return encodeValue([number.accept]);
@@ -103,6 +112,30 @@ const item = (value: Value, what: string): Reader => new Reader([value], what);
 function readLimit(value: Value): readonly [string, number] {
   const reader = new Reader(value, 'limit');
   return [reader.text(nameMaxChars), reader.int(Number.MAX_SAFE_INTEGER, 1)];
+}
+
+/** Undefined for a kind that this version does not know. */
+function readRoot(value: Value): RootToken | undefined {
+  const reader = new Reader(value, 'root');
+  const kind = rootKinds[reader.int(255)];
+  const token = reader.text(limits.tokenMaxChars);
+  return kind && { kind, token };
+}
+
+/** The revocations of `said`, then its lifts, in their order, as many as a hello has room for. */
+export function addRoots(hello: Hello, said: readonly RootToken[]): Hello {
+  const bare = { ...hello, roots: [] };
+  let left = limits.helloMaxBytes - encodeHelloFrame(bare).length - headsMaxBytes;
+  const roots: RootToken[] = [];
+  for (const kind of rootKinds) {
+    for (const root of said) {
+      if (root.kind !== kind || roots.length === rootsMax) continue;
+      left -= root.token.length + headsMaxBytes;
+      if (left < 0) return { ...hello, roots };
+      roots.push(root);
+    }
+  }
+  return { ...hello, roots };
 }
 
 function readHello(reader: Reader): Hello {
@@ -120,6 +153,7 @@ function readHello(reader: Reader): Hello {
     features: reader.list(featuresMax, (value) => item(value, 'feature').text(nameMaxChars)),
     limits: new Map(reader.list(limitsOfferedMax, readLimit)),
     addresses: reader.list(limits.peerAddressesMax, (value) => item(value, 'address').text(limits.addressMaxChars)),
+    roots: reader.hasMore ? reader.list(rootsMax, readRoot).filter((root) => root !== undefined) : [],
   };
 }
 

@@ -3,7 +3,7 @@
 import { decodeValue, encodeValue } from '../codec.ts';
 import { isHelixFlowError } from '../errors.ts';
 import type { Role } from '../grants.ts';
-import { isPeerId } from '../ids.ts';
+import { isPeerId, type PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Clock, Contact, Log, Store, StoreOp } from '../ports.ts';
 import { Reader } from '../reader.ts';
@@ -18,6 +18,8 @@ export interface Remembered extends Contact {
 export interface PeerBook {
   /** Remembers where an admitted peer could be reached. Not urgent: a crash may lose the newest. */
   remember(contact: Contact, role: Role): Promise<void>;
+  /** The peer is a member no more. */
+  forget(peer: PeerId): Promise<void>;
   /** All contacts, the most recently seen first. Damaged entries are skipped. */
   recall(): Promise<readonly Remembered[]>;
 }
@@ -71,13 +73,22 @@ export function createPeerBook(deps: { store: Store; clock: Clock; log: Log }): 
     if (written.size >= limits.peersRememberedMax) written.clear();
     written.set(contact.peer, summary);
     const value = encodeValue([roles.indexOf(role), clock.wallMs(), addresses]);
+    await write({ type: 'put', key: encoder.encode(prefix + contact.peer), value }, contact.peer);
+  };
+
+  const forget = async (peer: PeerId): Promise<void> => {
+    written.delete(peer);
+    await write({ type: 'del', key: encoder.encode(prefix + peer) }, peer);
+  };
+
+  const write = async (op: StoreOp, peer: PeerId): Promise<void> => {
     try {
-      await store.batch([{ type: 'put', key: encoder.encode(prefix + contact.peer), value }], { sync: false });
+      await store.batch([op], { sync: false });
     } catch (error) {
       if (!isHelixFlowError(error, 'STORE_FAILED')) throw error;
-      log.warn('peers.not-remembered', { peer: contact.peer, code: error.code });
+      log.warn('peers.not-remembered', { peer, code: error.code });
     }
   };
 
-  return { remember, recall };
+  return { remember, forget, recall };
 }

@@ -36,6 +36,8 @@ export interface Discovery {
   heard(gateways: readonly Contact[]): void;
   /** The session with this peer, or the connection to it, ended: it is tried again soon. */
   lost(peer: PeerId): void;
+  /** This peer is a member no more: it is not tried again, unless somebody names it anew. */
+  forget(peer: PeerId): void;
   /** Keys to be found under, besides the role's own; replaces the earlier ones. */
   provide(keys: readonly string[]): void;
   /**
@@ -135,6 +137,11 @@ class PeerDiscovery implements Discovery {
     this.#targets.lost(peer, nowMs, this.#deps.random.float());
     this.#searchWaitMs = searchMinMs;
     this.#nextSearchMs = ms(Math.min(this.#nextSearchMs, nowMs + searchMinMs));
+  }
+
+  forget(peer: PeerId): void {
+    this.#targets.forget(peer);
+    void this.#deps.book.forget(peer);
   }
 
   provide(keys: readonly string[]): void {

@@ -2,9 +2,10 @@
 
 import { errorText, HelixFlowError, toHelixFlowError } from '../errors.ts';
 import { type Credentials, checkCredentials, type Membership } from '../grants.ts';
-import type { MeshId, ProcessId } from '../ids.ts';
+import type { MeshId, PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import {
+  addRoots,
   agreeLimits,
   agreeVersion,
   encodeHelloFrame,
@@ -18,6 +19,8 @@ import {
 } from '../messages/hello.ts';
 import type { Cancel, Channel, Clock, Connection, Log, Network, Tokens } from '../ports.ts';
 import { ms } from '../units.ts';
+import { takeAll } from './create-roots.ts';
+import type { Roots } from './roots.ts';
 
 /** What the hello of an admitted connection told. */
 export interface PeerInfo {
@@ -46,7 +49,9 @@ export interface HelloOptions {
   readonly process: ProcessId;
   /** What to show, read at each hello; undefined while this peer is no member: then it only dials, to be admitted. */
   readonly credentials: () => Credentials | undefined;
-  /** A gate beyond the signatures: false refuses the member. */
+  /** What the root has said; hellos carry it both ways. Those whose issuer it took back are no members. */
+  readonly roots?: Pick<Roots, 'take' | 'tokens' | 'isRevoked'>;
+  /** A gate beyond the signatures: false refuses the member. Asked at each hello, and by `review`. */
   readonly isMember?: (membership: Membership) => boolean;
   readonly features?: readonly string[];
 }
@@ -67,6 +72,8 @@ export interface Hello {
    * @returns false when a hello has begun, or the connection was left to the admission before.
    */
   standAside(connection: Connection): boolean;
+  /** Closes the admitted connections of those that are members no more. @returns whose they were. */
+  review(): readonly PeerId[];
 }
 
 /** A refused peer has this long to read why before the connection closes. */
@@ -181,7 +188,7 @@ class Greeting {
   #ours(credentials: Credentials): HelloFrame {
     const { options, network } = this.#world;
     const addresses = network.addresses().filter((address) => address.length <= limits.addressMaxChars);
-    return {
+    const hello: HelloFrame = {
       type: 'hello',
       versions: ourVersions,
       process: options.process,
@@ -189,7 +196,9 @@ class Greeting {
       features: options.features ?? [],
       limits: new Map(sharedLimits.map((name) => [name, ourLimits[name]])),
       addresses: addresses.slice(0, limits.peerAddressesMax),
+      roots: [],
     };
+    return addRoots(hello, options.roots?.tokens() ?? []);
   }
 
   #closed(error: HelixFlowError | undefined): void {
@@ -238,10 +247,12 @@ class Greeting {
       const version = agreeVersion(ourVersions, hello.versions);
       const { peer } = this.#connection;
       const checking = { tokens, meshId: options.meshId, peer, nowMs: clock.wallMs() };
+      const { roots } = options;
+      if (roots !== undefined) await takeAll(roots, hello.roots);
       const membership = await checkCredentials(hello.credentials, checking);
-      if (options.isMember?.(membership) === false) {
-        throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: 'it was taken back' });
-      }
+      await roots?.take({ kind: 'issuer', token: hello.credentials.certificate });
+      const objection = this.#objection(membership);
+      if (objection !== undefined) throw objection;
       const features = new Set(hello.features.filter((feature) => options.features?.includes(feature)));
       const agreed = agreeLimits(ourLimits, hello.limits);
       const { process, addresses } = hello;
@@ -256,8 +267,30 @@ class Greeting {
     this.#settle();
   }
 
+  /** Why a membership that holds by its signatures does not count. */
+  #objection(membership: Membership): HelixFlowError | undefined {
+    const { roots, isMember } = this.#world.options;
+    const isTakenBack = roots?.isRevoked(membership.issuer) === true || isMember?.(membership) === false;
+    return isTakenBack ? new HelixFlowError('MEMBERSHIP_INVALID', { reason: 'it was taken back' }) : undefined;
+  }
+
+  /** Closes an admitted connection whose member is one no more; it is told why at its next hello, should one come. */
+  review(): PeerId | undefined {
+    if (this.#state !== 'admitted' || this.#info === undefined) return undefined;
+    const objection = this.#objection(this.#info.membership);
+    if (objection === undefined) return undefined;
+    this.#refuse(objection);
+    return this.#connection.peer;
+  }
+
   #settle(): void {
     if (this.#state !== 'greeting' || this.#info === undefined || !this.#acceptCame) return;
+    // It may have been taken back since it was checked.
+    const objection = this.#objection(this.#info.membership);
+    if (objection !== undefined) {
+      this.#refuse(objection);
+      return;
+    }
     const { log, events } = this.#world;
     this.#state = 'admitted';
     this.#timer();
@@ -338,5 +371,9 @@ export function createHello(deps: HelloDeps, options: HelloOptions, events: Hell
   return {
     infoOf: (connection) => greetings.get(connection.id)?.info,
     standAside: (connection) => greetingOf(connection).standAside(),
+    review: () => {
+      const closed = [...greetings.values()].map((greeting) => greeting.review());
+      return [...new Set(closed.filter((peer) => peer !== undefined))];
+    },
   };
 }

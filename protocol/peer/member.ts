@@ -2,7 +2,7 @@
 
 import { toHex } from '../crypto.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { Credentials, Role } from '../grants.ts';
+import type { Credentials, Membership, Role } from '../grants.ts';
 import type { MeshId, PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { AdvertModel } from '../messages/advert.ts';
@@ -25,6 +25,7 @@ import { createAdvertiser } from './advertise.ts';
 import { createPeerBook } from './book.ts';
 import { createDiscovery, type Discovery } from './discovery.ts';
 import { createHello, type Hello, type PeerInfo } from './hello.ts';
+import type { Roots } from './roots.ts';
 
 export interface MemberPorts {
   readonly clock: Clock;
@@ -45,6 +46,10 @@ export interface MemberOptions {
   readonly credentials: () => Credentials | undefined;
   /** Gateways to dial first. */
   readonly bootstrap: readonly Contact[];
+  /** What the root has said; hellos carry it, and whoever it disowns loses its connections. */
+  readonly roots?: Roots;
+  /** A gate beyond signatures and roots: false refuses the member. `review` when its answer may have changed. */
+  readonly isMember?: (membership: Membership) => boolean;
   /** What the advert names. */
   readonly models: () => readonly AdvertModel[];
 }
@@ -56,6 +61,8 @@ export interface Member {
   readonly hello: Hello;
   /** Every admitted connection with what its hello told. */
   admitted(): readonly (readonly [Connection, PeerInfo])[];
+  /** Closes the connections of those that are members no more, and with them their sessions. */
+  review(): void;
   /**
    * Listens, then joins, then looks for others. `join` makes this peer a member; needed when it is none yet.
    * @throws HelixFlowError PORT_IN_USE, and what `join` throws.
@@ -69,8 +76,11 @@ export interface Member {
   close(): Promise<void>;
 }
 
-/** What a member's owner hears of its sessions. */
-export type MemberEvents = Omit<SessionsEvents, 'gateways'>;
+/** What a member's owner hears of its connections and sessions. */
+export interface MemberEvents extends Omit<SessionsEvents, 'gateways'> {
+  /** A member is connected, in either direction; comes once per connection. */
+  admitted?(connection: Connection, info: PeerInfo): void;
+}
 
 /** Wires a member over `ports`; nothing is sent before `start`. */
 export function createMember(ports: MemberPorts, options: MemberOptions, events: MemberEvents): Member {
@@ -127,21 +137,27 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
   );
   const hello: Hello = createHello(
     ports,
-    { meshId: options.meshId, process, credentials: options.credentials },
+    { ...options, process },
     {
       admitted: (connection, info) => {
         admitted.add(connection);
         connection.onClose(() => admitted.delete(connection));
+        events.admitted?.(connection, info);
         discovery.admitted(connection, info.membership.role, info.addresses);
         if (info.membership.role === 'gateway') tellOfGateways();
       },
     },
   );
+  const review = (): void => {
+    for (const peer of hello.review()) discovery.forget(peer);
+  };
+  const forgetRoots = options.roots?.onChange(review);
   return {
     sessions,
     discovery,
     hello,
     admitted: infos,
+    review,
     start: async (join) => {
       await network.start();
       await join?.();
@@ -152,6 +168,7 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
       await Promise.race([sessions.leave(code), ports.clock.sleep(ms(limits.sessionSettleMs))]);
     },
     close: async () => {
+      forgetRoots?.();
       discovery.stop();
       sessions.close();
       await network.close();

@@ -6,7 +6,6 @@ import { limits } from '../limits.ts';
 import type { Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 
-/** A peer worth a connection, and how often that has failed. */
 /** Who told of a contact: it itself, an invite or the operator, or somebody else. */
 export type Source = 'self' | 'anchor' | 'hearsay';
 
@@ -95,6 +94,10 @@ export class Targets {
       if (worst === undefined || target.failures > worst.failures) worst = target;
     }
     return worst !== undefined && this.#targets.delete(worst.peer);
+  }
+
+  forget(peer: PeerId): void {
+    this.#targets.delete(peer);
   }
 
   /** Connected: leave it alone until that has settled. */

@@ -30,6 +30,9 @@ test('the frames come back from their bytes', ({ expect }) => {
     features: fc.array(label, { maxLength: 5 }),
     limits: fc.dictionary(label, fc.integer({ min: 1 })).map((record) => new Map(Object.entries(record))),
     addresses: fc.array(label, { maxLength: 4 }),
+    roots: fc.array(fc.record({ kind: fc.constantFrom('revocation' as const, 'lift' as const), token: label }), {
+      maxLength: 64,
+    }),
   });
   fc.assert(
     fc.property(hello, (frame) => {

@@ -52,6 +52,7 @@ export const goodHello = async (): Promise<HelloFirst> => ({
   features: [],
   limits: new Map(Object.entries(ourLimits)),
   addresses: [],
+  roots: [],
 });
 
 /** A wall clock that can be set, as people and NTP do. */

@@ -26,6 +26,17 @@ describe('the book of peers', () => {
     ]);
   });
 
+  test('forgets a peer, and remembers it again when it comes back', async ({ expect }) => {
+    const store = new MemoryStore();
+    const kept = book(store);
+    const contact = { peer: 'peeraaaa' as PeerId, addresses: [address] };
+    await kept.remember(contact, 'node');
+    await kept.forget(contact.peer);
+    expect(await kept.recall()).toEqual([]);
+    await kept.remember(contact, 'node');
+    expect(await kept.recall()).toHaveLength(1);
+  });
+
   test('keeps nothing of a peer without addresses', async ({ expect }) => {
     const store = new MemoryStore();
     await book(store).remember({ peer: 'peeraaaa' as PeerId, addresses: [] }, 'node');

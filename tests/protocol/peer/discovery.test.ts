@@ -67,7 +67,11 @@ class World {
         network: network as Network,
         sessions: sessions as Sessions,
         directory: this.#directory(),
-        book: { remember: () => Promise.resolve(), recall: () => Promise.resolve(book) },
+        book: {
+          remember: () => Promise.resolve(),
+          forget: () => Promise.resolve(),
+          recall: () => Promise.resolve(book),
+        },
         clock: this.clock,
         random: seededRandom('discovery'),
         log: quietLog,

@@ -3,11 +3,13 @@
 import { test } from 'vitest';
 import { keyFromSeed } from '../../../protocol/crypto.ts';
 import { type Credentials, issuerIdOf, type Role, signMembership } from '../../../protocol/grants.ts';
-import type { PeerId } from '../../../protocol/ids.ts';
+import type { IssuerId, MeshId, PeerId } from '../../../protocol/ids.ts';
 import { limits } from '../../../protocol/limits.ts';
 import { createMesh, issuerOf, type NewMesh } from '../../../protocol/mesh.ts';
-import { createMember, type Member } from '../../../protocol/peer/member.ts';
-import type { Clock, Contact } from '../../../protocol/ports.ts';
+import { createRoots } from '../../../protocol/peer/create-roots.ts';
+import { createMember, type Member, type MemberOptions } from '../../../protocol/peer/member.ts';
+import type { Clock, Contact, SigningKey } from '../../../protocol/ports.ts';
+import { signRevocation } from '../../../protocol/root-tokens.ts';
 import { unixMs } from '../../../protocol/units.ts';
 import { SimClock } from '../../../sim/clock.ts';
 import { SimDirectory } from '../../../sim/directory.ts';
@@ -24,7 +26,11 @@ interface Running {
   /** Peers, in the order their sessions became the ones to use. */
   readonly ready: PeerId[];
   readonly gone: PeerId[];
+  /** Peers whose connections were admitted, in order. */
+  readonly admitted: PeerId[];
 }
+
+type Gate = Pick<MemberOptions, 'isMember' | 'roots'>;
 
 const newMesh = (): Promise<NewMesh> => {
   const clock = { wallMs: () => startMs } as Clock;
@@ -41,20 +47,35 @@ class Stage implements AsyncDisposable {
     this.#mesh = mesh;
   }
 
-  async run(role: Role, peer: SimPeer, bootstrap: readonly Contact[], store = new MemoryStore()): Promise<Running> {
+  get root(): { readonly meshId: MeshId; readonly rootPublicKey: Uint8Array; readonly key: SigningKey } {
+    return { ...this.#mesh.mesh, key: this.#mesh.root.key };
+  }
+
+  get issuer(): IssuerId {
+    return issuerOf(this.#mesh.issuer).issuer;
+  }
+
+  async run(
+    role: Role,
+    peer: SimPeer,
+    bootstrap: readonly Contact[],
+    { store = new MemoryStore(), gate = {} }: { store?: MemoryStore; gate?: Gate } = {},
+  ): Promise<Running> {
     const { network, seed } = peer;
     const { meshId } = this.#mesh.mesh;
     const clock = new SimClock(this.peers.kernel, network.lifeline);
     const random = this.peers.kernel.random.fork(`member ${this.#running.length}`);
     const directory = new SimDirectory({ network, clock, random, meshId });
     const credentials = await this.#credentials(network.self, role);
-    const [ready, gone]: PeerId[][] = [[], []];
+    const [ready, gone, admitted] = [[], [], []] as [PeerId[], PeerId[], PeerId[]];
     const member = createMember(
       { clock, random, network, directory, store, tokens, log: quietLog },
-      { role, meshId, key: keyFromSeed(seed), credentials: () => credentials, bootstrap, models: () => [] },
+      { role, meshId, key: keyFromSeed(seed), credentials: () => credentials, bootstrap, models: () => [], ...gate },
       {
-        ready: (session) => ready?.push(session.peer),
-        gone: (session) => gone?.push(session.peer),
+        admitted: (connection, info) =>
+          admitted.push(info.membership.peer === connection.peer ? connection.peer : network.self),
+        ready: (session) => ready.push(session.peer),
+        gone: (session) => gone.push(session.peer),
         changed: () => {},
         opened: () => {},
         offered: () => {},
@@ -62,7 +83,7 @@ class Stage implements AsyncDisposable {
     );
     this.#running.push(member);
     await this.peers.run(member.start());
-    return { member, ready: ready ?? [], gone: gone ?? [] };
+    return { member, ready, gone, admitted };
   }
 
   async #credentials(peer: PeerId, role: Role): Promise<Credentials> {
@@ -103,11 +124,51 @@ test('a node that starts again without bootstrap finds the gateway it knew', asy
   const [gatewayPeer, nodePeer] = [peers.add(), peers.add(false)];
   const store = new MemoryStore();
   await stage.run('gateway', gatewayPeer, []);
-  const first = await stage.run('node', nodePeer, [contactOf(gatewayPeer)], store);
+  const first = await stage.run('node', nodePeer, [contactOf(gatewayPeer)], { store });
   await peers.until(() => first.ready.length === 1);
   peers.kill(nodePeer.network);
   const again = { network: peers.on(peers.fabric.host(false), nodePeer.network.self), seed: nodePeer.seed };
-  const second = await stage.run('node', again, [], store);
+  const second = await stage.run('node', again, [], { store });
   await peers.until(() => second.ready.length === 1);
   expect(second.ready).toEqual([gatewayPeer.network.self]);
+});
+
+test('a member that is banned loses its connection and session at once, is not dialled, and cannot come back', async ({
+  expect,
+}) => {
+  await using stage = new Stage(await newMesh());
+  const { peers } = stage;
+  const [gatewayPeer, nodePeer, otherPeer] = [peers.add(), peers.add(), peers.add()];
+  const banned = new Set<PeerId>();
+  const gate = { isMember: ({ peer }: { readonly peer: PeerId }) => !banned.has(peer) };
+  const gateway = await stage.run('gateway', gatewayPeer, [], { gate });
+  const node = await stage.run('node', nodePeer, [contactOf(gatewayPeer)]);
+  await stage.run('node', otherPeer, [contactOf(gatewayPeer)]);
+  await peers.until(() => gateway.ready.length === 2 && node.ready.length === 1);
+  expect(new Set(gateway.admitted)).toEqual(new Set([nodePeer.network.self, otherPeer.network.self]));
+
+  banned.add(nodePeer.network.self);
+  gateway.member.review();
+  await peers.until(() => gateway.gone.length === 1 && node.gone.length === 1, 1_000);
+  expect(gateway.gone).toEqual([nodePeer.network.self]);
+  expect(gateway.member.discovery.known().map(({ peer }) => peer)).toEqual([otherPeer.network.self]);
+  await peers.pass(120_000);
+  expect([gateway.admitted.length, node.ready.length, gateway.member.sessions.all().length]).toEqual([2, 1, 1]);
+});
+
+test('a word of the root that comes by any hello parts a gateway from all members of that issuer', async ({
+  expect,
+}) => {
+  await using stage = new Stage(await newMesh());
+  const { peers, root } = stage;
+  const [gatewayPeer, nodePeer] = [peers.add(), peers.add()];
+  const roots = createRoots({ tokens }, root);
+  const gateway = await stage.run('gateway', gatewayPeer, [], { gate: { roots } });
+  const node = await stage.run('node', nodePeer, [contactOf(gatewayPeer)]);
+  await peers.until(() => node.ready.length === 1 && gateway.ready.length === 1);
+  const grant = { meshId: root.meshId, issuer: stage.issuer };
+  const token = await signRevocation(grant, root.key, { tokens, nowMs: startMs });
+  await peers.run(roots.take({ kind: 'revocation', token }));
+  await peers.until(() => node.gone.length === 1, 1_000);
+  expect(gateway.member.admitted()).toEqual([]);
 });
