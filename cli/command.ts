@@ -12,6 +12,8 @@ export interface CommandContext {
   readonly output: Output;
   /** The first line of stdin that is not empty; '' when there is none. @throws HelixFlowError CONFIG_INVALID when it is longer than `maxBytes`. */
   readonly readLine: (maxBytes: number) => Promise<string>;
+  /** What somebody types at the terminal, unseen; undefined where there is no terminal. */
+  readonly readSecret: (question: string) => Promise<string | undefined>;
 }
 
 /** Runs a command; the result is the exit code. Operating errors are thrown. */

@@ -2,7 +2,7 @@
 
 import type { CommandContext, CommonConfig, RunCommand } from './command.ts';
 import type { OptionTable } from './config/option.ts';
-import { readConfig, type Sources } from './config/read.ts';
+import { optionKeys, readConfig, type Sources } from './config/read.ts';
 import { commandTables, commonOptions } from './config/tables.ts';
 
 type Path = keyof typeof commandTables;
@@ -17,7 +17,7 @@ export interface CliCommand {
   run(sources: Sources, contextFor: (common: CommonConfig) => CommandContext): Promise<number>;
 }
 
-const allKeys = [commonOptions, ...Object.values(commandTables)].flatMap((table) => Object.keys(table));
+const allKeys = [commonOptions, ...Object.values(commandTables)].flatMap((table) => optionKeys(table));
 
 function define<Name extends Path>(
   path: Name,
@@ -71,9 +71,86 @@ export const commands: readonly CliCommand[] = [
     async () => (await import('./commands/mesh-invite.ts')).runMeshInvite,
   ),
   define(
+    'mesh peers',
+    'Shows who is connected to the daemon now.',
+    async () => (await import('./commands/mesh-peers.ts')).runMeshPeers,
+  ),
+  define(
+    'mesh members',
+    'Lists the peers that were admitted to the mesh.',
+    async () => (await import('./commands/mesh-members.ts')).runMeshMembers,
+  ),
+  define(
+    'mesh ban',
+    'Bans a peer from the whole mesh.',
+    async () => (await import('./commands/mesh-ban.ts')).runMeshBan,
+  ),
+  define(
+    'mesh unban',
+    'Takes the bans of a peer back.',
+    async () => (await import('./commands/mesh-ban.ts')).runMeshUnban,
+  ),
+  define(
+    'mesh leave',
+    'Forgets the mesh of the data directory.',
+    async () => (await import('./commands/mesh-leave.ts')).runMeshLeave,
+  ),
+  define(
+    'mesh backup',
+    'Writes root key, issuer’s key and mesh record into one encrypted file.',
+    async () => (await import('./commands/mesh-backup.ts')).runMeshBackup,
+  ),
+  define(
+    'mesh restore',
+    'Puts the keys of a backup into a data directory.',
+    async () => (await import('./commands/mesh-restore.ts')).runMeshRestore,
+  ),
+  define(
+    'mesh handover',
+    'Hands an issuer’s authority to another gateway, in three steps.',
+    async () => (await import('./commands/mesh-handover.ts')).runMeshHandover,
+  ),
+  define(
+    'mesh unfreeze',
+    'Lets an author whose feed has forked write again; takes the root key.',
+    async () => (await import('./commands/mesh-unfreeze.ts')).runMeshUnfreeze,
+  ),
+  define(
     'keys create',
     'Prints a new API key, once.',
     async () => (await import('./commands/keys-create.ts')).runKeysCreate,
+  ),
+  define('keys ls', 'Lists the keys.', async () => (await import('./commands/keys-ls.ts')).runKeysList),
+  define(
+    'keys show',
+    'Shows one key, without its text.',
+    async () => (await import('./commands/keys-show.ts')).runKeysShow,
+  ),
+  define(
+    'keys set',
+    'Changes what a key may be used for.',
+    async () => (await import('./commands/keys-set.ts')).runKeysSet,
+  ),
+  define(
+    'keys rotate',
+    'Prints a new key in the place of an old one, which stays good for a while.',
+    async () => (await import('./commands/keys-rotate.ts')).runKeysRotate,
+  ),
+  define(
+    'keys revoke',
+    'Ends a key for good, at every gateway.',
+    async () => (await import('./commands/keys-revoke.ts')).runKeysRevoke,
+  ),
+  define(
+    'accounts create',
+    'Opens an account: limits that several keys share.',
+    async () => (await import('./commands/accounts-create.ts')).runAccountsCreate,
+  ),
+  define('accounts ls', 'Lists the accounts.', async () => (await import('./commands/accounts-ls.ts')).runAccountsList),
+  define(
+    'accounts set',
+    'Changes the limits of an account.',
+    async () => (await import('./commands/accounts-set.ts')).runAccountsSet,
   ),
   define(
     'status',
@@ -92,6 +169,7 @@ export const commands: readonly CliCommand[] = [
 export const groups: Readonly<Record<string, string>> = {
   mesh: 'Meshes: who belongs together.',
   keys: 'API keys of clients.',
+  accounts: 'Accounts of API keys: limits of all their keys together.',
   sim: 'The simulator: the same code under virtual time.',
 };
 

@@ -1,119 +1,98 @@
-/** The admin API on `control.sock`: HTTP whose authentication is the file's permissions; its server and its client. */
+/** The server of `control.sock`: HTTP whose authentication is the file's permissions. */
 
-import { type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { type ErrorDetails, errorRow, HelixFlowError, isErrorCode, isHelixFlowError } from '../protocol/errors.ts';
-import { systemCode } from './files.ts';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { AdminContext } from '../gateway/admin/operation.ts';
+import { adminPrefix, findOperation, runOperation } from '../gateway/admin/operations.ts';
+import { errorRow, HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
+import type { RootToken } from '../protocol/peer/roots.ts';
+import type { Contact } from '../protocol/ports.ts';
 import type { DaemonStatus } from './status.ts';
 
-/** What a daemon answers, by method and path. */
+/** What a daemon answers beside the operations of the admin API, by method and path. */
 export interface ControlApi {
   'GET /holder': {
+    request: undefined;
     response: { readonly command: string; readonly pid: number; readonly since: string };
   };
-  'GET /status': { response: DaemonStatus };
+  'GET /status': { request: undefined; response: DaemonStatus };
+  /** Gateways that this one could reach; for backups. */
+  'GET /contacts': { request: undefined; response: readonly Contact[] };
+  /** Tokens that the root has signed elsewhere, to be kept and spread. */
+  'POST /roots': { request: readonly RootToken[]; response: { readonly taken: number } };
 }
 
 export type ControlRoutes = {
-  readonly [Route in keyof ControlApi]?: () => ControlApi[Route]['response'] | Promise<ControlApi[Route]['response']>;
+  readonly [Route in keyof ControlApi]?: (
+    body: unknown,
+  ) => ControlApi[Route]['response'] | Promise<ControlApi[Route]['response']>;
+} & {
+  /** What the operations of the admin API work on. @throws HelixFlowError where there is none. */
+  readonly admin?: () => AdminContext;
 };
 
-const answerMaxBytes = 16_777_216;
+const bodyMaxBytes = 262_144;
 
 function answer(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' });
-  response.end(JSON.stringify(body));
+  response.end(JSON.stringify(body ?? null));
 }
 
 function answerError(response: ServerResponse, error: unknown): void {
   if (isHelixFlowError(error)) {
     answer(response, errorRow(error.code).http || 500, { error: { code: error.code, details: error.details } });
-  } else {
-    answer(response, 500, { error: { code: 'GATEWAY_FAILED', details: {} } });
-  }
-}
-
-async function handle(routes: ControlRoutes, message: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { method = '', url = '' } = message;
-  const path = url.split('?')[0] ?? '';
-  const route = routes[`${method} ${path}` as keyof ControlApi];
-  if (route === undefined) {
-    answerError(response, new HelixFlowError('ROUTE_NOT_FOUND', { method, path, hint: 'It may not be up yet.' }));
     return;
   }
-  try {
-    answer(response, 200, await route());
-  } catch (error) {
-    answerError(response, error);
-  }
+  answer(response, 500, { error: { code: 'GATEWAY_FAILED', details: {} } });
+  // A fault of our own ends the daemon, as it would anywhere else; the log shows its stack.
+  queueMicrotask(() => {
+    throw error;
+  });
 }
 
-/** Answers the routes of the moment; no body is read. */
-export const serveControl =
-  (routes: () => ControlRoutes): RequestListener =>
-  (message, response) => {
-    message.resume();
-    void handle(routes(), message, response);
-  };
-
-const aliveTimeoutMs = 2_000;
-
-/** False only when nobody listens at `path`; one that is slow to accept is alive. */
-export const isSocketAlive = (path: string): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(path);
-    const settle = (alive: boolean): void => {
-      socket.destroy();
-      resolve(alive);
-    };
-    socket.setTimeout(aliveTimeoutMs, () => settle(true));
-    socket.once('connect', () => settle(true));
-    socket.once('error', (error) => settle(!['ECONNREFUSED', 'ENOENT', 'ENOTSOCK'].includes(systemCode(error) ?? '')));
-  });
-
-/** The body of an answer; longer ones are cut off with an error. */
-async function readBody(message: IncomingMessage): Promise<string> {
+/** The JSON of a request; undefined when it has no body. */
+async function readJson(message: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of message) {
     bytes += chunk.length;
-    if (bytes > answerMaxBytes) throw new HelixFlowError('FRAME_TOO_LARGE', { bytes, maxBytes: answerMaxBytes });
+    if (bytes > bodyMaxBytes) throw new HelixFlowError('REQUEST_TOO_LARGE', { maxBytes: bodyMaxBytes });
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-function parseFailure(body: unknown, path: string): HelixFlowError {
-  const error: unknown = Object(body).error;
-  const { code, details } = Object(error);
-  if (!isErrorCode(code)) return new HelixFlowError('DAEMON_UNREACHABLE', { path });
-  return new HelixFlowError(code, Object(details) as ErrorDetails[typeof code]);
-}
-
-const openRequest = (socketPath: string, route: string, timeoutMs: number): Promise<IncomingMessage> =>
-  new Promise((resolve, reject) => {
-    const [method, path] = route.split(' ');
-    const signal = AbortSignal.timeout(timeoutMs);
-    const options = { socketPath, method, path, signal, agent: false, setDefaultHeaders: true };
-    request(options, resolve).once('error', reject).end();
-  });
-
-/**
- * Asks the daemon that holds a data directory.
- * @throws HelixFlowError DAEMON_UNREACHABLE when none runs, or it does not answer in time; whatever it answers.
- */
-export async function callDaemon<Route extends keyof ControlApi>(
-  socketPath: string,
-  route: Route,
-  timeoutMs = 10_000,
-): Promise<ControlApi[Route]['response']> {
+  if (bytes === 0) return undefined;
   try {
-    const message = await openRequest(socketPath, route, timeoutMs);
-    const body: unknown = JSON.parse(await readBody(message));
-    if (message.statusCode !== 200) throw parseFailure(body, socketPath);
-    return body as ControlApi[Route]['response'];
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
   } catch (cause) {
-    if (cause instanceof HelixFlowError) throw cause;
-    throw new HelixFlowError('DAEMON_UNREACHABLE', { path: socketPath }, { cause });
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new HelixFlowError('REQUEST_MALFORMED', { reason: 'The body is no JSON.' }, { cause });
   }
 }
+
+async function dispatch(routes: ControlRoutes, message: IncomingMessage): Promise<unknown> {
+  const { method = '', url = '' } = message;
+  const body = await readJson(message);
+  if (url.startsWith(adminPrefix) && routes.admin !== undefined) {
+    const { operation, input } = findOperation({ method, url, body });
+    return runOperation(operation.name, routes.admin(), input, 'local');
+  }
+  const path = url.split('?')[0] ?? '';
+  const route = routes[`${method} ${path}` as keyof ControlApi];
+  if (route !== undefined) return route(body);
+  throw new HelixFlowError('ROUTE_NOT_FOUND', { method, path, hint: 'It may not be up yet.' });
+}
+
+async function handle(routes: ControlRoutes, message: IncomingMessage, response: ServerResponse): Promise<void> {
+  try {
+    answer(response, 200, await dispatch(routes, message));
+  } catch (error) {
+    // A body that was not read to its end would be taken for the next request.
+    if (!message.readableEnded) response.setHeader('connection', 'close');
+    answerError(response, error);
+  }
+}
+
+/** Answers the routes of the moment. */
+export const serveControl =
+  (routes: () => ControlRoutes): RequestListener =>
+  (message, response) => {
+    void handle(routes(), message, response);
+  };

@@ -1,11 +1,13 @@
 /** The life of a daemon: takes its data directory, starts its parts, tells that it is ready, and ends when asked to. */
 
+import { openAuditLog } from '../ledger/adapters/audit-files.ts';
 import { systemClock } from '../protocol/adapters/clock.ts';
 import { createLog, type LogLevel } from '../protocol/adapters/log.ts';
 import { systemRandom } from '../protocol/adapters/random.ts';
 import { createJoseTokens } from '../protocol/adapters/tokens-jose.ts';
 import type { Ms } from '../protocol/units.ts';
 import type { CommandContext } from './command.ts';
+import { type Controlled, controlRoutes } from './daemon-control.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
 import { holdDataDir } from './holder.ts';
 import { readMesh } from './mesh-files.ts';
@@ -43,10 +45,17 @@ interface DaemonOptions {
   readonly logLevel: LogLevel;
   readonly drain: Ms;
   readonly status: () => { readonly gateway?: GatewayStatus; readonly node?: WorkerStatus };
+  /** What commands talk to, once it has started. */
+  readonly controlled: () => Controlled | undefined;
   readonly start: (context: StartContext) => Promise<Started>;
 }
 
-async function describeDaemon(dir: DataDir, since: string, startedMs: number, options: DaemonOptions) {
+async function describeDaemon(
+  dir: DataDir,
+  since: string,
+  startedMs: number,
+  options: Pick<DaemonOptions, 'command' | 'status'>,
+): Promise<DaemonStatus> {
   const known = await readMesh(dir);
   const mesh = known && { meshId: known.mesh.meshId, name: known.mesh.name, network: known.mesh.network };
   const status: DaemonStatus = {
@@ -73,7 +82,9 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
   const dir = await openDataDir(common.dataDir, 'write');
   await using hold = await holdDataDir(dir, options.command);
   const log = createLog({ level: options.logLevel, destination: 'stderr' });
-  const world: World = { clock: systemClock(), random: systemRandom(), tokens: createJoseTokens(), log };
+  const clock = systemClock();
+  await using audit = await openAuditLog(dir.audit, { clock, log });
+  const world: World = { clock, random: systemRandom(), tokens: createJoseTokens(), log, audit };
   const since = new Date().toISOString();
   const startedMs = performance.now();
   const parts: Part[] = [];
@@ -87,7 +98,8 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
     if (!stop.signal.aborted) output.data(started.ready, started.text);
     await stop.requested;
   };
-  hold.serve({ 'GET /status': () => describeDaemon(dir, since, startedMs, options) });
+  const status = (): Promise<DaemonStatus> => describeDaemon(dir, since, startedMs, options);
+  hold.serve({ 'GET /status': status, ...controlRoutes(options.controlled) });
   try {
     await Promise.race([run(), failed, stop.requested]);
   } catch (error) {

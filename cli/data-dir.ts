@@ -15,6 +15,10 @@ export interface DataDir {
   readonly meshFile: string;
   readonly rootFile: string;
   readonly issuerFile: string;
+  /** The key of an issuer that the root has not named yet: a handover under way. */
+  readonly nextIssuerFile: string;
+  /** The audit log of the directory's gateway or node. */
+  readonly audit: string;
   /** The admin socket; the directory's holder serves it. */
   readonly socket: string;
   peer(role: Role): PeerPaths;
@@ -59,6 +63,8 @@ export function locateDataDir(option: string | undefined): DataDir {
     meshFile: join(mesh, 'mesh.json'),
     rootFile: join(mesh, 'root.key'),
     issuerFile: join(mesh, 'issuer.key'),
+    nextIssuerFile: join(mesh, 'issuer-next.key'),
+    audit: join(path, 'audit'),
     socket: socketOf(path),
     peer: (role) => peerPaths(join(path, role)),
   };

@@ -100,6 +100,52 @@ export async function writeFileAtomic(path: string, text: string): Promise<void>
   }
 }
 
+/**
+ * Writes a file of mode 0600 that must not exist yet, where somebody asked for it.
+ * @param option The flag that named it, for the error.
+ * @throws HelixFlowError CONFIG_INVALID
+ */
+export async function writeNewFile(path: string, text: string, option: string): Promise<void> {
+  try {
+    const file = await open(path, 'wx', privateFile);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await syncDirectory(dirname(path));
+  } catch (cause) {
+    const reason = systemCode(cause) === 'EEXIST' ? 'there is such a file already' : systemReason(cause);
+    throw new HelixFlowError(
+      'CONFIG_INVALID',
+      { reason: `${option} ${path}: cannot be written: ${reason}` },
+      { cause },
+    );
+  }
+}
+
+/** Removes a file, if it is there. @throws HelixFlowError DATA_DIR_UNUSABLE */
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await rm(path, { force: true });
+    await syncDirectory(dirname(path));
+  } catch (cause) {
+    throw unusable(path, cause);
+  }
+}
+
+/** @throws HelixFlowError DATA_DIR_UNUSABLE when that cannot be found out. */
+export async function fileExists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (cause) {
+    if (systemCode(cause) === 'ENOENT') return false;
+    throw unusable(path, cause);
+  }
+}
+
 /** The text of a file; undefined when there is none. @throws HelixFlowError DATA_DIR_UNUSABLE */
 export async function readFileIfAny(path: string): Promise<string | undefined> {
   try {

@@ -4,7 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { chmod, link, rename, rm, stat } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { HelixFlowError } from '../protocol/errors.ts';
-import { type ControlApi, type ControlRoutes, callDaemon, isSocketAlive, serveControl } from './control.ts';
+import { type ControlApi, type ControlRoutes, serveControl } from './control.ts';
+import { callDaemon, isSocketAlive } from './control-client.ts';
 import type { DataDir } from './data-dir.ts';
 import { systemCode, systemReason } from './files.ts';
 
@@ -74,7 +75,7 @@ const describeHolder = ({ command, pid, since }: Holder): string => `helixflow $
 /** The directory's holder in words. */
 async function askHolder(path: string): Promise<string> {
   try {
-    return describeHolder(await callDaemon(path, 'GET /holder', holderTimeoutMs));
+    return describeHolder(await callDaemon(path, 'GET /holder', { timeoutMs: holderTimeoutMs }));
   } catch (error) {
     if (!(error instanceof HelixFlowError)) throw error;
     return 'another process, which does not answer';

@@ -3,33 +3,37 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isHelixFlowError } from '../protocol/errors.ts';
-import { checkKey } from '../protocol/grants.ts';
-import { issuerOf } from '../protocol/mesh.ts';
-import { createKey } from './commands/keys-create.ts';
+import type { KeyGrant } from '../protocol/grants.ts';
 import type { DataDir } from './data-dir.ts';
 import { readFileIfAny, writeFileAtomic } from './files.ts';
-import type { KnownMesh } from './mesh-files.ts';
 import { encodeRecord, parseRecord } from './peer-files.ts';
-import type { World } from './peer-runtime.ts';
 
 const schema = z.object({ key: z.string().min(1) });
 
-/** Reads the key, or makes it where there is none that this mesh accepts. */
-export async function openLocalKey({ tokens, clock }: World, dir: DataDir, known: KnownMesh): Promise<string> {
+/** What tells that the key is good for nothing (any more). */
+const refusals = ['KEY_INVALID', 'KEY_EXPIRED', 'KEY_REVOKED', 'KEY_NOT_HERE'] as const;
+
+export interface LocalKeyDeps {
+  /** The gateway's own check. */
+  readonly check: (text: string) => KeyGrant | Promise<KeyGrant>;
+  /** Makes a key of this name, at the issuer's desk. */
+  readonly create: (name: string) => Promise<{ readonly text: string }>;
+}
+
+/** Reads the key, or makes it where there is none that this gateway accepts. */
+export async function openLocalKey(deps: LocalKeyDeps, dir: DataDir): Promise<string> {
   const path = join(dir.peer('gateway').path, 'local-key.json');
   const text = await readFileIfAny(path);
-  if (text !== undefined && known.issuer !== undefined) {
+  if (text !== undefined) {
     const { key } = parseRecord(schema, text, path);
-    const issuer = issuerOf(known.issuer);
-    const issuers = new Map([[issuer.issuer, issuer]]);
     try {
-      await checkKey(key, { tokens, meshId: known.mesh.meshId, issuers, nowMs: clock.wallMs() });
+      await deps.check(key);
       return key;
     } catch (error) {
-      if (!isHelixFlowError(error, 'KEY_INVALID') && !isHelixFlowError(error, 'KEY_EXPIRED')) throw error;
+      if (!refusals.some((code) => isHelixFlowError(error, code))) throw error;
     }
   }
-  const { key } = await createKey(known, { name: 'local', models: [] });
+  const { text: key } = await deps.create('local');
   await writeFileAtomic(path, encodeRecord({ key }));
   return key;
 }

@@ -3,6 +3,7 @@
 import { errorRow, HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { createOutput, printError, printFault } from './output.ts';
 import { parseArguments } from './program.ts';
+import { askUnseen } from './terminal.ts';
 
 /** The one reading of the environment; values are passed down from here. */
 const env: Readonly<Record<string, string | undefined>> = { ...process.env };
@@ -42,6 +43,7 @@ async function run(argv: readonly string[]): Promise<number> {
     common,
     output: createOutput(common.json),
     readLine,
+    readSecret: (question) => askUnseen(process.stdin, process.stderr, question),
   }));
 }
 

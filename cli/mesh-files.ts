@@ -10,13 +10,22 @@ import {
   encodeMeshRecord,
   encodeRootRecord,
   type IssuerRecord,
+  issuerOf,
   type MeshRecord,
   type NewMesh,
   parseIssuerRecord,
   parseMeshRecord,
 } from '../protocol/mesh.ts';
 import type { DataDir } from './data-dir.ts';
-import { makeDirectory, readFileIfAny, syncDirectory, systemCode, systemReason, writeFileAtomic } from './files.ts';
+import {
+  makeDirectory,
+  readFileIfAny,
+  removeFile,
+  syncDirectory,
+  systemCode,
+  systemReason,
+  writeFileAtomic,
+} from './files.ts';
 
 /** What a directory knows of its mesh. */
 export interface KnownMesh {
@@ -48,8 +57,8 @@ export async function readMeshOrFail(dir: DataDir): Promise<KnownMesh> {
   return known;
 }
 
-/** Writes all of `files` beside `mesh/`, then puts them in its place with one rename. */
-async function writeMeshFiles(dir: DataDir, files: Readonly<Record<string, string>>): Promise<void> {
+/** Writes all of `files` beside `mesh/`, then puts them in its place with one rename. @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE */
+export async function writeMeshFiles(dir: DataDir, files: Readonly<Record<string, string>>): Promise<void> {
   const draft = `${dir.mesh}.${randomBytes(4).toString('hex')}.new`;
   await makeDirectory(dir.path);
   await makeDirectory(draft, true);
@@ -68,10 +77,18 @@ async function writeMeshFiles(dir: DataDir, files: Readonly<Record<string, strin
   }
 }
 
-/** Writes a new mesh with its secrets. @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE */
-export async function writeNewMesh(dir: DataDir, made: NewMesh): Promise<void> {
+/**
+ * Writes a new mesh with its secrets.
+ * @param rootText The text of `root.key`, where a passphrase encrypts it.
+ * @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE
+ */
+export async function writeNewMesh(
+  dir: DataDir,
+  made: NewMesh,
+  rootText: string = encodeRootRecord(made.root),
+): Promise<void> {
   await writeMeshFiles(dir, {
-    'root.key': encodeRootRecord(made.root),
+    'root.key': rootText,
     'issuer.key': encodeIssuerRecord(made.issuer),
     'mesh.json': encodeMeshRecord(made.mesh),
   });
@@ -83,4 +100,24 @@ export async function writeJoinedMesh(dir: DataDir, invite: Invite): Promise<Mes
   const mesh: MeshRecord = { meshId, rootPublicKey, network, name: 'mesh', isOpen: false };
   await writeMeshFiles(dir, { 'mesh.json': encodeMeshRecord(mesh) });
   return mesh;
+}
+
+/**
+ * Makes this directory's gateway an issuer, by a handover. The key of an issuer that was here before is kept beside it.
+ * @throws HelixFlowError DATA_DIR_UNUSABLE
+ */
+export async function installIssuer(
+  dir: DataDir,
+  issuer: IssuerRecord,
+  learnt: Pick<MeshRecord, 'name' | 'isOpen'>,
+): Promise<void> {
+  const known = await readMeshOrFail(dir);
+  const { name, isOpen } = learnt;
+  await writeFileAtomic(dir.meshFile, encodeMeshRecord({ ...known.mesh, name, isOpen }));
+  if (known.issuer !== undefined) {
+    const before = join(dir.mesh, `issuer-${issuerOf(known.issuer).issuer}.key`);
+    await writeFileAtomic(before, encodeIssuerRecord(known.issuer));
+  }
+  await writeFileAtomic(dir.issuerFile, encodeIssuerRecord(issuer));
+  await removeFile(dir.nextIssuerFile);
 }

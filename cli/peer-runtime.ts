@@ -1,20 +1,24 @@
 /** What gateway and node have in common as processes: files, network, entry into the mesh, renewal. */
 
 import { createServer } from 'node:net';
+import type { AuditLog } from '../ledger/adapters/audit-files.ts';
 import { openLevelStore } from '../ledger/adapters/store-level.ts';
-import { createLibp2pNetwork, type Libp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
+import { createLibp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
 import { createIdentity } from '../protocol/mesh.ts';
 import { joinMesh } from '../protocol/peer/admit.ts';
 import { peerIdOf } from '../protocol/peer/identity.ts';
 import type { Member } from '../protocol/peer/member.ts';
+import type { Roots } from '../protocol/peer/roots.ts';
 import type { Clock, Log, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
 import { ms } from '../protocol/units.ts';
 import type { DataDir } from './data-dir.ts';
+import { type DatedNetwork, datedNetwork } from './dated-network.ts';
 import { systemCode, systemReason } from './files.ts';
 import { admitOwn, type Entry, enterMesh, renewBelowMs } from './membership.ts';
 import { readMesh, writeJoinedMesh } from './mesh-files.ts';
+import { openRoots } from './open-roots.ts';
 import { readIdentity, readSettings, writeIdentity, writeMembership, writeSettings } from './peer-files.ts';
 import type { MemberStatus } from './status.ts';
 
@@ -24,6 +28,8 @@ export interface World {
   readonly random: Random;
   readonly tokens: Tokens;
   readonly log: Log;
+  /** The audit log of the data directory. */
+  readonly audit: AuditLog;
 }
 
 export interface PeerOptions {
@@ -40,9 +46,11 @@ export interface PeerOptions {
 export interface PeerRuntime {
   readonly key: SigningKey;
   readonly entry: Entry;
-  readonly network: Libp2pNetwork;
+  readonly network: DatedNetwork;
   readonly store: Store;
   readonly p2pPort: number;
+  /** What the root has said, as far as this directory's own files tell. */
+  readonly roots: Roots;
   credentials(): Credentials | undefined;
   /**
    * Keeps what the start has settled, then becomes a member if it is none yet, trying until it succeeds.
@@ -101,9 +109,10 @@ const isPassing = (error: unknown): boolean =>
 class Runtime implements PeerRuntime {
   readonly key: SigningKey;
   readonly entry: Entry;
-  readonly network: Libp2pNetwork;
+  readonly network: DatedNetwork;
   readonly store: Store;
   readonly p2pPort: number;
+  readonly roots: Roots;
   readonly #world: World;
   readonly #dir: DataDir;
   readonly #options: PeerOptions;
@@ -115,7 +124,7 @@ class Runtime implements PeerRuntime {
     world: World,
     dir: DataDir,
     options: PeerOptions,
-    parts: Pick<PeerRuntime, 'key' | 'entry' | 'network' | 'store' | 'p2pPort'>,
+    parts: Pick<PeerRuntime, 'key' | 'entry' | 'network' | 'store' | 'p2pPort' | 'roots'>,
   ) {
     this.#world = world;
     this.#dir = dir;
@@ -125,6 +134,7 @@ class Runtime implements PeerRuntime {
     this.network = parts.network;
     this.store = parts.store;
     this.p2pPort = parts.p2pPort;
+    this.roots = parts.roots;
     this.#credentials = parts.entry.credentials;
     this.#expiresMs = parts.entry.expiresMs;
   }
@@ -201,6 +211,7 @@ class Runtime implements PeerRuntime {
         owner: info.membership.owner,
         direction: connection.direction,
         address: connection.remoteAddress,
+        since: new Date(this.network.openedMs(connection)).toISOString(),
       })),
       directoryPeers: this.network.directory.size(),
     };
@@ -235,7 +246,11 @@ export async function openPeer(world: World, dir: DataDir, options: PeerOptions)
       network: entry.mesh.network,
       meshId: entry.mesh.meshId,
     });
-    return new Runtime(world, dir, options, { key, entry, network, store, p2pPort });
+    const { mesh, issuer, credentials, invite } = entry;
+    const certificate = invite?.content.certificate;
+    const roots = await openRoots(world.tokens, { mesh, issuer, credentials, certificate });
+    const dated = datedNetwork(network, world.clock);
+    return new Runtime(world, dir, options, { key, entry, network: dated, store, p2pPort, roots });
   } catch (error) {
     await store.close();
     throw error;

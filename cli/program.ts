@@ -4,7 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { type CliCommand, commands, groups } from './commands.ts';
 import { helpText } from './config/describe.ts';
-import { type OptionRow, type OptionTable, shapeOf } from './config/option.ts';
+import { isArgument, type OptionRow, type OptionTable, shapeOf } from './config/option.ts';
 import { commonOptions } from './config/tables.ts';
 import { version } from './version.ts';
 
@@ -21,9 +21,19 @@ const collect = (value: string, earlier: readonly string[] | undefined): readonl
 function addOptions(command: Command, table: OptionTable): void {
   const rows = Object.values<OptionRow>(table).filter(({ flag }) => flag !== '');
   for (const row of rows) {
+    if (isArgument(row)) {
+      command.argument(row.flag, helpText(row));
+      continue;
+    }
     const option = new Option(row.flag, helpText(row));
     command.addOption(shapeOf(row).type === 'array' ? option.argParser(collect) : option);
   }
+}
+
+/** What follows the command, by the keys of its table. */
+function argumentsOf(command: Command, table: OptionTable): Record<string, unknown> {
+  const keys = Object.entries(table).flatMap(([key, row]) => (isArgument(row) ? [key] : []));
+  return Object.fromEntries(keys.map((key, index) => [key, command.args[index]]));
 }
 
 const words = (path: string): string[] => path.split(' ');
@@ -67,7 +77,11 @@ function build(found: Found): Command {
     const command = quiet(parent.command(second ?? first)).description(entry.about);
     addOptions(command, { ...entry.table, ...commonOptions });
     command.action(() => {
-      found.invocation = { kind: 'run', command: entry, flags: command.opts() };
+      found.invocation = {
+        kind: 'run',
+        command: entry,
+        flags: { ...command.opts(), ...argumentsOf(command, entry.table) },
+      };
     });
   }
   return program;

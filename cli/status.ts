@@ -1,8 +1,11 @@
 /** What `helixflow status` shows, as the daemon tells it. */
 
 import type { NodeStatus } from '../gateway/gateway.ts';
+import type { TlsStatus } from '../gateway/http/tls.ts';
 import type { ListedModel } from '../gateway/service.ts';
 import type { ServerStatus } from '../node/serve.ts';
+import { type LedgerView, ledgerLines } from './ledger-text.ts';
+import { moment } from './lists.ts';
 import { printable } from './output.ts';
 
 /** An admitted connection. */
@@ -12,6 +15,8 @@ export interface PeerStatus {
   readonly owner: string;
   readonly direction: 'inbound' | 'outbound';
   readonly address: string;
+  /** When the connection was opened. */
+  readonly since: string;
 }
 
 /** What a peer of either role tells. */
@@ -24,6 +29,7 @@ export interface MemberStatus {
   readonly peers: readonly PeerStatus[];
   /** Peers that this one could ask in the DHT. */
   readonly directoryPeers: number;
+  readonly ledger: LedgerView;
 }
 
 export interface GatewayStatus extends MemberStatus {
@@ -33,6 +39,10 @@ export interface GatewayStatus extends MemberStatus {
   readonly calls: number;
   readonly ready: boolean;
   readonly degraded: boolean;
+  /** Of the door for clients; absent without TLS. */
+  readonly tls?: TlsStatus;
+  /** Where operators reach the admin API; absent without `--admin-listen`. */
+  readonly adminUrl?: string;
 }
 
 export interface WorkerStatus extends MemberStatus, ServerStatus {}
@@ -66,7 +76,11 @@ const memberLines = (member: MemberStatus): string[] => [
   `  addresses   ${member.addresses.join(', ') || 'none'}`,
   `  membership  ${member.membership.state}${member.membership.expires === undefined ? '' : ` until ${member.membership.expires}`}`,
   `  peers       ${count(member.peers.length, 'connection')}, ${member.directoryPeers} in the directory`,
+  ...ledgerLines(member.ledger),
 ];
+
+const tlsLine = ({ state, daysLeft, expiresMs, names, fault }: TlsStatus): string =>
+  `  TLS         ${state}, ${count(daysLeft, 'day')} left (${moment(expiresMs)}), ${names.join(', ')}${fault === undefined ? '' : `; the files are not taken: ${fault}`}`;
 
 function modelLine({ name, digest, nodes, otherDigests }: ListedModel): string {
   const others = otherDigests.map((other) => other.slice(0, 8)).join(', ');
@@ -83,6 +97,8 @@ function nodeLine(node: NodeStatus): string {
 const gatewayLines = (gateway: GatewayStatus): string[] => [
   'gateway',
   `  base URL    ${gateway.baseUrl}`,
+  ...(gateway.adminUrl === undefined ? [] : [`  admin API   ${gateway.adminUrl}`]),
+  ...(gateway.tls === undefined ? [] : [tlsLine(gateway.tls)]),
   ...memberLines(gateway),
   `  requests    ${gateway.calls} under way${gateway.ready ? '' : ', draining'}`,
   `  models      ${gateway.models.length === 0 ? 'none' : ''}`.trimEnd(),

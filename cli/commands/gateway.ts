@@ -14,6 +14,7 @@ export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (confi
     logLevel: context.common.logLevel ?? 'info',
     drain: config.drain,
     status: () => (gateway === undefined ? {} : { gateway: gateway.status() }),
+    controlled: () => gateway?.controlled,
     start: async ({ world, dir, add }) => {
       gateway = await runGateway(world, dir, { ...config, join, observers: [] });
       add(gateway);

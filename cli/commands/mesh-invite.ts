@@ -1,23 +1,20 @@
-/** `helixflow mesh invite`: a token by which another process finds the mesh and becomes a member. */
+/** `helixflow mesh invite`: a token by which other processes find the mesh and become members. */
 
 import { systemClock } from '../../protocol/adapters/clock.ts';
-import { systemRandom } from '../../protocol/adapters/random.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
-import { toHex } from '../../protocol/crypto.ts';
-import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
-import { type Invite, type NetworkKind, signInvite } from '../../protocol/grants.ts';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import { checkInvite, inviteUsesMax, type NetworkKind } from '../../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../../protocol/ids.ts';
-import { issuerOf } from '../../protocol/mesh.ts';
-import { checkAddress, filterAddresses } from '../../protocol/peer/address.ts';
-import { peerIdOf } from '../../protocol/peer/identity.ts';
+import type { MeshRecord } from '../../protocol/mesh.ts';
+import { checkAddress } from '../../protocol/peer/address.ts';
 import type { Contact } from '../../protocol/ports.ts';
-import { unixMs } from '../../protocol/units.ts';
+import { openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
-import type { meshInviteOptions } from '../config/tables.ts';
-import { callDaemon } from '../control.ts';
-import { type DataDir, openDataDir } from '../data-dir.ts';
-import { readMeshOrFail } from '../mesh-files.ts';
-import { readIdentity, readSettings } from '../peer-files.ts';
+import type { meshInviteOptions } from '../config/mesh-tables.ts';
+import type { ConfigOf } from '../config/option.ts';
+import { isoOf, moment } from '../lists.ts';
+
+type InviteConfig = ConfigOf<typeof meshInviteOptions>;
 
 /** `/ip4/…/tcp/…/p2p/12D3…` by peer. @throws HelixFlowError ADDRESS_REFUSED */
 function contactsOf(multiaddrs: readonly string[], network: NetworkKind): Contact[] {
@@ -31,52 +28,42 @@ function contactsOf(multiaddrs: readonly string[], network: NetworkKind): Contac
   return [...byPeer].map(([peer, addresses]) => ({ peer: peer as PeerId, addresses }));
 }
 
-/** This directory's own gateway: as it runs now, else as it ran last. */
-async function ownGateway(dir: DataDir): Promise<Contact | undefined> {
-  try {
-    const { gateway } = await callDaemon(dir.socket, 'GET /status');
-    if (gateway !== undefined) return { peer: gateway.peerId as PeerId, addresses: gateway.addresses };
-  } catch (error) {
-    if (!isHelixFlowError(error, 'DAEMON_UNREACHABLE') && !isHelixFlowError(error, 'ROUTE_NOT_FOUND')) throw error;
-  }
-  const paths = dir.peer('gateway');
-  const identity = await readIdentity(paths);
-  if (identity === undefined) return undefined;
-  return { peer: peerIdOf(identity.publicKey), addresses: (await readSettings(paths)).addresses };
+/** Invites for whoever comes are an open mesh's, and never for gateways: those see prompts and keys. */
+function checkUses({ uses, role }: InviteConfig, { isOpen }: MeshRecord): void {
+  if (uses > 0) return;
+  const reason = isOpen ? 'unlimited invites are for nodes only' : 'unlimited invites take an open mesh';
+  const shown = `${reason}: name a number from 1 to ${inviteUsesMax}`;
+  if (!isOpen || role !== 'node') throw new HelixFlowError('CONFIG_INVALID', { reason: `--uses: ${shown}` });
 }
 
-async function findGateways(dir: DataDir, given: readonly string[], network: NetworkKind): Promise<Contact[]> {
-  if (given.length > 0) return contactsOf(given, network);
-  const own = await ownGateway(dir);
-  const addresses = filterAddresses(own?.addresses ?? [], network);
-  if (own === undefined || addresses.length === 0) throw new HelixFlowError('GATEWAY_UNKNOWN', {});
-  return [{ peer: own.peer, addresses }];
-}
+/** On an open mesh each peer answers for itself, unless somebody does by name. */
+const ownerOf = ({ owner, role }: InviteConfig, { isOpen }: MeshRecord): OwnerId | undefined =>
+  owner === undefined ? (isOpen && role === 'node' ? undefined : ('local' as OwnerId)) : (owner as OwnerId);
 
 export const runMeshInvite: RunCommand<typeof meshInviteOptions> = async (config, { common, output }) => {
-  const dir = await openDataDir(common.dataDir, 'read');
-  const { mesh, issuer } = await readMeshOrFail(dir);
-  const { meshId, rootPublicKey, network } = mesh;
+  await using admin = await openAdmin(common.dataDir, 'mesh invite');
+  const { mesh, issuer } = admin.known;
+  const { meshId, network } = mesh;
   if (issuer === undefined) throw new HelixFlowError('ISSUER_MISSING', { meshId });
-  const nowMs = systemClock().wallMs();
-  const invite: Invite = {
-    meshId,
-    rootPublicKey,
-    network,
-    issuer: issuerOf(issuer).issuer,
-    certificate: issuer.certificate,
-    inviteId: toHex(systemRandom().bytes(16)),
-    role: config.role,
-    owner: config.owner as OwnerId,
-    gateways: await findGateways(dir, config.gateway, network),
-    expiresMs: unixMs(nowMs + config.ttl),
-  };
-  const token = await signInvite(invite, issuer.key, { tokens: createJoseTokens(), nowMs });
-  const { inviteId, role, owner, gateways } = invite;
-  const expires = new Date(invite.expiresMs).toISOString();
-  output.data({ token, inviteId, meshId, role, owner, expires, gateways }, token);
+  checkUses(config, mesh);
+  const { role, uses } = config;
+  const owner = ownerOf(config, mesh);
+  const given = contactsOf(config.gateway, network);
+  const made = await admin.call('invites.create', {
+    role,
+    uses,
+    ttlMs: Math.max(config.ttl, 60_000),
+    ...(owner === undefined ? {} : { owner }),
+    ...(given.length === 0
+      ? {}
+      : { gateways: given.map(({ peer, addresses }) => ({ peer, addresses: [...addresses] })) }),
+  });
+  const { token, invite, expiresMs } = made;
+  const { gateways } = await checkInvite(token, { tokens: createJoseTokens(), nowMs: systemClock().wallMs() });
+  output.data({ token, inviteId: invite, meshId, role, uses, owner, expires: isoOf(expiresMs), gateways }, token);
+  const whom = uses === 0 ? `any number of ${role}s` : uses === 1 ? `one ${role}` : `${uses} ${role}s`;
   output.note(
-    `Good until ${expires}, for a ${role}. Use: helixflow ${role} --join - (and paste it), or HELIXFLOW_JOIN=…`,
+    `Good until ${moment(expiresMs)}, for ${whom}. Use: helixflow ${role} --join - (and paste it), or HELIXFLOW_JOIN=…`,
   );
   return 0;
 };

@@ -2,11 +2,15 @@
 
 import { systemClock } from '../../protocol/adapters/clock.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
+import { isHelixFlowError } from '../../protocol/errors.ts';
 import type { Role } from '../../protocol/grants.ts';
 import { issuerOf } from '../../protocol/mesh.ts';
 import { peerIdOf } from '../../protocol/peer/identity.ts';
 import type { RunCommand } from '../command.ts';
+import { callDaemon } from '../control-client.ts';
 import { type DataDir, openDataDir } from '../data-dir.ts';
+import { fileExists } from '../files.ts';
+import type { IssuerStatus } from '../ledger-text.ts';
 import { judgeMembership } from '../membership.ts';
 import { type KnownMesh, readMeshOrFail } from '../mesh-files.ts';
 import { readIdentity, readMembership } from '../peer-files.ts';
@@ -31,21 +35,45 @@ async function showPeer(dir: DataDir, role: Role, { mesh }: KnownMesh): Promise<
   return [{ role, peerId: peer, membership: 'valid', expires: new Date(judged.expiresMs).toISOString() }];
 }
 
+/** The issuers that are known: from the daemon with their freshness, else from the files alone. */
+async function issuersOf(dir: DataDir, known: KnownMesh): Promise<readonly IssuerStatus[]> {
+  try {
+    const { gateway, node } = await callDaemon(dir.socket, 'GET /status');
+    const ledger = gateway?.ledger ?? node?.ledger;
+    if (ledger !== undefined) return ledger.issuers;
+  } catch (error) {
+    if (!isHelixFlowError(error, 'DAEMON_UNREACHABLE') && !isHelixFlowError(error, 'ROUTE_NOT_FOUND')) throw error;
+  }
+  return known.issuer === undefined ? [] : [{ issuer: issuerOf(known.issuer).issuer, state: 'here' }];
+}
+
+const issuerLine = ({ issuer, state, holder, ageSeconds }: IssuerStatus): string =>
+  [
+    `issuer   ${issuer}  ${state === 'here' ? 'its key is in this directory' : state}`,
+    holder === undefined ? '' : `, held by ${holder}`,
+    ageSeconds === undefined || state === 'here' ? '' : `, heard of ${ageSeconds} s ago`,
+  ].join('');
+
 export const runMeshShow: RunCommand<Record<never, never>> = async (_config, { common, output }) => {
   const dir = await openDataDir(common.dataDir, 'read');
   const known = await readMeshOrFail(dir);
-  const { meshId, name, network } = known.mesh;
+  const { meshId, name, network, isOpen } = known.mesh;
   const issuer = known.issuer === undefined ? undefined : issuerOf(known.issuer).issuer;
+  const issuers = await issuersOf(dir, known);
+  const hasRoot = await fileExists(dir.rootFile);
   const peers = [...(await showPeer(dir, 'gateway', known)), ...(await showPeer(dir, 'node', known))];
   const lines = [
-    `mesh     ${name} (${network})`,
+    `mesh     ${name} (${network}, ${isOpen ? 'open' : 'private'})`,
     `mesh id  ${meshId}`,
-    `issuer   ${issuer ?? 'elsewhere'}`,
+    `root     its key is ${hasRoot ? 'in this directory' : 'elsewhere'}`,
+    ...(issuers.length === 0 ? ['issuer   elsewhere; its gateways tell while a daemon runs here'] : []),
+    ...issuers.map(issuerLine),
     ...peers.map(
       ({ role, peerId, membership, expires }) =>
         `${role.padEnd(8)} ${peerId}  membership ${membership}${expires === undefined ? '' : ` until ${expires}`}`,
     ),
   ];
-  output.data({ meshId, name, network, ...(issuer === undefined ? {} : { issuer }), peers }, lines.join('\n'));
+  const shown = { meshId, name, network, open: isOpen, ...(issuer === undefined ? {} : { issuer }), issuers, hasRoot };
+  output.data({ ...shown, peers }, lines.join('\n'));
   return 0;
 };

@@ -17,6 +17,7 @@ export const runNodeCommand: RunCommand<typeof nodeOptions> = async (config, con
     logLevel: context.common.logLevel ?? 'info',
     drain: config.drain,
     status: () => (node === undefined ? {} : { node: node.status() }),
+    controlled: () => node?.controlled,
     start: async ({ world, dir, signal, add }) => {
       const engines = (owner: string) => openEngines(world, config, { owner, paths: dir.peer('node') });
       node = await runNode(world, dir, { ...config, join, engines, bootstrap: [] });

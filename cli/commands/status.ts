@@ -2,7 +2,7 @@
 
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { RunCommand } from '../command.ts';
-import { callDaemon } from '../control.ts';
+import { callDaemon } from '../control-client.ts';
 import { openDataDir } from '../data-dir.ts';
 import { printStatus } from '../status.ts';
 

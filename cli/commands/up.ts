@@ -9,7 +9,7 @@ import { runDaemon } from '../daemon.ts';
 import type { DataDir } from '../data-dir.ts';
 import { checkEngineConfig, openEngines } from '../engines.ts';
 import { openLocalKey } from '../local-key.ts';
-import { type KnownMesh, readMesh } from '../mesh-files.ts';
+import { readMesh } from '../mesh-files.ts';
 import { type RunningGateway, runGateway } from '../run-gateway.ts';
 import { type RunningNode, runNode } from '../run-node.ts';
 import { createMeshIn } from './mesh-create.ts';
@@ -17,7 +17,7 @@ import { createMeshIn } from './mesh-create.ts';
 const unfit = (reason: string): HelixFlowError => new HelixFlowError('CONFIG_INVALID', { reason });
 
 /** The directory's own mesh, made at the first start. */
-async function openOwnMesh(dir: DataDir): Promise<KnownMesh> {
+async function openOwnMesh(dir: DataDir): Promise<void> {
   const known = (await readMesh(dir)) ?? (await createMeshIn(dir, { name: 'local', network: 'lan' }));
   if (known.issuer === undefined) {
     throw unfit(`${dir.path} joined a mesh that is run elsewhere: start its helixflow gateway or helixflow node`);
@@ -25,7 +25,6 @@ async function openOwnMesh(dir: DataDir): Promise<KnownMesh> {
   if (known.mesh.network === 'public') {
     throw unfit('a public mesh has no loopback addresses: start helixflow gateway and helixflow node apart');
   }
-  return known;
 }
 
 /** One quiet line per request, where nobody asked for JSON. */
@@ -51,15 +50,16 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       ...(gateway === undefined ? {} : { gateway: gateway.status() }),
       ...(node === undefined ? {} : { node: node.status() }),
     }),
+    controlled: () => gateway?.controlled,
     start: async ({ world, dir, signal, add }) => {
-      const known = await openOwnMesh(dir);
+      await openOwnMesh(dir);
       // Models load while the door opens; what goes wrong there is told by `runNode`.
       const loading = openEngines(world, config, { owner: 'local', paths: dir.peer('node') });
       loading.catch(() => {});
       const own = { ...config, join: undefined };
       gateway = await runGateway(world, dir, { ...own, observers: requestLines(context) });
       add(gateway);
-      const apiKey = await openLocalKey(world, dir, known);
+      const apiKey = await openLocalKey(gateway.localKeys, dir);
       // Nobody remembers where this node listens, so it never has to wait for a port.
       const beside = { p2pPort: 0, announce: [], metricsListen: undefined, bootstrap: [gateway.contact] };
       node = await runNode(world, dir, { ...own, ...beside, engines: () => loading });

@@ -1,6 +1,6 @@
 /** Options in words: for `--help` and for `docs/configuration.md`. Secrets have no values here. */
 
-import { expectedText, type OptionRow, type OptionTable, shapeOf } from './option.ts';
+import { expectedText, isArgument, type OptionRow, type OptionTable, shapeOf } from './option.ts';
 import { commandTables, commonOptions } from './tables.ts';
 
 /** The fallback as somebody would write it. */
@@ -13,7 +13,9 @@ function fallbackText(row: OptionRow): string {
 
 /** What `--help` says beside the flag. */
 export const helpText = (row: OptionRow): string =>
-  `${row.about} (${expectedText(row)}; default: ${fallbackText(row)}; ${row.env})`;
+  isArgument(row)
+    ? `${row.about} (${expectedText(row)})`
+    : `${row.about} (${expectedText(row)}; default: ${fallbackText(row)}; ${row.env})`;
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
 
@@ -21,7 +23,8 @@ function tableText(table: OptionTable): string {
   const rows = Object.values(table).map((row) => {
     const unit = row.unit === undefined ? '' : ` (${row.unit})`;
     const flag = row.flag === '' ? '' : `\`${row.flag}\``;
-    return [flag, `\`${row.env}\``, `${expectedText(row)}${unit}`, fallbackText(row), row.about];
+    const variable = row.env === '' ? '' : `\`${row.env}\``;
+    return [flag, variable, `${expectedText(row)}${unit}`, fallbackText(row), row.about];
   });
   const head = ['flag', 'variable', 'value', 'default', 'meaning'];
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.map(cell).join(' | ')} |`).join('\n');

@@ -6,8 +6,9 @@ import { z } from 'zod';
 export interface OptionRow<Schema extends z.ZodType = z.ZodType> {
   /** Takes a string, number, boolean or list of strings; a `default` is the fallback. */
   readonly schema: Schema;
-  /** As commander writes it: `--slots <count>`. */
+  /** As commander writes it: `--slots <count>`; `<peer>` for a word that follows the command; '' for neither. */
   readonly flag: string;
+  /** '' for a word that follows the command. */
   readonly env: string;
   /** One sentence. */
   readonly about: string;
@@ -33,9 +34,18 @@ export const option = <Schema extends z.ZodType>(
   row: Omit<OptionRow<Schema>, 'schema'>,
 ): OptionRow<Schema> => ({ schema, ...row });
 
+/** A word that follows the command, such as `<peer>`: it stands in no variable and in no file. */
+export const argument = <Schema extends z.ZodType>(
+  schema: Schema,
+  row: Omit<OptionRow<Schema>, 'schema' | 'env' | 'secret'>,
+): OptionRow<Schema> => ({ schema, env: '', ...row });
+
+export const isArgument = ({ flag }: OptionRow): boolean => flag.startsWith('<');
+
 /** The part of JSON Schema that options use. */
 interface Shape {
   readonly type?: 'string' | 'integer' | 'number' | 'boolean' | 'array';
+  readonly anyOf?: readonly Shape[];
   readonly enum?: readonly string[];
   readonly minimum?: number;
   readonly maximum?: number;
@@ -82,9 +92,13 @@ const booleans: Readonly<Record<string, boolean>> = {
   no: false,
 };
 
+/** What a text may turn into: of several shapes the first that is no text. */
+const kindOf = ({ type, anyOf }: Shape): Shape['type'] =>
+  type ?? anyOf?.find((shape) => shape.type !== undefined && shape.type !== 'string')?.type;
+
 /** Text from a flag or a variable as the input of the row's schema; what does not convert is left for it to refuse. */
 export function fromText(row: OptionRow, text: string): unknown {
-  switch (shapeOf(row).type) {
+  switch (kindOf(shapeOf(row))) {
     case 'integer':
     case 'number':
       return numeral.test(text) ? Number(text) : text;

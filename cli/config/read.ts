@@ -3,7 +3,15 @@
 import { readFileSync } from 'node:fs';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { systemReason } from '../files.ts';
-import { type ConfigOf, expectedText, fromText, longFlag, type OptionRow, type OptionTable } from './option.ts';
+import {
+  type ConfigOf,
+  expectedText,
+  fromText,
+  isArgument,
+  longFlag,
+  type OptionRow,
+  type OptionTable,
+} from './option.ts';
 import { suggest } from './suggest.ts';
 
 export interface Sources {
@@ -57,9 +65,13 @@ function fromEnv(row: OptionRow, value: string | undefined): Found | undefined {
 }
 
 function fromFile(row: OptionRow, value: unknown, label: string): Found | undefined {
-  if (value === undefined) return undefined;
+  if (value === undefined || isArgument(row)) return undefined;
   return { input: typeof value === 'string' ? fromText(row, value) : value, label: `${label}=${shown(row, value)}` };
 }
+
+/** The keys of a table that a file may hold. */
+export const optionKeys = (table: OptionTable): readonly string[] =>
+  Object.entries(table).flatMap(([key, row]) => (isArgument(row) ? [] : [key]));
 
 /**
  * Reads every row once. Order: flag, variable, file, fallback.
@@ -73,7 +85,7 @@ export function readConfig<Table extends OptionTable>(
 ): ConfigOf<Table> {
   const file = sources.file === undefined ? {} : readFile(sources.file);
   const problems: string[] = [];
-  const keys = [...Object.keys(table), ...known];
+  const keys = [...optionKeys(table), ...known];
   for (const key of Object.keys(file)) {
     if (!keys.includes(key)) problems.push(`${sources.file}: unknown option '${key}'${suggest(key, keys)}`);
   }

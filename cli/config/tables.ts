@@ -1,8 +1,27 @@
 /** Every option of every command, one row each. */
 
 import { z } from 'zod';
-import { inviteLifetimeMs } from '../../protocol/grants.ts';
 import { limits } from '../../protocol/limits.ts';
+import {
+  accountsCreateOptions,
+  accountsSetOptions,
+  keysCreateOptions,
+  keysRevokeOptions,
+  keysRotateOptions,
+  keysSetOptions,
+  keysShowOptions,
+} from './key-tables.ts';
+import {
+  meshBackupOptions,
+  meshBanOptions,
+  meshCreateOptions,
+  meshHandoverOptions,
+  meshInviteOptions,
+  meshLeaveOptions,
+  meshRestoreOptions,
+  meshUnbanOptions,
+  meshUnfreezeOptions,
+} from './mesh-tables.ts';
 import { option } from './option.ts';
 import {
   announced,
@@ -13,13 +32,8 @@ import {
   httpUrl,
   httpUrlText,
   ip,
-  label,
-  labelText,
   listen,
   listenText,
-  multiaddr,
-  owner,
-  ownerText,
   port,
 } from './values.ts';
 
@@ -121,6 +135,48 @@ const doorOptions = {
   }),
 } as const;
 
+/** Options of the gateway's door beside where it listens. */
+const accessOptions = {
+  tlsCert: option(text.optional(), {
+    flag: '--tls-cert <file>',
+    env: 'HELIXFLOW_TLS_CERT',
+    expected: 'a PEM file: the certificate, then those between it and a root',
+    otherwise: 'no TLS',
+    about: 'Certificate of the door for clients; taken anew when the file changes.',
+  }),
+  tlsKey: option(text.optional(), {
+    flag: '--tls-key <file>',
+    env: 'HELIXFLOW_TLS_KEY',
+    expected: 'a PEM file without passphrase',
+    otherwise: 'no TLS',
+    about: 'Private key of the certificate.',
+  }),
+  tlsMinVersion: option(z.enum(['1.2', '1.3']).default('1.3'), {
+    flag: '--tls-min-version <version>',
+    env: 'HELIXFLOW_TLS_MIN_VERSION',
+    about: 'Oldest version of TLS that clients may speak.',
+  }),
+  adminListen: option(listen.optional(), {
+    flag: '--admin-listen <host:port>',
+    env: 'HELIXFLOW_ADMIN_LISTEN',
+    expected: listenText,
+    otherwise: 'no admin API over TCP',
+    about: 'Address of a separate listener for the admin API, for operator and admin keys of this gateway.',
+  }),
+  maxStale: option(duration(30).prefault('10m'), {
+    flag: '--max-stale <duration>',
+    env: 'HELIXFLOW_MAX_STALE',
+    expected: durationText(30),
+    about: 'Out of touch with the issuer of a key for longer, this gateway refuses strict, operator and admin keys.',
+  }),
+  staleGrace: option(duration(30).prefault('24h'), {
+    flag: '--stale-grace <duration>',
+    env: 'HELIXFLOW_STALE_GRACE',
+    expected: durationText(30),
+    about: 'How much longer than --max-stale it serves the other keys, marked, before it refuses them, too.',
+  }),
+} as const;
+
 /** Options of what a node serves. */
 const engineOptions = {
   model: option(z.array(text).max(limits.offerModelsMax).default([]), {
@@ -212,19 +268,13 @@ const upstreamKey = {
   }),
 } as const;
 
-const networkOption = option(z.enum(['lan', 'public']).default('lan'), {
-  flag: '--network <kind>',
-  env: 'HELIXFLOW_NETWORK',
-  about: 'lan: peers may be dialled on loopback and private addresses; public: they may not.',
-});
-const meshName = option(label.default('mesh'), {
-  flag: '--name <name>',
-  env: 'HELIXFLOW_MESH_NAME',
-  expected: labelText,
-  about: 'Name of the mesh, for people.',
-});
-
-export const gatewayOptions = { ...doorOptions, p2pHost: p2pHost('0.0.0.0'), ...peerOptions, ...joinOptions } as const;
+export const gatewayOptions = {
+  ...doorOptions,
+  ...accessOptions,
+  p2pHost: p2pHost('0.0.0.0'),
+  ...peerOptions,
+  ...joinOptions,
+} as const;
 export const nodeOptions = {
   ...engineOptions,
   ...upstreamKey,
@@ -235,59 +285,11 @@ export const nodeOptions = {
 } as const;
 export const upOptions = {
   ...doorOptions,
+  ...accessOptions,
   ...engineOptions,
   ...upstreamKey,
   p2pHost: p2pHost('127.0.0.1'),
   ...peerOptions,
-} as const;
-export const meshCreateOptions = { network: networkOption, name: meshName } as const;
-export const meshInviteOptions = {
-  role: option(z.enum(['node', 'gateway']), {
-    flag: '--role <role>',
-    env: 'HELIXFLOW_INVITE_ROLE',
-    about: 'What the bearer may become; a gateway sees prompts and keys.',
-  }),
-  ttl: option(duration(365).prefault(`${inviteLifetimeMs / 3_600_000}h`), {
-    flag: '--ttl <duration>',
-    env: 'HELIXFLOW_INVITE_TTL',
-    expected: durationText(365),
-    about: 'How long the invite is good for.',
-  }),
-  gateway: option(z.array(multiaddr).max(limits.peerAddressesMax).default([]), {
-    flag: '--gateway <multiaddr>',
-    env: 'HELIXFLOW_INVITE_GATEWAY',
-    expected: 'multiaddrs with a peer id, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…, separated by commas',
-    otherwise: 'what the running gateway announces',
-    about: 'Where the bearer reaches a gateway of the mesh; may be repeated.',
-  }),
-  owner: option(owner.default('local'), {
-    flag: '--owner <id>',
-    env: 'HELIXFLOW_INVITE_OWNER',
-    expected: ownerText,
-    about: 'Who answers for the new peer.',
-  }),
-} as const;
-export const keysCreateOptions = {
-  name: option(owner.default('default'), {
-    flag: '--name <name>',
-    env: 'HELIXFLOW_KEY_NAME',
-    expected: ownerText,
-    about: 'Account that the key belongs to.',
-  }),
-  expires: option(duration(3_650).optional(), {
-    flag: '--expires <duration>',
-    env: 'HELIXFLOW_KEY_EXPIRES',
-    expected: durationText(3_650),
-    otherwise: 'never',
-    about: 'How long the key is good for.',
-  }),
-  models: option(z.array(z.string().min(1).max(limits.modelNameMaxChars)).max(64).default([]), {
-    flag: '--models <patterns>',
-    env: 'HELIXFLOW_KEY_MODELS',
-    expected: 'at most 64 model names, in which * stands for any text, separated by commas',
-    otherwise: 'every model',
-    about: 'Models that the key may use; may be repeated.',
-  }),
 } as const;
 export const simRunOptions = {
   seed: option(z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(1), {
@@ -317,7 +319,24 @@ export const commandTables = {
   'mesh create': meshCreateOptions,
   'mesh show': {},
   'mesh invite': meshInviteOptions,
+  'mesh peers': {},
+  'mesh members': {},
+  'mesh ban': meshBanOptions,
+  'mesh unban': meshUnbanOptions,
+  'mesh leave': meshLeaveOptions,
+  'mesh backup': meshBackupOptions,
+  'mesh restore': meshRestoreOptions,
+  'mesh handover': meshHandoverOptions,
+  'mesh unfreeze': meshUnfreezeOptions,
   'keys create': keysCreateOptions,
+  'keys ls': {},
+  'keys show': keysShowOptions,
+  'keys set': keysSetOptions,
+  'keys rotate': keysRotateOptions,
+  'keys revoke': keysRevokeOptions,
+  'accounts create': accountsCreateOptions,
+  'accounts ls': {},
+  'accounts set': accountsSetOptions,
   status: {},
   'sim run': simRunOptions,
   version: {},

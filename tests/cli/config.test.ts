@@ -5,12 +5,15 @@ import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { commandTable } from '../../cli/commands.ts';
 import { configurationTables } from '../../cli/config/describe.ts';
-import { expectedText, longFlag, type OptionTable } from '../../cli/config/option.ts';
+import { keysSetOptions, keysShowOptions } from '../../cli/config/key-tables.ts';
+import { meshInviteOptions } from '../../cli/config/mesh-tables.ts';
+import { expectedText, isArgument, longFlag, type OptionRow, type OptionTable } from '../../cli/config/option.ts';
 import { readConfig, type Sources } from '../../cli/config/read.ts';
 import { commandTables, commonOptions, gatewayOptions, nodeOptions } from '../../cli/config/tables.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
 import { tempDir } from './temp-dir.ts';
 
+const id = '0123456789abcdef';
 const nothing: Sources = { flags: {}, env: {}, file: undefined };
 
 /** The reasons that a reading was refused for, one per line. */
@@ -29,6 +32,14 @@ const tables: readonly (readonly [name: string, table: OptionTable])[] = [
   ...Object.entries(commandTables),
 ];
 
+/** Flags that a command cannot do without; words that follow it are needed anyway. */
+const required: Readonly<Record<string, readonly string[]>> = {
+  'mesh invite': ['--role'],
+  'mesh backup': ['--out'],
+  'mesh restore': ['--from'],
+  'accounts create': ['--name'],
+};
+
 describe('the tables', () => {
   test('a key is its flag in camelCase, and variables begin with HELIXFLOW_', ({ expect }) => {
     for (const [, table] of tables) {
@@ -36,8 +47,11 @@ describe('the tables', () => {
         const camel = longFlag(row)
           .slice(2)
           .replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
-        if (row.flag !== '') expect(camel).toBe(key);
-        expect(row.env).toMatch(/^HELIXFLOW_[A-Z0-9_]+$/);
+        if (isArgument(row)) expect([row.flag, row.env]).toEqual([`<${key}>`, '']);
+        else {
+          if (row.flag !== '') expect(camel).toBe(key);
+          expect(row.env).toMatch(/^HELIXFLOW_[A-Z0-9_]+$/);
+        }
       }
     }
   });
@@ -45,8 +59,8 @@ describe('the tables', () => {
   test('one variable never means two things', ({ expect }) => {
     const meanings = new Map<string, Set<string>>();
     for (const [, table] of tables) {
-      for (const row of Object.values(table)) {
-        meanings.set(row.env, (meanings.get(row.env) ?? new Set()).add(row.about));
+      for (const row of Object.values<OptionRow>(table)) {
+        if (!isArgument(row)) meanings.set(row.env, (meanings.get(row.env) ?? new Set()).add(row.about));
       }
     }
     expect([...meanings].filter(([, abouts]) => abouts.size > 1)).toEqual([]);
@@ -55,7 +69,9 @@ describe('the tables', () => {
   test('every fallback is a good value', ({ expect }) => {
     for (const [name, table] of tables) {
       const missing = refusals(() => readConfig(table, nothing));
-      expect(missing).toEqual(name === 'mesh invite' ? ['--role is missing: expected one of node, gateway'] : []);
+      const needed =
+        required[name] ?? Object.values<OptionRow>(table).flatMap((row) => (isArgument(row) ? row.flag : []));
+      expect(missing.map((reason) => reason.split(' ')[0])).toEqual(needed);
     }
   });
 
@@ -147,6 +163,35 @@ describe('reading', () => {
       metricsListen: { host: '::1', port: 9464 },
       tokensPerSecond: 12.5,
     });
+  });
+
+  test('of two kinds of value each is found', ({ expect }) => {
+    const read = (flags: Record<string, unknown>) =>
+      readConfig(keysSetOptions, { ...nothing, flags: { key: id, ...flags } });
+    expect(read({ rpm: '60', tpm: 'none', expires: '30d' })).toMatchObject({
+      rpm: 60,
+      tpm: null,
+      expires: 2_592_000_000,
+    });
+    expect(read({ expires: 'never' })).toMatchObject({ rpm: undefined, expires: null });
+    for (const flags of [{ rpm: '0' }, { rpm: 'all' }, { rpm: '1.5' }, { expires: 'soon' }]) {
+      expect(refusals(() => read(flags))).toHaveLength(1);
+    }
+    const uses = (text: string) =>
+      readConfig(meshInviteOptions, { ...nothing, flags: { role: 'node', uses: text } }).uses;
+    expect([uses('5'), uses('unlimited')]).toEqual([5, 0]);
+  });
+
+  test('words that follow a command come from nowhere else', async ({ expect }) => {
+    await using dir = await tempDir();
+    const file = join(dir.path, 'helixflow.json');
+    await writeFile(file, JSON.stringify({ key: id }));
+    expect(refusals(() => readConfig(keysShowOptions, { ...nothing, file }))).toEqual([
+      `${file}: unknown option 'key'`,
+      '<key> is missing: expected a key id: 16 hex characters',
+    ]);
+    expect(readConfig(keysShowOptions, { ...nothing, flags: { key: id } })).toEqual({ key: id });
+    expect(refusals(() => readConfig(keysShowOptions, { ...nothing, flags: { key: 'x' } }))).toHaveLength(1);
   });
 
   test('an empty variable counts as none', ({ expect }) => {

@@ -4,7 +4,7 @@ import { chmod, link, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
-import { callDaemon, isSocketAlive } from '../../cli/control.ts';
+import { callDaemon, isSocketAlive } from '../../cli/control-client.ts';
 import { type DataDir, locateDataDir, openDataDir } from '../../cli/data-dir.ts';
 import { makeDirectory, writeFileAtomic } from '../../cli/files.ts';
 import { type Hold, holdDataDir } from '../../cli/holder.ts';

@@ -1,0 +1,27 @@
+/** `helixflow keys set`: other terms for a key from now on, at every gateway that hears of them. */
+
+import { HelixFlowError } from '../../protocol/errors.ts';
+import { openAdmin } from '../admin.ts';
+import type { RunCommand } from '../command.ts';
+import type { keysSetOptions } from '../config/key-tables.ts';
+import { keyText, keyValue, limitsOf } from '../key-text.ts';
+
+/** `*` alone is every model, which terms write as none named. */
+const modelsOf = (models: readonly string[]): string[] => (models.length === 1 && models[0] === '*' ? [] : [...models]);
+
+export const runKeysSet: RunCommand<typeof keysSetOptions> = async (config, { common, output }) => {
+  const { key, models, expires } = config;
+  const limits = limitsOf(config);
+  const change = {
+    ...(models === undefined ? {} : { models: modelsOf(models) }),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    ...(expires === undefined ? {} : { ttlMs: expires }),
+  };
+  if (Object.keys(change).length === 0) {
+    throw new HelixFlowError('CONFIG_INVALID', { reason: 'nothing to set: give at least one of its options' });
+  }
+  await using admin = await openAdmin(common.dataDir, 'keys set');
+  const shown = await admin.call('keys.set', { key, ...change });
+  output.data(keyValue(shown), keyText(shown));
+  return 0;
+};

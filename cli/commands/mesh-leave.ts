@@ -1,0 +1,50 @@
+/** `helixflow mesh leave`: forgets the mesh of a data directory, with everything that belonged to it there. */
+
+import { randomBytes } from 'node:crypto';
+import { rename, rm } from 'node:fs/promises';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import type { RunCommand } from '../command.ts';
+import type { meshLeaveOptions } from '../config/mesh-tables.ts';
+import { type DataDir, openDataDir } from '../data-dir.ts';
+import { fileExists, systemReason } from '../files.ts';
+import { holdDataDir } from '../holder.ts';
+import { readMeshOrFail } from '../mesh-files.ts';
+
+/** Keys that exist in this directory, and perhaps nowhere else. */
+async function secretsIn(dir: DataDir): Promise<readonly string[]> {
+  const found = [
+    (await fileExists(dir.rootFile)) ? 'the root key of the mesh' : undefined,
+    (await fileExists(dir.issuerFile)) ? 'the key of an issuer' : undefined,
+  ];
+  return found.filter((secret) => secret !== undefined);
+}
+
+/** The mesh's own folder goes last, and with one rename: until then the command can be repeated. */
+async function removeAll(dir: DataDir): Promise<void> {
+  const { path, mesh } = dir;
+  try {
+    for (const role of ['gateway', 'node'] as const) await rm(dir.peer(role).path, { recursive: true, force: true });
+    const gone = `${mesh}.${randomBytes(4).toString('hex')}.gone`;
+    await rename(mesh, gone);
+    await rm(gone, { recursive: true, force: true });
+  } catch (cause) {
+    throw new HelixFlowError('DATA_DIR_UNUSABLE', { path, reason: systemReason(cause) }, { cause });
+  }
+}
+
+export const runMeshLeave: RunCommand<typeof meshLeaveOptions> = async ({ force }, { common, output }) => {
+  const dir = await openDataDir(common.dataDir, 'read');
+  const { mesh } = await readMeshOrFail(dir);
+  await using _hold = await holdDataDir(dir, 'mesh leave');
+  const secrets = await secretsIn(dir);
+  if (secrets.length > 0 && !force) {
+    throw new HelixFlowError('SECRET_AT_STAKE', { path: dir.path, secrets: secrets.join(' and ') });
+  }
+  await removeAll(dir);
+  const { meshId } = mesh;
+  output.data({ meshId, left: true, destroyed: secrets }, meshId);
+  output.note(
+    `${dir.path} belongs to no mesh any more. To keep its peer out for good: helixflow mesh ban, at the issuer’s gateway.`,
+  );
+  return 0;
+};

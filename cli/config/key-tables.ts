@@ -1,0 +1,192 @@
+/** Options of the commands that make and change API keys and their accounts. */
+
+import { z } from 'zod';
+import { keyGatewaysMax, keyModelsMax, rateMax } from '../../protocol/grants.ts';
+import { type AccountId, isAccountId, isKeyId, isPeerId, type KeyId, type PeerId } from '../../protocol/ids.ts';
+import { limits } from '../../protocol/limits.ts';
+import { argument, option } from './option.ts';
+import { duration, durationText, label, labelText } from './values.ts';
+
+const models = z.array(z.string().min(1).max(limits.modelNameMaxChars)).max(keyModelsMax);
+const modelsText = `at most ${keyModelsMax} model names, in which * stands for any text, separated by commas`;
+const rate = z.int().min(1).max(rateMax);
+/** A limit to change; `none` takes it away. */
+const rateChange = z.union([rate, z.literal('none').transform(() => null)]).optional();
+const rateText = `an integer from 1 to ${rateMax}`;
+const accountId = z
+  .string()
+  .refine(isAccountId)
+  .transform((value) => value as AccountId);
+
+/** One row for each limit; `of` says whose, and its variables begin with `env`. */
+const rates = <Schema extends z.ZodType>(
+  schema: Schema,
+  { of, env, expected, otherwise }: { of: string; env: string; expected: string; otherwise: string },
+) => ({
+  rpm: option(schema, {
+    flag: '--rpm <count>',
+    env: `${env}_RPM`,
+    expected,
+    otherwise,
+    unit: 'requests/min',
+    about: `Requests of the ${of} in any minute, at one gateway.`,
+  }),
+  tpm: option(schema, {
+    flag: '--tpm <count>',
+    env: `${env}_TPM`,
+    expected,
+    otherwise,
+    unit: 'tokens/min',
+    about: `Prompt and completion tokens of the ${of} in any minute, at one gateway.`,
+  }),
+  concurrency: option(schema, {
+    flag: '--concurrency <count>',
+    env: `${env}_CONCURRENCY`,
+    expected,
+    otherwise,
+    unit: 'requests',
+    about: `Requests of the ${of} under way at a time, at one gateway.`,
+  }),
+});
+
+const newRates = (of: string, env: string) =>
+  rates(rate.optional(), { of, env, expected: rateText, otherwise: 'no limit' });
+const changedRates = (of: string, env: string) =>
+  rates(rateChange, { of, env: `${env}_SET`, expected: `${rateText}, or none`, otherwise: 'as it is' });
+
+const key = argument(
+  z
+    .string()
+    .refine(isKeyId)
+    .transform((value) => value as KeyId),
+  { flag: '<key>', expected: 'a key id: 16 hex characters', about: 'Which key; helixflow keys ls lists them.' },
+);
+
+export const keysCreateOptions = {
+  name: option(label.default('default'), {
+    flag: '--name <name>',
+    env: 'HELIXFLOW_KEY_NAME',
+    expected: labelText,
+    about: 'Name of the key, for people; it stays in this data directory.',
+  }),
+  account: option(accountId.optional(), {
+    flag: '--account <account>',
+    env: 'HELIXFLOW_KEY_ACCOUNT',
+    expected: 'an account id; helixflow accounts ls lists them',
+    otherwise: 'a new one, by the name of the key',
+    about: 'Account that the key belongs to.',
+  }),
+  models: option(models.default([]), {
+    flag: '--models <patterns>',
+    env: 'HELIXFLOW_KEY_MODELS',
+    expected: modelsText,
+    otherwise: 'every model',
+    about: 'Models that the key may use; may be repeated.',
+  }),
+  ...newRates('key', 'HELIXFLOW_KEY'),
+  expires: option(duration(3_650).optional(), {
+    flag: '--expires <duration>',
+    env: 'HELIXFLOW_KEY_EXPIRES',
+    expected: durationText(3_650),
+    otherwise: 'never',
+    about: 'How long the key is good for.',
+  }),
+  role: option(z.enum(['user', 'operator', 'admin']).default('user'), {
+    flag: '--role <role>',
+    env: 'HELIXFLOW_KEY_ROLE',
+    about: 'user: the OpenAI API; operator: watches and bans; admin: everything, keys included.',
+  }),
+  gateways: option(
+    z
+      .array(
+        z
+          .string()
+          .refine(isPeerId)
+          .transform((value) => value as PeerId),
+      )
+      .max(keyGatewaysMax)
+      .default([]),
+    {
+      flag: '--gateways <peers>',
+      env: 'HELIXFLOW_KEY_GATEWAYS',
+      expected: `at most ${keyGatewaysMax} peer ids of gateways, separated by commas`,
+      otherwise: 'all; for an operator or admin the one that makes the key',
+      about: 'The only gateways that take the key; may be repeated.',
+    },
+  ),
+  strict: option(z.boolean().default(false), {
+    flag: '--strict',
+    env: 'HELIXFLOW_KEY_STRICT',
+    about: 'Makes its new account strict: a gateway that is out of touch with the issuer refuses the key.',
+  }),
+} as const;
+
+export const keysShowOptions = { key } as const;
+
+export const keysSetOptions = {
+  key,
+  models: option(models.optional(), {
+    flag: '--models <patterns>',
+    env: 'HELIXFLOW_KEY_SET_MODELS',
+    expected: `${modelsText}; * alone for every model`,
+    otherwise: 'as they are',
+    about: 'Models that the key may use from now on; may be repeated.',
+  }),
+  ...changedRates('key', 'HELIXFLOW_KEY'),
+  expires: option(z.union([z.literal('never').transform(() => null), duration(3_650)]).optional(), {
+    flag: '--expires <duration>',
+    env: 'HELIXFLOW_KEY_SET_EXPIRES',
+    expected: `${durationText(3_650)}, or never`,
+    otherwise: 'as it is',
+    about: 'How long the key is good for from now on.',
+  }),
+} as const;
+
+export const keysRotateOptions = {
+  key,
+  grace: option(z.union([z.literal('0s').transform(() => 0), duration(90)]).prefault('24h'), {
+    flag: '--grace <duration>',
+    env: 'HELIXFLOW_KEY_GRACE',
+    expected: `${durationText(90)}, or 0s`,
+    about: 'How long the old key stays good.',
+  }),
+} as const;
+
+export const keysRevokeOptions = {
+  key,
+  cut: option(z.boolean().default(false), {
+    flag: '--cut',
+    env: 'HELIXFLOW_KEY_CUT',
+    about: 'Also ends the requests that it has under way.',
+  }),
+} as const;
+
+export const accountsCreateOptions = {
+  name: option(label, {
+    flag: '--name <name>',
+    env: 'HELIXFLOW_ACCOUNT_NAME',
+    expected: labelText,
+    about: 'Name of the account, for people; it stays in this data directory.',
+  }),
+  ...newRates('account', 'HELIXFLOW_ACCOUNT'),
+  strict: option(z.boolean().default(false), {
+    flag: '--strict',
+    env: 'HELIXFLOW_ACCOUNT_STRICT',
+    about: 'A gateway that is out of touch with the issuer refuses the keys of the account.',
+  }),
+} as const;
+
+export const accountsSetOptions = {
+  account: argument(accountId, {
+    flag: '<account>',
+    expected: 'an account id',
+    about: 'Which account; helixflow accounts ls lists them.',
+  }),
+  ...changedRates('account', 'HELIXFLOW_ACCOUNT'),
+  strict: option(z.boolean().optional(), {
+    flag: '--strict [yes]',
+    env: 'HELIXFLOW_ACCOUNT_SET_STRICT',
+    otherwise: 'as it is',
+    about: 'Whether a gateway that is out of touch with the issuer refuses the keys of the account.',
+  }),
+} as const;

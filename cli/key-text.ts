@@ -1,0 +1,120 @@
+/** Keys and accounts in words and in JSON lines. */
+
+import type { AccountView, KeyView, NewKeyView } from '../gateway/admin/key-operations.ts';
+import type { RateLimits } from '../protocol/grants.ts';
+import { columns, isoOf, moment } from './lists.ts';
+
+interface Rates<Rate> {
+  readonly rpm?: Rate;
+  readonly tpm?: Rate;
+  readonly concurrency?: Rate;
+}
+
+/** Only the limits that were given. */
+export function limitsOf<Rate>({ rpm, tpm, concurrency }: Rates<Rate | undefined>): Rates<Rate> {
+  return {
+    ...(rpm === undefined ? {} : { rpm }),
+    ...(tpm === undefined ? {} : { tpm }),
+    ...(concurrency === undefined ? {} : { concurrency }),
+  };
+}
+
+/** `, 60 requests/min`; empty without limits. */
+export function describeLimits({ rpm, tpm, concurrency }: RateLimits): string {
+  const words = [
+    rpm === undefined ? '' : `, ${rpm} requests/min`,
+    tpm === undefined ? '' : `, ${tpm} tokens/min`,
+    concurrency === undefined ? '' : `, ${concurrency} at a time`,
+  ];
+  return words.join('');
+}
+
+const limitsCell = (limits: RateLimits | undefined): string =>
+  (limits === undefined ? '' : describeLimits(limits).slice(2)) || 'none';
+
+/** The one JSON line of a key just made; `key` is the secret. */
+export const newKeyValue = (made: NewKeyView): object => ({
+  id: made.key,
+  key: made.text,
+  account: made.account,
+  role: made.role,
+  models: made.models,
+  limits: made.limits,
+  gateways: made.gateways,
+  strict: made.strict,
+  expires: isoOf(made.expiresMs),
+});
+
+/** `Key 1f… of account a, good without end`. */
+export const newKeyText = ({ key, account, role, expiresMs }: NewKeyView): string =>
+  `Key ${key} of account ${account}${role === 'user' ? '' : `, ${role}`}, good ${expiresMs === undefined ? 'without end' : `until ${moment(expiresMs)}`}`;
+
+/** A key as the JSON lines show it. */
+export const keyValue = (key: KeyView): object => ({
+  id: key.key,
+  state: key.state,
+  name: key.name,
+  account: key.account,
+  role: key.role,
+  models: key.models,
+  limits: key.limits,
+  gateways: key.gateways,
+  created: isoOf(key.createdMs),
+  expires: isoOf(key.expiresMs),
+  revokedFrom: isoOf(key.revokedFromMs),
+  cut: key.cut,
+  replaces: key.replaces,
+});
+
+/** A key on lines of its own. */
+export const keyText = (key: KeyView): string =>
+  [
+    `key       ${key.key}  ${key.name ?? '(name erased)'}`,
+    `state     ${key.state}${key.revokedFromMs === undefined ? '' : `, revoked from ${moment(key.revokedFromMs)}${key.cut === true ? ', cut' : ''}`}`,
+    `account   ${key.account ?? 'unknown'}`,
+    `role      ${key.role ?? 'unknown'}`,
+    `models    ${key.models?.join(', ') || 'every model'}`,
+    `limits    ${limitsCell(key.limits)}`,
+    `gateways  ${key.gateways?.join(', ') || 'all'}`,
+    `created   ${moment(key.createdMs)}`,
+    `expires   ${moment(key.expiresMs)}`,
+    ...(key.replaces === undefined ? [] : [`replaces  ${key.replaces}`]),
+  ].join('\n');
+
+export const keyTable = (keys: readonly KeyView[]): string =>
+  keys.length === 0
+    ? 'no keys'
+    : columns(
+        ['KEY', 'NAME', 'STATE', 'ROLE', 'ACCOUNT', 'LIMITS', 'EXPIRES'],
+        keys.map((key) => [
+          key.key,
+          key.name ?? '-',
+          key.state,
+          key.role ?? '-',
+          key.account ?? '-',
+          limitsCell(key.limits),
+          moment(key.expiresMs),
+        ]),
+      );
+
+export const accountValue = ({ account, name, limits, strict, createdMs }: AccountView): object => ({
+  id: account,
+  name,
+  limits,
+  strict,
+  created: isoOf(createdMs),
+});
+
+export const accountTable = (accounts: readonly AccountView[]): string =>
+  accounts.length === 0
+    ? 'no accounts'
+    : columns(
+        ['ACCOUNT', 'NAME', 'LIMITS', 'STRICT', 'CREATED'],
+        accounts.map(({ account, name, limits, strict, createdMs }) => [
+          account,
+          name ?? '-',
+          limitsCell(limits),
+          strict ? 'yes' : 'no',
+          moment(createdMs),
+        ]),
+      );
