@@ -105,7 +105,7 @@ export const limitTable = {
   blockMaxBytes: {
     value: 49_152,
     unit: 'bytes',
-    why: 'header and entries of one block; with their Merkle paths they still fit one frame',
+    why: 'header and entries of one block; whole, or as nodes get it, it still fits one frame',
   },
   blockEntriesMax: { value: 1_024, unit: 'count', why: 'entries in one block' },
   epochsPerAuthorMax: {
