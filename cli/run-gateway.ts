@@ -9,6 +9,7 @@ import { logRequests } from '../gateway/http/request-log.ts';
 import { createGatewayPeer, type GatewayPeer } from '../gateway/peer.ts';
 import type { ListedModel } from '../gateway/service.ts';
 import type { MeshId, PeerId } from '../protocol/ids.ts';
+import { createRoots } from '../protocol/peer/create-roots.ts';
 import type { Contact } from '../protocol/ports.ts';
 import { type Ms, seconds } from '../protocol/units.ts';
 import type { DataDir } from './data-dir.ts';
@@ -55,11 +56,11 @@ const leaveMs = seconds(1);
 function createPeer(world: World, runtime: PeerRuntime, callsMax: number): GatewayPeer {
   const { network, store, entry, key } = runtime;
   const { meshId, rootPublicKey } = entry.mesh;
-  const admission = {
-    mesh: { meshId, rootPublicKey },
-    ...(entry.issuer === undefined ? {} : { issuer: entry.issuer }),
-  };
-  const options = { meshId, key, bootstrap: entry.bootstrap, credentials: () => runtime.credentials() };
+  const issuer = entry.issuer === undefined ? {} : { issuer: entry.issuer };
+  const admission = { mesh: { meshId, rootPublicKey }, ...issuer };
+  const roots = createRoots(world, entry.mesh);
+  const credentials = () => runtime.credentials();
+  const options = { meshId, key, bootstrap: entry.bootstrap, credentials, roots, ...issuer };
   return createGatewayPeer(
     { ...world, network, directory: network.directory, store },
     { ...options, callsMax, admission },

@@ -4,6 +4,7 @@ import { startMetricsServer } from '../gateway/http/metrics.ts';
 import { describeHardware } from '../node/hardware.ts';
 import { createNode } from '../node/node.ts';
 import type { PeerId } from '../protocol/ids.ts';
+import { createRoots } from '../protocol/peer/create-roots.ts';
 import type { Contact, Engine, EngineModel } from '../protocol/ports.ts';
 import type { Ms } from '../protocol/units.ts';
 import type { DataDir } from './data-dir.ts';
@@ -56,6 +57,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
     {
       meshId: entry.mesh.meshId,
       key,
+      roots: createRoots(world, entry.mesh),
       credentials: () => runtime.credentials(),
       bootstrap: [...options.bootstrap, ...entry.bootstrap],
       engines,

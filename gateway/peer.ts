@@ -1,20 +1,30 @@
-/** A whole gateway without its HTTP door: a member of the mesh with the service over its sessions. */
+/** A whole gateway without its HTTP door: a member of the mesh with the service over its sessions, and its ledger. */
 
+import type { Audit } from '../ledger/audit.ts';
+import { createLedger } from '../ledger/create-ledger.ts';
+import type { Ledger } from '../ledger/ledger.ts';
+import type { IssuerRecord } from '../protocol/mesh.ts';
 import { type AdmissionOptions, createAdmission } from '../protocol/peer/admit.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
+import type { Roots } from '../protocol/peer/roots.ts';
 import { createGateway, type Gateway } from './gateway.ts';
 
-export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models'> {
+export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models' | 'roots' | 'isMember'> {
   /** Calls under way at a time; more are refused. */
   readonly callsMax: number;
-  /** The mesh, and the issuer's key where this gateway holds it: lets others be admitted here. */
+  readonly roots: Roots;
+  /** The issuer's key, where this gateway holds it. */
+  readonly issuer?: IssuerRecord;
+  readonly audit?: Audit;
+  /** Lets others be admitted here. */
   readonly admission: AdmissionOptions;
 }
 
 export interface GatewayPeer {
   readonly member: Member;
   readonly gateway: Gateway;
-  /** As `Member.start`. */
+  readonly ledger: Ledger;
+  /** Opens the ledger, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
   start(join?: () => Promise<void>): Promise<void>;
   /** Finishes the calls under way, takes no new ones, says goodbye. */
   drain(): Promise<void>;
@@ -24,30 +34,50 @@ export interface GatewayPeer {
 
 /** Joins the service to the mesh; nothing is sent before `start`, and the service answers before it too. */
 export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOptions): GatewayPeer {
+  const ledger = createLedger(ports, { ...options, role: 'gateway' });
   const gateway = createGateway(ports, {
     isDiscoveryComplete: () => member.discovery.isComplete(),
     callsMax: options.callsMax,
   });
   const member: Member = createMember(
     ports,
-    { ...options, role: 'gateway', models: () => [] },
+    {
+      ...options,
+      role: 'gateway',
+      models: () => [],
+      isMember: (membership) => ledger.isMember(membership),
+    },
     {
       ready: (session) => gateway.ready(session, member.hello.infoOf(session.connection)?.membership.owner),
       gone: (session) => gateway.gone(session),
       changed: (session) => gateway.changed(session),
       opened: () => {},
       offered: () => {},
+      admitted: (connection, info) => ledger.admitted(connection, info),
     },
   );
-  createAdmission({ ...ports, hello: member.hello }, options.admission);
+  createAdmission(
+    { ...ports, hello: member.hello },
+    { holderOf: (issuer) => ledger.holderOf(issuer), ...options.admission },
+  );
+  ledger.onChange(({ kind }) => {
+    if (kind === 'ban' || kind === 'roots') member.review();
+  });
   return {
     member,
     gateway,
-    start: (join) => member.start(join),
+    ledger,
+    start: async (join) => {
+      await ledger.open();
+      await member.start(join);
+    },
     drain: async () => {
       await gateway.drain();
       await member.leave('GATEWAY_DRAINING');
     },
-    close: () => member.close(),
+    close: async () => {
+      await ledger.close();
+      await member.close();
+    },
   };
 }

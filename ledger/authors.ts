@@ -5,7 +5,7 @@ import { checkCertificate, checkCredentials } from '../protocol/grants.ts';
 import type { AuthorId, MeshId } from '../protocol/ids.ts';
 import { peerIdOf } from '../protocol/peer/identity.ts';
 import type { Tokens } from '../protocol/ports.ts';
-import type { UnixMs } from '../protocol/units.ts';
+import { type UnixMs, unixMs } from '../protocol/units.ts';
 import { authorIdOf, authorKeyOf } from './block.ts';
 import type { AuthorEntry } from './entry.ts';
 
@@ -15,6 +15,9 @@ export interface AuthorCheck {
   /** 32 bytes; hashes to the mesh id. */
   readonly rootPublicKey: Uint8Array;
 }
+
+/** What the root says has no end, and its clock may be ahead of an author's. */
+const anyTimeMs = unixMs(8_640_000_000_000_000);
 
 /**
  * True when the tokens of the entry prove that the author might write then: an issuer that the root named, or a
@@ -31,7 +34,7 @@ export async function mayWrite(
   const checking = { tokens, meshId, nowMs: atMs };
   try {
     if (role === 'issuer') {
-      const { publicKey } = await checkCertificate(certificate, rootPublicKey, checking);
+      const { publicKey } = await checkCertificate(certificate, rootPublicKey, { ...checking, nowMs: anyTimeMs });
       return authorIdOf(publicKey) === author;
     }
     if (peerIdOf(authorKeyOf(author)) !== peer) return false;

@@ -1,9 +1,349 @@
 /** The ledger of one peer, put together: roots, heartbeats and feeds from disk, then their exchange with others. */
 
-import { HelixFlowError } from '../protocol/errors.ts';
-import type { Ledger, LedgerOptions, LedgerPorts } from './ledger.ts';
+import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
+import { issuerIdOf } from '../protocol/grants.ts';
+import type { AuthorId, IssuerId, PeerId } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
+import type { PeerInfo } from '../protocol/peer/hello.ts';
+import type { Roots, RootToken } from '../protocol/peer/roots.ts';
+import type { Cancel, Connection } from '../protocol/ports.ts';
+import { ms } from '../protocol/units.ts';
+import { mayWrite } from './authors.ts';
+import { authorIdOf, authorKeyOf, type Block, type ForkProof, type OpenBlock } from './block.ts';
+import { createFeeds } from './create-feeds.ts';
+import type { AuthorEntry, Entry } from './entry.ts';
+import type { EntryPlace, EpochHead, Feeds, HeldEntry, OpenReport, OwnFeed } from './feeds.ts';
+import { type Beats, createBeats } from './freshness.ts';
+import { authorOf, createIssuers, type Issuers } from './issuers.ts';
+import type { Freshness, Ledger, LedgerOptions, LedgerPorts, LedgerStatus } from './ledger.ts';
+import { Recovery } from './recovery.ts';
+import { createReplication, type Replication } from './replicate.ts';
+import { createRootStore, type RootStore } from './root-store.ts';
+import { createStanding, type Standing, type StandingChange } from './standing.ts';
+
+type Listener = (change: StandingChange | { readonly kind: 'roots' }) => void;
+type Writer = 'issuer' | 'gateway';
+
+class PeerLedger implements Ledger {
+  readonly standing: Standing;
+  readonly roots: Roots;
+  readonly #ports: LedgerPorts;
+  readonly #options: LedgerOptions;
+  readonly #issuers: Issuers;
+  readonly #feeds: Feeds;
+  readonly #beats: Beats;
+  readonly #rootStore: RootStore;
+  readonly #replication: Replication;
+  readonly #listeners = new Set<Listener>();
+  readonly #own: ReadonlyMap<Writer, AuthorId>;
+  readonly #writers = new Map<Writer, OwnFeed>();
+  #recovery: Recovery | undefined;
+  #opening: Promise<OpenReport> | undefined;
+  #report: OpenReport = { blocks: 0, entries: 0, damaged: [] };
+  #added = 0;
+  #cancelBeat: Cancel = () => {};
+  #cancelRoots: Cancel = () => {};
+  #isClosed = false;
+
+  constructor(ports: LedgerPorts, options: LedgerOptions) {
+    const { role, meshId, roots, issuer, key } = options;
+    this.#ports = ports;
+    this.#options = options;
+    this.roots = roots;
+    this.#issuers = createIssuers(roots);
+    const isIssuer = (author: AuthorId): boolean => this.#issuers.isIssuer(author);
+    this.standing = createStanding((author) => this.#issuers.counts(author));
+    this.#own = new Map<Writer, AuthorId>([
+      ...(role === 'gateway' ? ([['gateway', authorIdOf(key.publicKey)]] as const) : []),
+      ...(issuer === undefined ? [] : ([['issuer', authorIdOf(issuer.key.publicKey)]] as const)),
+    ]);
+    this.#feeds = createFeeds(
+      { ...ports, random: ports.random.fork('feeds') },
+      {
+        meshId,
+        holds: role === 'gateway' ? 'all' : 'open',
+        mayWrite: (author, first, atMs) => this.#mayWrite(author, first, atMs),
+      },
+      {
+        entry: (held) => this.#entry(held),
+        added: (block) => this.#blockAdded(block),
+        forked: (proof) => this.#forked(proof),
+      },
+    );
+    this.#beats = createBeats({ ...ports, feeds: this.#feeds }, { meshId, isIssuer });
+    this.#rootStore = createRootStore(ports);
+    this.#replication = createReplication(
+      { ...ports, random: ports.random.fork('ledger'), feeds: this.#feeds, roots },
+      { role, meshId, own: new Set(this.#own.values()), isIssuer },
+      { beat: (frame) => this.#beats.take(frame), progressed: () => this.#recovery?.progressed() },
+    );
+  }
+
+  /** What this peer itself shows names issuers, too. */
+  async #learnOwn(): Promise<void> {
+    const { credentials, issuer } = this.#options;
+    for (const token of [issuer?.certificate, credentials()?.certificate]) {
+      if (token === undefined) continue;
+      try {
+        await this.roots.take({ kind: 'issuer', token });
+      } catch (error) {
+        if (!isHelixFlowError(error, 'TOKEN_INVALID')) throw error;
+        this.#ports.log.warn('ledger.own-certificate', { reason: error.details.reason });
+      }
+    }
+  }
+
+  async #mayWrite(author: AuthorId, first: AuthorEntry, atMs: Parameters<typeof mayWrite>[2]): Promise<boolean> {
+    if (this.#options.role === 'node' && first.role !== 'issuer') return false;
+    const { tokens } = this.#ports;
+    const { meshId, rootPublicKey } = this.roots;
+    return await mayWrite(author, first, atMs, { tokens, meshId, rootPublicKey });
+  }
+
+  open(): Promise<OpenReport> {
+    this.#opening ??= this.#open();
+    return this.#opening;
+  }
+
+  async #open(): Promise<OpenReport> {
+    const { clock } = this.#ports;
+    await this.#rootStore.load(this.roots);
+    await this.#learnOwn();
+    this.#issuers.changed();
+    for (const said of this.roots.tokens()) await this.#rootStore.keep(said);
+    this.#cancelRoots = this.roots.onChange((said) => this.#said(said));
+    await this.#beats.load();
+    this.#report = await this.#feeds.open();
+    this.#beats.ready();
+    for (const beat of this.#beats.newest()) this.#replication.beat(beat);
+    for (const { author, epoch } of this.roots.lifts()) await this.#feeds.lift(author, epoch);
+    const own = [...this.#own.values()];
+    const hasWritten = own.some((author) => this.#feeds.newestOf(author) !== undefined);
+    const isNeeded = hasWritten && this.#options.recovers !== false;
+    this.#recovery = new Recovery(clock, isNeeded, () => ({
+      ...this.#replication.answers(),
+      isBehind: own.some((author) => this.#replication.lacks(author)),
+    }));
+    void this.#beatOn();
+    return this.#report;
+  }
+
+  #entry(held: HeldEntry): void {
+    this.#beats.entry(held);
+    const change = this.standing.apply(held);
+    if (change !== undefined) this.#tell(change);
+  }
+
+  #tell(change: Parameters<Listener>[0]): void {
+    for (const listener of [...this.#listeners]) listener(change);
+  }
+
+  #blockAdded(block: Block | OpenBlock): void {
+    this.#added += 1;
+    this.#beats.grown(block.head.header.author);
+    this.#replication.added(block);
+  }
+
+  #forked(proof: ForkProof): void {
+    const { author } = proof.a.header;
+    this.#options.audit?.note({
+      action: 'feed.forked',
+      actor: 'none',
+      object: `author:${author}`,
+      outcome: 'done',
+      reason: '',
+    });
+    this.#replication.forked(proof);
+  }
+
+  #said(said: RootToken): void {
+    this.#issuers.changed();
+    void this.#settle(said);
+    this.#replication.said(said);
+    this.#tell({ kind: 'roots' });
+  }
+
+  async #settle(said: RootToken): Promise<void> {
+    const { log } = this.#ports;
+    try {
+      await this.#rootStore.keep(said);
+      if (said.kind === 'lift') {
+        for (const { author, epoch } of this.roots.lifts()) await this.#feeds.lift(author, epoch);
+        this.#replication.reconsider();
+      }
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      log.error('root.not-kept', { kind: said.kind, code: error.code });
+    }
+  }
+
+  /** Vouches for the issuer whose key is here, again and again. */
+  async #beatOn(): Promise<void> {
+    const { issuer } = this.#options;
+    if (issuer === undefined) return;
+    try {
+      await this.#recovery?.wait();
+    } catch (error) {
+      if (isHelixFlowError(error, 'LEDGER_UNREADY')) return;
+      throw error;
+    }
+    this.#beat();
+  }
+
+  #beat(): void {
+    const { issuer } = this.#options;
+    const { clock, network } = this.#ports;
+    if (issuer === undefined || this.#isClosed) return;
+    if (this.#retiredBy() === undefined) {
+      this.#replication.beat(this.#beats.sign(issuer.key, network.self));
+    }
+    this.#cancelBeat = clock.timer(ms(limits.issuerHeartbeatMs), () => this.#beat());
+  }
+
+  /** Why the issuer whose key is here signs no more. */
+  #retiredBy(): 'revoked' | 'succeeded' | undefined {
+    const { issuer } = this.#options;
+    if (issuer === undefined) return undefined;
+    const id = issuerIdOf(issuer.key.publicKey);
+    if (this.roots.isRevoked(id)) return 'revoked';
+    return this.#issuers.line(id).length > 1 ? 'succeeded' : undefined;
+  }
+
+  admitted(connection: Connection, info: PeerInfo): void {
+    // It may have become a member only after the start.
+    void this.#learnOwn();
+    this.#replication.admitted(connection, info);
+  }
+
+  isMember({ peer, issuer }: { readonly peer: PeerId; readonly issuer: IssuerId }): boolean {
+    return !this.standing.isBanned(peer) && !this.roots.isRevoked(issuer);
+  }
+
+  freshness(issuer: IssuerId): Freshness {
+    const line = this.#issuers.line(issuer);
+    const last = line.findLast((_, at) => at === 0 || this.#holdsAllBefore(line, at));
+    if (last === undefined) return { asOfMs: undefined, hasFutureHeartbeat: false };
+    const author = authorOf(last);
+    if (author === this.#own.get('issuer')) {
+      return { asOfMs: this.#ports.clock.wallMs(), hasFutureHeartbeat: false };
+    }
+    return this.#beats.of(author);
+  }
+
+  /** True when what counts of the predecessor's feed, as the handover names it, is held. */
+  #holdsAllBefore(line: ReturnType<Issuers['line']>, at: number): boolean {
+    const { succeeds } = line[at] ?? {};
+    if (succeeds?.last === undefined) return true;
+    const before = line.find(({ issuer }) => issuer === succeeds.issuer);
+    const { epoch, number } = succeeds.last;
+    return before !== undefined && (this.#feeds.headOf(authorOf(before), epoch)?.number ?? -1) >= number;
+  }
+
+  authorsOf(issuer: IssuerId): readonly AuthorId[] {
+    return this.#issuers.line(issuer).map(authorOf);
+  }
+
+  holderOf(issuer: IssuerId): PeerId | undefined {
+    const last = this.#issuers.line(issuer).at(-1);
+    if (last === undefined) return undefined;
+    const author = authorOf(last);
+    return author === this.#own.get('issuer') ? this.#ports.network.self : this.#beats.holderOf(author);
+  }
+
+  async append(as: Writer, entries: readonly Entry[]): Promise<readonly EntryPlace[]> {
+    const { meshId } = this.#options;
+    if (!this.#own.has(as)) throw new HelixFlowError('ISSUER_MISSING', { meshId });
+    await this.#opening;
+    if (this.#recovery === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'it is not open' });
+    await this.#recovery.wait();
+    if (as === 'issuer') this.#checkInOffice();
+    return await this.#writer(as).append(entries);
+  }
+
+  #checkInOffice(): void {
+    const reason = this.#retiredBy();
+    if (reason === undefined) return;
+    throw new HelixFlowError('ISSUER_RETIRED', { issuer: issuerIdOf(this.#issuerKey().publicKey), reason });
+  }
+
+  #issuerKey() {
+    const { issuer, meshId } = this.#options;
+    if (issuer === undefined) throw new HelixFlowError('ISSUER_MISSING', { meshId });
+    return issuer.key;
+  }
+
+  #writer(as: Writer): OwnFeed {
+    let writer = this.#writers.get(as);
+    if (writer === undefined) {
+      const key = as === 'issuer' ? this.#issuerKey() : this.#options.key;
+      writer = this.#feeds.write(key, (after) => this.#first(as, after));
+      this.#writers.set(as, writer);
+    }
+    return writer;
+  }
+
+  #first(as: Writer, after: EpochHead | undefined): AuthorEntry {
+    const { credentials, issuer } = this.#options;
+    const place = after === undefined ? {} : { after: { epoch: after.epoch, number: after.number } };
+    const common = { kind: 'author', role: as, peer: this.#ports.network.self, ...place } as const;
+    if (as === 'issuer') return { ...common, certificate: issuer?.certificate ?? '', membership: '' };
+    const shown = credentials();
+    if (shown === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'this gateway is no member yet' });
+    return { ...common, certificate: shown.certificate, membership: shown.membership };
+  }
+
+  onChange(listener: Listener): Cancel {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  status(): LedgerStatus {
+    const proofs = this.#feeds.proofs().map(({ a }) => a.header);
+    const heads = this.#feeds.heads();
+    return {
+      authors: new Set(heads.map(({ author }) => author)).size,
+      blocks: this.#report.blocks + this.#added,
+      open: this.#report,
+      frozen: [...new Set(proofs.map(({ author }) => author))].filter((author) => this.#feeds.isFrozen(author)),
+      forks: proofs.map(({ author, epoch, number }) => ({ author, epoch, number })),
+      issuers: this.#issuerStatus(),
+      writing: this.#own.size === 0 ? 'none' : this.#recovery?.isReady === true ? 'ready' : 'recovering',
+    };
+  }
+
+  #issuerStatus(): LedgerStatus['issuers'] {
+    const known = new Set([...this.roots.issuers.keys(), ...this.#named()]);
+    return [...known].map((issuer) => {
+      const [first] = this.#issuers.line(issuer);
+      const head = first && this.#feeds.newestOf(authorOf(first));
+      return {
+        issuer,
+        holder: this.holderOf(issuer),
+        asOfMs: this.freshness(issuer).asOfMs,
+        isRevoked: this.roots.isRevoked(issuer),
+        ...(head === undefined ? {} : { newest: { epoch: head.epoch, number: head.number } }),
+      };
+    });
+  }
+
+  /** Issuers that have written, revoked ones among them. */
+  #named(): readonly IssuerId[] {
+    return this.#feeds
+      .heads()
+      .filter(({ author }) => this.#issuers.isIssuer(author))
+      .map(({ author }) => issuerIdOf(authorKeyOf(author)));
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#cancelBeat();
+    this.#cancelRoots();
+    this.#recovery?.close();
+    this.#replication.close();
+    await this.#feeds.close();
+  }
+}
 
 /** Makes the ledger of one peer; create it before the network's `start`, and `open` it before anything is answered. */
-export function createLedger(_ports: LedgerPorts, _options: LedgerOptions): Ledger {
-  throw new HelixFlowError('LEDGER_UNREADY', { reason: 'ledger' });
-}
+export const createLedger = (ports: LedgerPorts, options: LedgerOptions): Ledger => new PeerLedger(ports, options);

@@ -35,7 +35,7 @@ async function takeKept(roots: Roots, said: RootToken | undefined, log: Log): Pr
 
 /** Keeps what one store has been told, below `root/`. */
 export interface RootStore {
-  /** Tells `roots` everything that was kept, then keeps what else it knows. @throws HelixFlowError STORE_FAILED */
+  /** Tells `roots` everything that was kept. @throws HelixFlowError STORE_FAILED */
   load(roots: Roots): Promise<void>;
   /** Synced: a revocation must not be forgotten. @throws HelixFlowError STORE_FAILED */
   keep(said: RootToken): Promise<void>;
@@ -58,7 +58,6 @@ export function createRootStore({ store, log }: { readonly store: Store; readonl
         if (said !== undefined) kept.add(said.token);
         await takeKept(roots, said, log);
       }
-      for (const said of roots.tokens()) await keep(said);
     },
   };
 }

@@ -5,6 +5,7 @@ import { createNode, type MeshNode } from '../node/node.ts';
 import type { Credentials, Role } from '../protocol/grants.ts';
 import type { OwnerId } from '../protocol/ids.ts';
 import { createMesh, issueCredentials, type NewMesh } from '../protocol/mesh.ts';
+import { createRoots } from '../protocol/peer/create-roots.ts';
 import type { Clock, Contact } from '../protocol/ports.ts';
 import { unixMs } from '../protocol/units.ts';
 import { epochMs } from './clock.ts';
@@ -122,12 +123,14 @@ export class Sites {
     const { meshId } = this.#mesh.mesh;
     const { key, peer } = site.machine;
     const bootstrap = this.#bootstrap.filter((contact) => contact.peer !== peer);
-    const options = { meshId, key, credentials: () => site.credentials, bootstrap };
+    const roots = createRoots(ports, this.#mesh.mesh);
+    const options = { meshId, key, credentials: () => site.credentials, bootstrap, roots };
     let start: () => Promise<void>;
     if (site.role === 'gateway') {
       const isIssuer = site === this.gateways[0];
-      const admission = { mesh: this.#mesh.mesh, ...(isIssuer ? { issuer: this.#mesh.issuer } : {}) };
-      site.gateway = createGatewayPeer(ports, { ...options, callsMax, admission });
+      const issuer = isIssuer ? { issuer: this.#mesh.issuer } : {};
+      const admission = { mesh: this.#mesh.mesh, ...issuer };
+      site.gateway = createGatewayPeer(ports, { ...options, ...issuer, callsMax, admission });
       start = site.gateway.start;
     } else {
       const { counts } = this.#world;
