@@ -287,7 +287,6 @@ class LiveStanding implements Standing {
   }
 
   apply({ entry, place }: HeldEntry): StandingChange | undefined {
-    if (entry.kind === 'author' || entry.kind === 'other') return undefined;
     const by = place.author;
     const record = getOr(this.#authors, by, () => new AuthorRecord());
     switch (entry.kind) {
@@ -307,6 +306,9 @@ class LiveStanding implements Standing {
         const unbans = getOr(record.unbans, entry.peer, () => new Placing<UnbanEntry>());
         return unbans.add(entry, place) ? { kind: 'unban', peer: entry.peer } : undefined;
       }
+      case 'author':
+      case 'other':
+        return undefined;
     }
   }
 }
