@@ -1,12 +1,16 @@
 /** The gateway's service over its sessions: names models, admits calls, sends each on its way. */
 
 import { HelixFlowError } from '../protocol/errors.ts';
-import type { ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
+import type { IssuerId, KeyId, ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
 import { encodeChatRequest } from '../protocol/messages/chat.ts';
 import { parseModelReference } from '../protocol/model-reference.ts';
 import type { Session } from '../protocol/session/session.ts';
 import { Bag } from '../protocol/tables.ts';
 import type { Ms } from '../protocol/units.ts';
+import type { Access } from './access/judge.ts';
+import { createLimits, defaultHoldTokens, type Limits } from './access/limits.ts';
+import { Meter } from './access/meter.ts';
+import type { Rate, Request } from './access/subject.ts';
 import { NodeEntry, NodeTable } from './nodes.ts';
 import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
 import { chooseGroup, type HeldGroup } from './route/groups.ts';
@@ -49,6 +53,10 @@ export interface Gateway extends GatewayService {
   nodes(): readonly NodeStatus[];
   /** Calls under way. */
   calls(): number;
+  /** Ends the calls under way that came with this key, with KEY_REVOKED. @returns how many there were. */
+  cut(key: KeyId, issuer: IssuerId): number;
+  /** What is held for keys and accounts with limits. */
+  limits(): ReturnType<Limits['counts']>;
   /** Refuses new calls; resolves when those under way have ended. */
   drain(): Promise<void>;
 }
@@ -67,12 +75,28 @@ interface NameRecord {
   held: HeldGroup | undefined;
 }
 
+/** Tells of a refusal in a later turn, unless the client has gone by then. */
+function refuse(error: HelixFlowError, rate: Rate | undefined, events: AnswerEvents): Answer {
+  let isGone = false;
+  queueMicrotask(() => {
+    if (!isGone) events.failed(error);
+  });
+  return {
+    rate,
+    cancel: () => {
+      isGone = true;
+    },
+    consumed: () => {},
+  };
+}
+
 class MeshGateway implements Gateway {
   readonly #deps: DispatchDeps;
   readonly #options: GatewayOptions;
   readonly #nodes = new NodeTable();
   readonly #names = new Map<string, NameRecord>();
   readonly #calls = new Bag<Dispatch>();
+  readonly #limits: Limits;
   #forgotMs: Ms;
   #isDraining = false;
   readonly #whenIdle: (() => void)[] = [];
@@ -80,6 +104,7 @@ class MeshGateway implements Gateway {
   constructor(deps: DispatchDeps, options: GatewayOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#limits = createLimits(deps.clock);
     this.#forgotMs = deps.clock.nowMs();
   }
 
@@ -123,19 +148,24 @@ class MeshGateway implements Gateway {
   }
 
   chat(call: ChatCall, events: AnswerEvents): Answer {
-    const refusal = this.#refusal();
-    const target = refusal ?? this.#resolve(call.model);
-    if (target instanceof HelixFlowError) {
-      queueMicrotask(() => events.failed(target));
-      return { cancel: () => {}, consumed: () => {} };
-    }
+    const { caller, chat } = call;
+    const target = this.#refusal() ?? this.#resolve(call.model);
+    if (target instanceof HelixFlowError) return refuse(target, this.#limits.rateOf(caller), events);
     const { name, digest } = target;
+    let body: Uint8Array | undefined;
+    const hold = this.#limits.take(caller, () => {
+      body = encodeChatRequest(chat);
+      return this.#needOf(chat.maxTokens, body.length, target);
+    });
+    if (hold instanceof HelixFlowError) return refuse(hold, this.#limits.rateOf(caller), events);
     const dispatch: Dispatch = new Dispatch(
       this.#deps,
       {
         call,
         target: { name, digest, group: () => this.#nodes.groups(name)?.get(digest) ?? [] },
-        body: encodeChatRequest(call.chat),
+        body: body ?? encodeChatRequest(chat),
+        meter: hold === undefined ? undefined : new Meter(hold),
+        rate: hold?.rate,
         ended: () => this.#ended(dispatch),
       },
       events,
@@ -143,6 +173,20 @@ class MeshGateway implements Gateway {
     this.#calls.add(dispatch);
     queueMicrotask(() => dispatch.next());
     return dispatch;
+  }
+
+  rateOf(caller: Access): Rate | undefined {
+    return this.#limits.rateOf(caller);
+  }
+
+  cut(key: KeyId, issuer: IssuerId): number {
+    const calls = this.#calls.all().filter((call) => call.isOf(key, issuer));
+    for (const call of calls) call.cut(new HelixFlowError('KEY_REVOKED', {}));
+    return calls.length;
+  }
+
+  limits(): ReturnType<Limits['counts']> {
+    return this.#limits.counts();
   }
 
   readiness(): { ready: boolean; degraded: boolean; nodes: number } {
@@ -187,6 +231,18 @@ class MeshGateway implements Gateway {
   #ended(dispatch: Dispatch): void {
     this.#calls.delete(dispatch);
     if (this.#calls.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  /** What the call may use at worst. Nodes cap an answer at the context, so no more than that is ever held for it. */
+  #needOf(
+    maxTokens: number | undefined,
+    promptBound: number,
+    { name, digest }: { readonly name: string; readonly digest: ModelDigest },
+  ): Request {
+    const nodes = this.#nodes.groups(name)?.get(digest) ?? [];
+    const contextTokens = nodes.reduce((most, { models }) => Math.max(most, models.get(name)?.contextTokens ?? 0), 0);
+    const completionTokens = Math.min(maxTokens ?? defaultHoldTokens, contextTokens);
+    return { promptBound, completionTokens, isExplicit: maxTokens !== undefined };
   }
 
   /** The name and digest that a call goes to, or why it cannot go anywhere. */

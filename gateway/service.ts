@@ -4,10 +4,14 @@ import type { HelixFlowError } from '../protocol/errors.ts';
 import type { ModelDigest, PeerId, RequestId } from '../protocol/ids.ts';
 import type { ChatRequest } from '../protocol/messages/chat.ts';
 import type { Ms } from '../protocol/units.ts';
+import type { Access } from './access/judge.ts';
+import type { Rate } from './access/subject.ts';
 
 /** A request that may be served: its key has been checked, its model is allowed. */
 export interface ChatCall {
   readonly request: RequestId;
+  /** Whose key it came with, as it was found good; its limits are taken here, and given back at the end. */
+  readonly caller: Access;
   /** As the client wrote it: a name, or `name@digest8`. */
   readonly model: string;
   readonly chat: ChatRequest;
@@ -38,12 +42,17 @@ export interface AnswerEvents {
   committed(served: Served): void;
   delta(text: string): void;
   done(end: AnswerEnd): void;
-  /** Before `committed` the error may be answered with its status; afterwards it is STREAM_INTERRUPTED, in-band. */
+  /**
+   * Before `committed` the error may be answered with its status; afterwards it is STREAM_INTERRUPTED or, when the key
+   * was taken back, KEY_REVOKED, in-band.
+   */
   failed(error: HelixFlowError): void;
 }
 
 /** The caller's side of a running call. */
 export interface Answer {
+  /** What the key and its account have left, this call counted; undefined when they have no limits. */
+  readonly rate: Rate | undefined;
   /** The client has gone: the work stops, at the engine too. No event follows. */
   cancel(): void;
   /** The client has taken this many more UTF-8 bytes of text; lets the node send on. */
@@ -68,10 +77,12 @@ export interface GatewayService {
   models(): readonly ListedModel[];
   /**
    * Serves a call. Events come from later turns, never from within this function.
-   * Errors come through `failed`: MODEL_NOT_FOUND, MODEL_UNAVAILABLE, NODE_OVERLOADED, NODE_LOST, ENGINE_FAILED,
+   * Errors come through `failed`: RATE_LIMITED, REQUEST_OVER_LIMIT, KEY_REVOKED, MODEL_NOT_FOUND, MODEL_UNAVAILABLE, NODE_OVERLOADED, NODE_LOST, ENGINE_FAILED,
    * CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, ENGINE_REFUSED, DEADLINE_EXCEEDED, GATEWAY_DRAINING, STREAM_INTERRUPTED.
    */
   chat(call: ChatCall, events: AnswerEvents): Answer;
+  /** What the key and its account have left at this gateway; undefined when they have no limits. Counts nothing. */
+  rateOf(caller: Access): Rate | undefined;
   /** False while draining. A gateway without nodes is ready, but `degraded`. */
   readiness(): { readonly ready: boolean; readonly degraded: boolean; readonly nodes: number };
 }

@@ -1,8 +1,9 @@
 /** Clients of the simulated mesh: they ask, read at their own pace, change their minds, and watch what they get. */
 
+import type { Access } from '../gateway/access/judge.ts';
 import type { Answer } from '../gateway/service.ts';
 import { toHex } from '../protocol/crypto.ts';
-import type { RequestId } from '../protocol/ids.ts';
+import type { AccountId, IssuerId, KeyId, RequestId } from '../protocol/ids.ts';
 import type { ChatRequest } from '../protocol/messages/chat.ts';
 import { ms } from '../protocol/units.ts';
 import { type Phase, type RequestFacts, type Violation, WatchedRequest } from './checkers.ts';
@@ -13,6 +14,17 @@ import type { World } from './world.ts';
 
 const deadlineMs = 60_000;
 const encoder = new TextEncoder();
+/** One key for all of them, without limits. */
+const caller: Access = {
+  keyId: '00'.repeat(8) as KeyId,
+  issuer: '00'.repeat(16) as IssuerId,
+  account: 'simulated' as AccountId,
+  role: 'user',
+  models: [],
+  limits: {},
+  gateways: [],
+  strict: false,
+};
 
 type Promises = Pick<RequestFacts, 'mayFail' | 'beginWithinMs'>;
 type Manner = 'patient' | 'slow' | 'fickle';
@@ -85,7 +97,8 @@ export class Clients {
     const running: Running = { request, lifeline: ports.lifeline };
     this.#running.add(running);
     const manner = phase === 'probe' ? 'patient' : this.#manner(random);
-    const call = { request: toHex(random.bytes(16)) as RequestId, model: simModel, chat, deadlineMs: ms(deadlineMs) };
+    const id = toHex(random.bytes(16)) as RequestId;
+    const call = { request: id, caller, model: simModel, chat, deadlineMs: ms(deadlineMs) };
     const answer: Answer = gateway.gateway.chat(call, {
       committed: (served) => request.committed(served),
       delta: (text) => {

@@ -3,13 +3,13 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { onRequestHookHandler } from 'fastify';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { KeyGrant } from '../../protocol/grants.ts';
+import type { Access } from '../access/judge.ts';
 import type { KeyChecker } from '../access/keys.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** What the request's key allows; set on every route that asks for a key. */
-    grant: KeyGrant | undefined;
+    grant: Access | undefined;
   }
 }
 
@@ -21,12 +21,13 @@ function keyOf({ authorization, 'api-key': apiKey }: IncomingHttpHeaders): strin
   return token ?? (typeof apiKey === 'string' && apiKey !== '' ? apiKey : undefined);
 }
 
-/** Lets a request pass with its grant, or refuses it with KEY_MISSING, KEY_INVALID or KEY_EXPIRED. */
+/** Lets a request pass with its grant, or refuses it with KEY_MISSING or what the check of keys throws. */
 export const requireKey =
   (keys: KeyChecker): onRequestHookHandler =>
   (request, _reply, done) => {
-    const pass = (grant: KeyGrant): void => {
+    const pass = (grant: Access): void => {
       request.grant = grant;
+      request.exchange.staleSeconds = grant.staleSeconds;
       done();
     };
     const token = keyOf(request.raw.headers);

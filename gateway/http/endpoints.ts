@@ -3,8 +3,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { allowsModel } from '../../protocol/grants.ts';
+import { assert } from '../../protocol/invariant.ts';
+import type { Access } from '../access/judge.ts';
 import type { ChatAsked } from '../openai/chat.ts';
 import { parseChatBody } from '../openai/chat.ts';
+import { selfKey } from '../openai/key.ts';
 import { modelList, oneModel } from '../openai/models.ts';
 import type { GatewayService, ListedModel } from '../service.ts';
 import { boundPieces } from './body.ts';
@@ -21,14 +24,17 @@ interface EndpointContext {
 
 const drainingRetryMs = 1_000;
 
-function refuseForbiddenModel(request: FastifyRequest, model: string): void {
-  if (request.grant !== undefined && allowsModel(request.grant, model)) return;
-  throw new HelixFlowError('KEY_MODEL_NOT_ALLOWED', { model });
-}
+/** Answers about a key are for its bearer alone. */
+const privately = { 'cache-control': 'no-store' } as const;
+
+const callerOf = ({ grant }: FastifyRequest): Access => {
+  assert(grant !== undefined, 'the guard has let this request pass');
+  return grant;
+};
 
 const listedFor = (request: FastifyRequest, service: GatewayService): readonly ListedModel[] => {
-  const { grant } = request;
-  return grant === undefined ? [] : service.models().filter(({ name }) => allowsModel(grant, name));
+  const caller = callerOf(request);
+  return service.models().filter(({ name }) => allowsModel(caller, name));
 };
 
 function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, responding }: EndpointContext): void {
@@ -43,8 +49,9 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
   const serve = (request: FastifyRequest, reply: FastifyReply): void => {
     const { exchange } = request;
     const asked = parseChatBody(request.body);
+    const caller = callerOf(request);
     exchange.model = asked.model;
-    refuseForbiddenModel(request, asked.model);
+    if (!allowsModel(caller, asked.model)) throw new HelixFlowError('KEY_MODEL_NOT_ALLOWED', { model: asked.model });
     if (app.exchanges.isDraining) throw new HelixFlowError('GATEWAY_DRAINING', { retryAfterMs: drainingRetryMs });
     if (exchange.isGone) {
       reply.hijack();
@@ -52,7 +59,9 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
     }
     const sink = sinkFor(request, asked);
     const { model, chat } = asked;
-    const answer = service.chat({ request: exchange.id, model, chat, deadlineMs: options.answerTimeoutMs }, sink);
+    const call = { request: exchange.id, caller, model, chat, deadlineMs: options.answerTimeoutMs };
+    const answer = service.chat(call, sink);
+    exchange.rate = answer.rate;
     reply.hijack();
     sink.start(answer);
   };
@@ -69,6 +78,15 @@ function addModels(app: FastifyInstance, { service }: GatewayAppDeps, { respondi
     const body = oneModel(listedFor(request as FastifyRequest, service), request.params['*']);
     reply.hijack();
     respond(request.exchange, { status: 200, body }, responding);
+  });
+}
+
+function addSelf(app: FastifyInstance, { service }: GatewayAppDeps, { responding }: EndpointContext): void {
+  app.get(routes.self, (request, reply) => {
+    const caller = callerOf(request);
+    const body = selfKey(caller, service.rateOf(caller));
+    reply.hijack();
+    respond(request.exchange, { status: 200, body, headers: privately }, responding);
   });
 }
 
@@ -92,5 +110,6 @@ function addHealth(app: FastifyInstance, { service }: GatewayAppDeps, { respondi
 export function addEndpoints(app: FastifyInstance, deps: GatewayAppDeps, context: EndpointContext): void {
   addChat(app, deps, context);
   addModels(app, deps, context);
+  addSelf(app, deps, context);
   addHealth(app, deps, context);
 }

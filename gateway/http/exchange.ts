@@ -7,6 +7,8 @@ import type { RequestId } from '../../protocol/ids.ts';
 import type { Clock } from '../../protocol/ports.ts';
 import { Bag, type BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
+import type { Rate } from '../access/subject.ts';
+import { rateHeaders } from '../openai/rate.ts';
 import type { AnswerEnd, Served } from '../service.ts';
 
 /** How a request ended: `cancelled` by its client, `stalled` when its client did not read. */
@@ -74,6 +76,10 @@ export class Exchange implements BagItem {
   served: Served | undefined;
   firstTokenMs: Ms | undefined;
   end: AnswerEnd | undefined;
+  /** What the key has left, once a chat has been asked for with it. */
+  rate: Rate | undefined;
+  /** As in `Access`. */
+  staleSeconds: number | undefined;
 
   constructor(arrival: Arrival, clock: Clock) {
     this.id = arrival.id;
@@ -110,6 +116,8 @@ export class Exchange implements BagItem {
       headers['x-helixflow-node'] = this.served.node;
       headers['x-helixflow-attempts'] = String(this.served.attempts);
     }
+    if (this.rate !== undefined) rateHeaders(this.rate, headers);
+    if (this.staleSeconds !== undefined) headers['x-helixflow-stale'] = String(this.staleSeconds);
     if (this.isDraining) headers['connection'] = 'close';
     return headers;
   }

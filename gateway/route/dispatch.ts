@@ -1,12 +1,14 @@
 /** Carries one call: tries nodes until one shows content, then stays with it to the end. */
 
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { ModelDigest, PeerId } from '../../protocol/ids.ts';
+import type { IssuerId, KeyId, ModelDigest, PeerId } from '../../protocol/ids.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
 import type { Cancel, Clock, Log, Random } from '../../protocol/ports.ts';
 import type { Attempt } from '../../protocol/session/outgoing.ts';
 import type { BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
+import type { Meter } from '../access/meter.ts';
+import type { Rate } from '../access/subject.ts';
 import type { NodeEntry } from '../nodes.ts';
 import type { Answer, AnswerEvents, ChatCall, Served } from '../service.ts';
 import { candidatesOf } from './candidates.ts';
@@ -27,15 +29,29 @@ export interface Target {
   readonly group: () => readonly NodeEntry[];
 }
 
+/** A call that may be sent. */
+export interface DispatchWork {
+  readonly call: ChatCall;
+  readonly target: Target;
+  /** `encodeChatRequest`. */
+  readonly body: Uint8Array;
+  /** Counts what the call uses; undefined when nobody limits it. */
+  readonly meter: Meter | undefined;
+  readonly rate: Rate | undefined;
+  readonly ended: () => void;
+}
+
 const noneTried: ReadonlySet<PeerId> = new Set();
 
 /** One running call. */
 export class Dispatch implements Answer, BagItem {
   bagIndex = -1;
+  readonly rate: Rate | undefined;
   readonly #deps: DispatchDeps;
   readonly #call: ChatCall;
   readonly #target: Target;
   readonly #body: Uint8Array;
+  readonly #meter: Meter | undefined;
   readonly #events: AnswerEvents;
   readonly #ended: () => void;
   #tried: ReadonlySet<PeerId> = noneTried;
@@ -50,12 +66,10 @@ export class Dispatch implements Answer, BagItem {
   #isOver = false;
   #lastError: HelixFlowError | undefined;
 
-  constructor(
-    deps: DispatchDeps,
-    work: { call: ChatCall; target: Target; body: Uint8Array; ended: () => void },
-    events: AnswerEvents,
-  ) {
+  constructor(deps: DispatchDeps, work: DispatchWork, events: AnswerEvents) {
+    this.rate = work.rate;
     this.#deps = deps;
+    this.#meter = work.meter;
     this.#call = work.call;
     this.#target = work.target;
     this.#body = work.body;
@@ -99,12 +113,27 @@ export class Dispatch implements Answer, BagItem {
     } catch (error) {
       if (!(error instanceof HelixFlowError)) throw error;
       this.#failed(node, error);
+      return;
     }
+    this.#meter?.opened();
   }
 
   cancel(): void {
     if (this.#isOver) return;
     this.#stop('cancelled');
+  }
+
+  /** Ends the call with `error`, after first content too: what made it possible has been taken back. */
+  cut(error: HelixFlowError): void {
+    if (this.#isOver) return;
+    this.#stop('cancelled');
+    this.#events.failed(error);
+  }
+
+  /** True when the call came with this key. */
+  isOf(key: KeyId, issuer: IssuerId): boolean {
+    const { caller } = this.#call;
+    return caller.keyId === key && caller.issuer === issuer;
   }
 
   consumed(bytes: number): void {
@@ -124,6 +153,7 @@ export class Dispatch implements Answer, BagItem {
 
   #delta(node: NodeEntry, delta: Delta): void {
     if (this.#isOver) return;
+    this.#meter?.delivered(delta.text, delta.tokenIds.length);
     if (delta.text === '') {
       // It cost credit all the same, and nobody downstream will report it as taken.
       this.#attempt?.consumed(0);
@@ -139,8 +169,9 @@ export class Dispatch implements Answer, BagItem {
     this.#release(node);
     node.counts.done += 1;
     node.answeredAfter(ms(this.#deps.clock.nowMs() - this.#startedMs));
-    this.#over();
     const { finish, promptTokens, cachedTokens, completionTokens } = done;
+    this.#meter?.done(promptTokens, completionTokens);
+    this.#over();
     this.#events.done({ finish, promptTokens, cachedTokens, completionTokens, served: this.#served(node) });
   }
 
@@ -163,6 +194,7 @@ export class Dispatch implements Answer, BagItem {
   }
 
   #fail(error: HelixFlowError): void {
+    this.#meter?.failed();
     this.#over();
     this.#events.failed(this.#isCommitted ? new HelixFlowError('STREAM_INTERRUPTED', {}, { cause: error }) : error);
   }
@@ -181,6 +213,7 @@ export class Dispatch implements Answer, BagItem {
       this.#node.counts[outcome] += 1;
     }
     this.#attempt?.cancel();
+    this.#meter?.stopped();
     this.#over();
   }
 

@@ -9,6 +9,7 @@ import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Random } from '../../protocol/ports.ts';
 import { Session } from '../../protocol/session/session.ts';
 import { ms } from '../../protocol/units.ts';
+import { accessOf } from './access.ts';
 import { channelPair } from './channels.ts';
 import { ManualClock } from './manual-clock.ts';
 import { quietLog } from './pair-of-sessions.ts';
@@ -98,15 +99,17 @@ export class SmallMesh {
   }
 
   /** Calls and lets everything settle. */
-  async call(model = 'm', deadlineMs = 60_000): Promise<SeenCall> {
+  async call(model = 'm', deadlineMs = 60_000, more: Partial<ChatCall> = {}): Promise<SeenCall> {
     const committed: Served[] = [];
     const texts: string[] = [];
     const ends: (AnswerEnd | HelixFlowError)[] = [];
     const call: ChatCall = {
       request: 'ab'.repeat(16) as RequestId,
+      caller: accessOf(),
       model,
       chat: { messages: [{ role: 'user', content: 'hi' }] },
       deadlineMs: ms(deadlineMs),
+      ...more,
     };
     const answer = this.gateway.chat(call, {
       committed: (served) => committed.push(served),

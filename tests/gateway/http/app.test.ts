@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { errorRow, HelixFlowError } from '../../../protocol/errors.ts';
+import { accessOf } from '../../support/access.ts';
 import {
   answering,
   authorized,
@@ -156,6 +157,7 @@ test('passes what the client asked for to the service, with a fresh id each time
   const [first, second] = fixture.service.calls.map(({ call }) => call);
   expect(first).toEqual({
     request: expect.stringMatching(/^[0-9a-f]{32}$/),
+    caller: accessOf(),
     model: 'helix-tiny',
     chat: { messages: [{ role: 'user', content: 'Hi' }], maxTokens: 5, stop: ['x'], temperature: 0 },
     deadlineMs: 600_000,

@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify';
 import type { KeyChecker } from '../../../gateway/access/keys.ts';
+import type { Rate } from '../../../gateway/access/subject.ts';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
 import type { RequestRecord } from '../../../gateway/http/exchange.ts';
 import { type GatewayAppOptions, gatewayAppDefaults } from '../../../gateway/http/options.ts';
@@ -15,9 +16,9 @@ import type {
   Served,
 } from '../../../gateway/service.ts';
 import { HelixFlowError } from '../../../protocol/errors.ts';
-import type { KeyGrant } from '../../../protocol/grants.ts';
-import type { AccountId, IssuerId, KeyId, ModelDigest, PeerId } from '../../../protocol/ids.ts';
+import type { ModelDigest, PeerId } from '../../../protocol/ids.ts';
 import type { Log, LogFields, Random } from '../../../protocol/ports.ts';
+import { accessOf } from '../../support/access.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
 export const goodKey = 'sk-hx-good';
@@ -40,10 +41,12 @@ export const listed = (name: string, more: Partial<ListedModel> = {}): ListedMod
 export class FakeCall implements Answer {
   readonly call: ChatCall;
   readonly events: AnswerEvents;
+  readonly rate: Rate | undefined;
   consumedBytes = 0;
   isCancelled = false;
 
-  constructor(call: ChatCall, events: AnswerEvents) {
+  constructor(call: ChatCall, events: AnswerEvents, rate?: Rate) {
+    this.rate = rate;
     this.call = call;
     this.events = events;
   }
@@ -80,13 +83,19 @@ export class FakeService implements GatewayService {
   isReady = true;
   nodes = 1;
   script: Script = answering('Hello', ' world');
+  /** What every key is said to have left. */
+  rate: Rate | undefined;
+
+  rateOf(): Rate | undefined {
+    return this.rate;
+  }
 
   models(): readonly ListedModel[] {
     return this.listed;
   }
 
   chat(call: ChatCall, events: AnswerEvents): Answer {
-    const fake = new FakeCall(call, events);
+    const fake = new FakeCall(call, events, this.rate);
     this.calls.push(fake);
     setImmediate(() => this.script(fake));
     return fake;
@@ -97,23 +106,12 @@ export class FakeService implements GatewayService {
   }
 }
 
-const grantFor = (models: readonly string[]): KeyGrant => ({
-  keyId: '0123456789abcdef' as KeyId,
-  issuer: '12'.repeat(16) as IssuerId,
-  account: 'local' as AccountId,
-  role: 'user',
-  models,
-  limits: {},
-  gateways: [],
-  strict: false,
-});
-
 /** Knows `goodKey` at once, `sk-hx-slow` after a while, `sk-hx-tiny` for `helix-*` only, `sk-hx-old` as expired. */
 export const fakeKeys: KeyChecker = {
   check: (token) => {
-    if (token === goodKey) return grantFor([]);
-    if (token === 'sk-hx-tiny') return grantFor(['helix-*']);
-    if (token === 'sk-hx-slow') return Promise.resolve(grantFor([]));
+    if (token === goodKey) return accessOf();
+    if (token === 'sk-hx-tiny') return accessOf({ models: ['helix-*'] });
+    if (token === 'sk-hx-slow') return Promise.resolve(accessOf());
     if (token === 'sk-hx-wrong-slow') return Promise.reject(new HelixFlowError('KEY_INVALID', {}));
     throw new HelixFlowError(token === 'sk-hx-old' ? 'KEY_EXPIRED' : 'KEY_INVALID', {});
   },

@@ -1,0 +1,166 @@
+/** One key or one account at this gateway: what it used in the last minute, and what is held for requests under way. */
+
+import type { RateLimits } from '../../protocol/grants.ts';
+import { type Ms, ms } from '../../protocol/units.ts';
+import { Window } from './window.ts';
+
+/** What a request may take at worst. */
+export interface Request {
+  /** No prompt has more tokens than the bytes it comes in. */
+  readonly promptBound: number;
+  /** As far as the answer may go, or what is set aside for one without a bound. */
+  readonly completionTokens: number;
+  /** The client has named that bound. */
+  readonly isExplicit: boolean;
+}
+
+/** One limit, as a client sees it. */
+export interface Allowance {
+  readonly limit: number;
+  readonly remaining: number;
+  /** Until all of it is there again, if nothing more is asked for. */
+  readonly resetMs: Ms;
+}
+
+/** What is left; absent is unlimited. */
+export interface Rate {
+  readonly requests?: Allowance;
+  readonly tokens?: Allowance;
+  readonly concurrency?: Omit<Allowance, 'resetMs'>;
+}
+
+/** A limit that a request does not fit into. */
+export interface Shortfall {
+  readonly limit: number;
+  readonly unit: 'requests per minute' | 'tokens per minute' | 'concurrent requests';
+  /** Until it would fit; undefined when that depends on requests under way. */
+  readonly waitMs: Ms | undefined;
+}
+
+const fewer = <T extends { readonly remaining: number }>(a: T | undefined, b: T | undefined): T | undefined =>
+  a !== undefined && b !== undefined ? (b.remaining < a.remaining ? b : a) : (a ?? b);
+
+/** Of two, each limit that leaves less. */
+export function tighter(a: Rate, b: Rate): Rate {
+  const [requests, tokens] = [fewer(a.requests, b.requests), fewer(a.tokens, b.tokens)];
+  const concurrency = fewer(a.concurrency, b.concurrency);
+  return {
+    ...(requests === undefined ? {} : { requests }),
+    ...(tokens === undefined ? {} : { tokens }),
+    ...(concurrency === undefined ? {} : { concurrency }),
+  };
+}
+
+/**
+ * Requests count when they arrive. Tokens are held while a request is under way and count from its end, so that an
+ * answer of several minutes is never forgotten while it runs: what was delivered within any 60 s is in the window or
+ * held.
+ */
+export class Subject {
+  readonly scope: 'key' | 'account';
+  running = 0;
+  heldTokens = 0;
+  #requests: Window | undefined;
+  #tokens: Window | undefined;
+
+  constructor(scope: 'key' | 'account') {
+    this.scope = scope;
+  }
+
+  /** Which limits the request does not fit into now. */
+  shortfalls({ rpm, tpm, concurrency }: RateLimits, request: Request, nowMs: Ms): Shortfall[] {
+    const found: Shortfall[] = [];
+    if (rpm !== undefined && this.#requestsNow(nowMs) >= rpm) {
+      const waitMs = this.#requests?.untilAtMost(nowMs, rpm - 1);
+      found.push({ limit: rpm, unit: 'requests per minute', waitMs });
+    }
+    if (tpm !== undefined) {
+      const room = tpm - holdOf(request, tpm);
+      if (this.#tokensNow(nowMs) + this.heldTokens > room) {
+        const free = room - this.heldTokens;
+        const waitMs = free < 0 ? undefined : this.#tokens?.untilAtMost(nowMs, free);
+        found.push({ limit: tpm, unit: 'tokens per minute', waitMs });
+      }
+    }
+    if (concurrency !== undefined && this.running >= concurrency) {
+      found.push({ limit: concurrency, unit: 'concurrent requests', waitMs: undefined });
+    }
+    return found;
+  }
+
+  /** Counts the request. @returns the tokens held for it. */
+  take({ rpm, tpm }: RateLimits, request: Request, nowMs: Ms): number {
+    this.running += 1;
+    if (rpm !== undefined) {
+      this.#requests ??= new Window();
+      this.#requests.add(nowMs, 1);
+    }
+    const tokens = tpm === undefined ? 0 : holdOf(request, tpm);
+    this.heldTokens += tokens;
+    return tokens;
+  }
+
+  grow(tokens: number): void {
+    this.heldTokens += tokens;
+  }
+
+  /** Gives back what was held, and counts what was used. */
+  settle(held: number, used: number, nowMs: Ms): void {
+    this.running -= 1;
+    this.heldTokens -= held;
+    if (used === 0) return;
+    this.#tokens ??= new Window();
+    this.#tokens.add(nowMs, used);
+  }
+
+  rate({ rpm, tpm, concurrency }: RateLimits, nowMs: Ms): Rate {
+    return {
+      ...(rpm === undefined
+        ? {}
+        : {
+            requests: {
+              limit: rpm,
+              remaining: Math.max(0, rpm - this.#requestsNow(nowMs)),
+              resetMs: this.#requests?.untilEmpty(nowMs) ?? ms(0),
+            },
+          }),
+      ...(tpm === undefined
+        ? {}
+        : {
+            tokens: {
+              limit: tpm,
+              remaining: Math.max(0, tpm - this.#tokensNow(nowMs) - this.heldTokens),
+              resetMs: this.#tokensResetMs(nowMs),
+            },
+          }),
+      ...(concurrency === undefined
+        ? {}
+        : { concurrency: { limit: concurrency, remaining: Math.max(0, concurrency - this.running) } }),
+    };
+  }
+
+  isIdle(nowMs: Ms): boolean {
+    return this.running === 0 && this.#requestsNow(nowMs) === 0 && this.#tokensNow(nowMs) === 0;
+  }
+
+  #requestsNow(nowMs: Ms): number {
+    return this.#requests?.sum(nowMs) ?? 0;
+  }
+
+  #tokensNow(nowMs: Ms): number {
+    return this.#tokens?.sum(nowMs) ?? 0;
+  }
+
+  /** What is held counts for a minute from its end, and that is not before now. */
+  #tokensResetMs(nowMs: Ms): Ms {
+    return this.heldTokens > 0 ? ms(60_000) : (this.#tokens?.untilEmpty(nowMs) ?? ms(0));
+  }
+}
+
+/**
+ * The worst case, or the whole limit where that is less: the bytes of a prompt are some four times its tokens, so to
+ * refuse by them for ever would keep out prompts that fit. Such a request passes only alone, with nothing left in the
+ * window, and counts in full at its end.
+ */
+const holdOf = ({ promptBound, completionTokens }: Request, tpm: number): number =>
+  Math.min(promptBound + completionTokens, tpm);
