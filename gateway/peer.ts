@@ -1,6 +1,7 @@
 /** A whole gateway without its HTTP door: a member of the mesh with the service over its sessions, and its ledger. */
 
-import type { Audit } from '../ledger/audit.ts';
+import { createAdmitter } from '../ledger/admitter.ts';
+import { type Audit, noAudit } from '../ledger/audit.ts';
 import { createLedger } from '../ledger/create-ledger.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
@@ -56,9 +57,11 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
       admitted: (connection, info) => ledger.admitted(connection, info),
     },
   );
+  const { issuer, admission, audit = noAudit } = options;
+  const admitter = issuer && createAdmitter({ ...ports, ledger, audit }, { mesh: admission.mesh, issuer });
   createAdmission(
     { ...ports, hello: member.hello },
-    { holderOf: (issuer) => ledger.holderOf(issuer), ...options.admission },
+    { holderOf: (of) => ledger.holderOf(of), ...(admitter === undefined ? {} : { admitter }), ...admission },
   );
   ledger.onChange(({ kind }) => {
     if (kind === 'ban' || kind === 'roots') member.review();
