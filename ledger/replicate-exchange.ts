@@ -20,7 +20,7 @@ import { type Block, type ForkProof, isFork, isSameBytes, type OpenBlock } from 
 import type { Acceptance, Feeds } from './feeds.ts';
 import { Heard, type HeardEpoch } from './replicate-have.ts';
 import type { Outbox } from './replicate-outbox.ts';
-import type { Source, Wants } from './replicate-wants.ts';
+import type { Contradiction, Source, Wants } from './replicate-wants.ts';
 import { type EpochKey, keyOf, nameOf, readBlock, readOpenBlock, readProof, shortHash } from './replicate-wire.ts';
 
 /** What an exchange needs of the others. */
@@ -64,7 +64,7 @@ const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOC
 
 interface Asked {
   readonly key: EpochKey;
-  readonly isProof: boolean;
+  readonly contradiction: Contradiction | undefined;
   readonly maxBytes: number;
   readonly from: number;
   next: number;
@@ -74,7 +74,7 @@ interface Asked {
 export class Exchange implements Source {
   readonly heard = new Heard();
   readonly todo = new Set<EpochKey>();
-  readonly contradictions = new Map<EpochKey, number>();
+  readonly contradictions = new Map<EpochKey, Contradiction>();
   readonly role: Role;
   readonly outbox: Outbox;
   readonly channel: Channel;
@@ -109,9 +109,9 @@ export class Exchange implements Source {
     return limits.ledgerWindowBytes - this.#askedBytes - this.#storingBytes;
   }
 
-  ask(want: Want, isProof: boolean): void {
+  ask(want: Want, contradiction?: Contradiction): void {
     const { maxBytes, from } = want;
-    this.#asked.push({ key: keyOf(want), isProof, maxBytes, from, next: from, gotBytes: 0 });
+    this.#asked.push({ key: keyOf(want), contradiction, maxBytes, from, next: from, gotBytes: 0 });
     this.#askedBytes += maxBytes;
     if (this.#asked.length === 1) this.#watch();
     this.outbox.want(want);
@@ -183,10 +183,11 @@ export class Exchange implements Source {
 
   async #proof(proof: ForkProof): Promise<void> {
     const { feeds, meshId } = this.#world;
-    const { author } = proof.a.header;
-    if (feeds.isFrozen(author) || (await feeds.acceptProof(proof)) || feeds.isFrozen(author)) return;
-    // It may be about an author of whom nothing is held.
-    if (!isFork(proof, meshId)) throw violation('a proof of nothing');
+    const { author, epoch, number } = proof.a.header;
+    const known = feeds.proofs().find(({ a }) => a.header.author === author && a.header.epoch === epoch);
+    if (known !== undefined && known.a.header.number <= number) return;
+    // One that is not taken may still be about an author of whom nothing is held.
+    if (!(await feeds.acceptProof(proof)) && !isFork(proof, meshId)) throw violation('a proof of nothing');
   }
 
   #tokens(tokens: readonly RootToken[]): void {
@@ -230,7 +231,7 @@ export class Exchange implements Source {
     if (isSame || this.#world.feeds.isFrozen(nameOf(key).author)) return;
     // A node cannot show us the whole block, but it can ask us for ours, and prove the fork.
     if (this.role === 'node') this.outbox.insist(key);
-    else this.contradictions.set(key, count - 1);
+    else this.contradictions.set(key, { low: 0, high: count - 1 });
   }
 
   /** What was given up may be taken now. */
@@ -281,26 +282,43 @@ export class Exchange implements Source {
       this.#askedBytes -= asked.maxBytes;
     }
     this.#watch();
-    if (!asked.isProof) this.#world.wants.came(asked.key, this, asked.next, isLast);
+    if (asked.contradiction === undefined) this.#world.wants.came(asked.key, this, asked.next, isLast);
     this.#later(() => this.#store(blocks, asked, bytes));
     this.#world.wants.fill(this);
   }
 
   async #store(blocks: readonly (Block | OpenBlock)[], asked: Asked, bytes: number): Promise<void> {
     const { wants } = this.#world;
+    const { key, contradiction } = asked;
     try {
-      for (let at = 0; at < blocks.length && !this.#isOver; at += storeBatch) {
-        const batch = blocks.slice(at, at + storeBatch);
-        const outcomes = await Promise.all(batch.map((block) => this.#world.feeds.accept(block)));
-        for (const [index, outcome] of outcomes.entries())
-          this.#judge(outcome, batch[index] as Block | OpenBlock, asked.key);
-      }
+      if (contradiction === undefined) await this.#accept(blocks, key);
+      else await this.#narrow(blocks[0], key, contradiction);
     } finally {
       this.#storingBytes -= bytes;
     }
-    if (!asked.isProof) wants.stored(asked.key, this);
+    if (contradiction === undefined) wants.stored(key, this);
     wants.fill(this);
     this.#world.progressed();
+  }
+
+  async #accept(blocks: readonly (Block | OpenBlock)[], key: EpochKey): Promise<void> {
+    for (let at = 0; at < blocks.length && !this.#isOver; at += storeBatch) {
+      const batch = blocks.slice(at, at + storeBatch);
+      const outcomes = await Promise.all(batch.map((block) => this.#world.feeds.accept(block)));
+      for (const [index, outcome] of outcomes.entries()) this.#judge(outcome, batch[index] as Block | OpenBlock, key);
+    }
+  }
+
+  /** Halves what lies between the last block that both branches share and one that differs; the first proves the fork. */
+  async #narrow(block: Block | OpenBlock | undefined, key: EpochKey, { low, high }: Contradiction): Promise<void> {
+    const { feeds } = this.#world;
+    const held = block && (await feeds.headerAt(block.head.header));
+    if (block === undefined || held === undefined) return;
+    const { number } = block.head.header;
+    if (!isSameBytes(held.hash, block.head.hash)) {
+      if (number > low) this.contradictions.set(key, { low, high: number });
+      else this.#judge(await feeds.accept(block), block, key);
+    } else if (number < high) this.contradictions.set(key, { low: number + 1, high });
   }
 
   #judge(outcome: Acceptance, block: Block | OpenBlock, key: EpochKey): void {
@@ -310,7 +328,7 @@ export class Exchange implements Source {
     if (outcome === 'refused') this.#spend(mishapUnits);
     // What follows our newest block, but not on it, shows that the branches have parted.
     if (outcome === 'gap' && number > 0 && number === this.#world.wants.held(key))
-      this.contradictions.set(key, number - 1);
+      this.contradictions.set(key, { low: 0, high: number - 1 });
   }
 
   #pushed(block: Block): void {

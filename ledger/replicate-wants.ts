@@ -11,12 +11,19 @@ export interface Source {
   readonly heard: Heard;
   /** Epochs of which it has told more than was held here then. */
   readonly todo: Set<EpochKey>;
-  /** Where the peer's branch leaves ours: the block there is asked for once more, as the proof of a fork. */
-  readonly contradictions: Map<EpochKey, number>;
+  /** Where the peer's branch of an epoch has left ours: halved until its first block is found, the proof of a fork. */
+  readonly contradictions: Map<EpochKey, Contradiction>;
   /** What it may still be asked for now; 0 while it does not answer. */
   readonly roomBytes: number;
-  /** @param isProof The answer is not part of catching up. */
-  ask(want: Want, isProof: boolean): void;
+  /** @param contradiction What the answer is for, when it is not for catching up. */
+  ask(want: Want, contradiction?: Contradiction): void;
+}
+
+/** The first block that differs is one of these. */
+export interface Contradiction {
+  readonly low: number;
+  /** This one does. */
+  readonly high: number;
 }
 
 /** An epoch that is being caught up from one peer. */
@@ -50,10 +57,11 @@ export class Wants {
 
   /** Asks the peer for as much as it may be asked for. */
   fill(source: Source): void {
-    for (const [key, from] of source.contradictions) {
+    for (const [key, contradiction] of source.contradictions) {
       if (source.roomBytes < wantMinBytes) return;
       source.contradictions.delete(key);
-      source.ask({ type: 'want', ...nameOf(key), from, maxBytes: wantMinBytes }, true);
+      const from = Math.floor((contradiction.low + contradiction.high) / 2);
+      source.ask({ type: 'want', ...nameOf(key), from, maxBytes: wantMinBytes }, contradiction);
     }
     for (const key of source.todo) {
       if (source.roomBytes < wantMinBytes) return;
@@ -73,7 +81,7 @@ export class Wants {
     const shares = Math.min(Math.max(source.todo.size, 1), sharesMax);
     const maxBytes = Math.max(Math.floor(source.roomBytes / shares), wantMinBytes);
     catching.isAsked = true;
-    source.ask({ type: 'want', ...nameOf(key), from: next, maxBytes }, false);
+    source.ask({ type: 'want', ...nameOf(key), from: next, maxBytes });
   }
 
   /** A part of an answer has come and is about to be stored. */
