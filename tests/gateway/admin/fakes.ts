@@ -19,7 +19,8 @@ export const issuer = '12'.repeat(16) as IssuerId;
 export const otherIssuer = '34'.repeat(16) as IssuerId;
 /** Took over from `issuer`. */
 export const predecessor = '56'.repeat(16) as IssuerId;
-const authors = new Map<IssuerId, AuthorId[]>([
+/** Whose entries count for the keys of an issuer. */
+export const authors = new Map<IssuerId, AuthorId[]>([
   [issuer, ['a1'.repeat(32) as AuthorId]],
   [otherIssuer, ['b2'.repeat(32) as AuthorId]],
   [predecessor, ['c3'.repeat(32) as AuthorId, 'a1'.repeat(32) as AuthorId]],
