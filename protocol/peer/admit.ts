@@ -1,29 +1,15 @@
-/** How a peer with an invite becomes a member: the joiner's side, and the gateways' (design §4, §6). */
+/** How a peer with an invite becomes a member, and a member stays one: the joiner's side, and the gateways' (design §4, §6). */
 
-import { errorText, HelixFlowError, isHelixFlowError, toHelixFlowError } from '../errors.ts';
-import {
-  type Credentials,
-  checkCredentials,
-  checkInvite,
-  type Invite,
-  issuerIdOf,
-  type Membership,
-  ownerBy,
-} from '../grants.ts';
+import { HelixFlowError, toHelixFlowError } from '../errors.ts';
+import { type Credentials, checkCredentials, checkInvite, type Invite, type Membership } from '../grants.ts';
 import type { IssuerId, MeshId, PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
-import { type IssuerRecord, issueCredentials, type MeshRecord } from '../mesh.ts';
-import {
-  ADMIT_PROTOCOL,
-  type AdmitFrame,
-  type AdmitRelay,
-  type AdmitRequest,
-  encodeAdmitFrame,
-  parseAdmitFrame,
-  type RefuseCode,
-} from '../messages/admit.ts';
+import type { IssuerRecord, MeshRecord } from '../mesh.ts';
+import { ADMIT_PROTOCOL, type AdmitFrame, encodeAdmitFrame, type RefuseCode } from '../messages/admit.ts';
 import type { Cancel, Channel, Clock, Connection, Contact, Log, Network, Tokens } from '../ports.ts';
 import { ms } from '../units.ts';
+import { createAnswers } from './admit-answers.ts';
+import { ask, unavailable } from './ask.ts';
 import type { Hello } from './hello.ts';
 
 export interface JoinDeps {
@@ -35,54 +21,12 @@ export interface JoinDeps {
 export interface AdmissionDeps extends JoinDeps {
   readonly log: Log;
   readonly hello: Hello;
+  /** An admitted connection to a gateway, dialled if need be; without it only those that there are serve. */
+  readonly reach?: (gateway: Contact, signal: AbortSignal) => Promise<Connection>;
 }
 
 /** Once answered, a joiner has this long to read it and to close. */
 const answerGraceMs = 1_000;
-
-const closedEarly = (): HelixFlowError =>
-  new HelixFlowError('CHANNEL_CLOSED', { reason: 'the admission ended without an answer' });
-const unavailable = (reason: string, cause?: unknown): HelixFlowError =>
-  new HelixFlowError('ADMISSION_UNAVAILABLE', { reason }, { cause });
-const malformed = (cause: unknown): HelixFlowError =>
-  new HelixFlowError('FRAME_MALFORMED', { reason: 'an answer to an invite' }, { cause });
-
-/** Sends one frame on a new channel and waits for the one that answers it. */
-async function ask(
-  connection: Connection,
-  frame: AdmitRequest | AdmitRelay,
-  signal: AbortSignal,
-): Promise<Credentials> {
-  const channel = await connection.open(ADMIT_PROTOCOL, signal);
-  const answer = await new Promise<AdmitFrame>((resolve, reject) => {
-    const giveUp = (): void => {
-      channel.abort(closedEarly());
-      reject(signal.reason);
-    };
-    if (signal.aborted) giveUp();
-    signal.addEventListener('abort', giveUp, { once: true });
-    channel.receive({
-      frame: (bytes) => {
-        try {
-          resolve(parseAdmitFrame(bytes));
-        } catch (error) {
-          reject(toHelixFlowError(error, malformed));
-        }
-        signal.removeEventListener('abort', giveUp);
-        channel.end();
-      },
-      closed: (error) => {
-        signal.removeEventListener('abort', giveUp);
-        reject(error ?? closedEarly());
-      },
-      drained: () => {},
-    });
-    channel.send(encodeAdmitFrame(frame));
-  });
-  if (answer.type === 'admitted') return answer.credentials;
-  if (answer.type === 'refuse') throw new HelixFlowError(answer.code, { reason: answer.reason });
-  throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: `a ${answer.type} in answer to an invite` });
-}
 
 interface JoinOptions {
   /** The mesh that this peer belongs to already, as when a lapsed membership is replaced. */
@@ -147,16 +91,27 @@ export interface AdmissionOptions {
   readonly admitter?: Admitter;
   /** The gateway that holds an issuer's key, as far as is known. */
   readonly holderOf?: (issuer: IssuerId) => PeerId | undefined;
-  /** Only at an issuer's gateway. Others pass requests on to it, if they are connected. */
+  /** False for a peer that is banned, or an issuer that the root took back: nothing is asked of anybody then. */
+  readonly isMember?: (member: Pick<Membership, 'peer' | 'issuer'>) => boolean;
+  /** In place of an admitter: admits whoever comes, and remembers nobody. */
   readonly issuer?: IssuerRecord;
+}
+
+/** What the gateway's owner hears of the admission. */
+export interface AdmissionEvents {
+  /** A peer was told that it does not become, or stay, a member; not that this gateway cannot help just now. */
+  refused?(peer: PeerId, code: Exclude<RefuseCode, 'ADMISSION_UNAVAILABLE'>): void;
 }
 
 /**
  * Serves the admission at a gateway; call before the network's `start`. At most `limits.admitConnectionsMax` joiners are
- * connected at a time, each for at most `limits.admitTimeoutMs`. The same peer may repeat the exchange.
+ * connected, and as many questions of members under way, each for at most `limits.admitTimeoutMs`. The same peer may
+ * repeat the exchange. What this gateway cannot answer it passes on to the issuer's, once.
  */
-export function createAdmission(deps: AdmissionDeps, options: AdmissionOptions): void {
+export function createAdmission(deps: AdmissionDeps, options: AdmissionOptions, events: AdmissionEvents = {}): void {
   const joiners = new Map<Connection, Cancel>();
+  const answers = createAnswers(deps, options, events);
+  let asked = 0;
 
   const closeAfter = (connection: Connection, delayMs: number): void => {
     joiners.get(connection)?.();
@@ -177,29 +132,19 @@ export function createAdmission(deps: AdmissionDeps, options: AdmissionOptions):
     return true;
   };
 
-  const respond = async (channel: Channel, answer: () => Promise<Credentials>): Promise<void> => {
+  const respond = async (channel: Channel, answer: Promise<AdmitFrame>): Promise<void> => {
     const { connection } = channel;
-    try {
-      channel.send(encodeAdmitFrame({ type: 'admitted', credentials: await answer() }));
-    } catch (error) {
-      const cause = toHelixFlowError(error, (thrown) => unavailable('this gateway failed', thrown));
-      deps.log.info('admission.refused', {
-        peer: connection.peer,
-        code: cause.code,
-        reason: errorText(cause.code, cause.details),
-      });
-      channel.send(encodeAdmitFrame({ type: 'refuse', ...refusalOf(cause) }));
-    }
+    channel.send(encodeAdmitFrame(await answer));
     channel.end();
     if (joiners.has(connection)) closeAfter(connection, answerGraceMs);
   };
 
-  const serve = (channel: Channel, answer: (frame: AdmitFrame) => Promise<Credentials>): void => {
+  const serve = (channel: Channel, answer: (question: Uint8Array) => Promise<AdmitFrame>): void => {
     let isAsked = false;
     channel.receive({
       frame: (bytes) => {
         if (isAsked) void channel.connection.close();
-        else void respond(channel, async () => answer(parseAdmitFrame(bytes)));
+        else void respond(channel, answer(bytes.slice()));
         isAsked = true;
       },
       closed: () => {},
@@ -207,91 +152,23 @@ export function createAdmission(deps: AdmissionDeps, options: AdmissionOptions):
     });
   };
 
-  const accept = (channel: Channel): void => {
-    const { connection } = channel;
-    if (connection.isAdmitted) {
-      const role = deps.hello.infoOf(connection)?.membership.role;
-      serve(channel, (frame) => answerRelay(frame, role, deps, options));
-    } else if (joiners.size >= limits.admitConnectionsMax) {
-      serve(channel, () => Promise.reject(unavailable('too many peers are being admitted at once')));
-    } else if (take(connection)) {
-      serve(channel, (frame) => answerRequest(frame, connection.peer, deps, options));
-    } else {
-      void connection.close();
+  const answerMember = async (question: Uint8Array, connection: Connection): Promise<AdmitFrame> => {
+    if (asked >= limits.admitConnectionsMax) return answers.busy(connection.peer);
+    asked += 1;
+    try {
+      return await answers.toMember(question, connection);
+    } finally {
+      asked -= 1;
     }
   };
 
+  const accept = (channel: Channel): void => {
+    const { connection } = channel;
+    if (connection.isAdmitted) serve(channel, (question) => answerMember(question, connection));
+    else if (joiners.size >= limits.admitConnectionsMax) serve(channel, async () => answers.busy(connection.peer));
+    else if (take(connection)) serve(channel, (question) => answers.toJoiner(question, connection.peer));
+    else void connection.close();
+  };
+
   deps.network.handle(ADMIT_PROTOCOL, { beforeAdmission: true, frameMaxBytes: limits.helloMaxBytes }, accept);
-}
-
-/** Other codes stay here: a joiner could not act on them. */
-function refusalOf(error: HelixFlowError): { code: RefuseCode; reason: string } {
-  if (isHelixFlowError(error, 'INVITE_INVALID') || isHelixFlowError(error, 'ADMISSION_UNAVAILABLE')) {
-    return { code: error.code, reason: error.details.reason };
-  }
-  return { code: 'ADMISSION_UNAVAILABLE', reason: error.code };
-}
-
-async function readInvite(text: string, deps: AdmissionDeps, options: AdmissionOptions): Promise<Invite> {
-  const invite = await checkInvite(text, { tokens: deps.tokens, nowMs: deps.clock.wallMs() });
-  if (invite.meshId === options.mesh.meshId) return invite;
-  throw new HelixFlowError('INVITE_INVALID', { reason: 'it is for another mesh' });
-}
-
-/** Admits `joiner` if the invite is this issuer's own. */
-async function issue(
-  invite: Invite,
-  joiner: PeerId,
-  deps: AdmissionDeps,
-  { mesh, issuer }: AdmissionOptions,
-): Promise<Credentials | undefined> {
-  if (issuer === undefined || issuerIdOf(issuer.key.publicKey) !== invite.issuer) return undefined;
-  const { role, inviteId } = invite;
-  const owner = ownerBy(invite, joiner);
-  deps.log.info('admission.admitted', { peer: joiner, role, owner, invite: inviteId });
-  const signing = { tokens: deps.tokens, nowMs: deps.clock.wallMs() };
-  return issueCredentials({ mesh, issuer }, { peer: joiner, role, owner }, signing);
-}
-
-async function answerRequest(
-  frame: AdmitFrame,
-  joiner: PeerId,
-  deps: AdmissionDeps,
-  options: AdmissionOptions,
-): Promise<Credentials> {
-  if (frame.type !== 'request') throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'no request' });
-  const invite = await readInvite(frame.invite, deps, options);
-  const own = await issue(invite, joiner, deps, options);
-  return own ?? passOn({ type: 'relay', invite: frame.invite, joiner }, invite, deps);
-}
-
-async function answerRelay(
-  frame: AdmitFrame,
-  role: string | undefined,
-  deps: AdmissionDeps,
-  options: AdmissionOptions,
-): Promise<Credentials> {
-  if (frame.type !== 'relay' || role !== 'gateway') throw unavailable('only gateways pass requests on');
-  const invite = await readInvite(frame.invite, deps, options);
-  const own = await issue(invite, frame.joiner, deps, options);
-  if (own === undefined) throw unavailable('this gateway does not hold the key of the issuer');
-  return own;
-}
-
-/** Asks those gateways that the issuer itself named in the invite; the joiner checks what comes back. */
-async function passOn(relay: AdmitRelay, invite: Invite, deps: AdmissionDeps): Promise<Credentials> {
-  // Half the joiner's time, so that a refusal still reaches it.
-  using deadline = deps.clock.deadline(ms(limits.admitTimeoutMs / 2));
-  let last = unavailable('the gateway of the issuer is not connected to this one');
-  for (const { peer } of invite.gateways) {
-    const connection = deps.network.connections().find((open) => open.isAdmitted && open.peer === peer);
-    if (connection === undefined || deps.hello.infoOf(connection)?.membership.role !== 'gateway') continue;
-    try {
-      return await ask(connection, relay, deadline.signal);
-    } catch (error) {
-      last = toHelixFlowError(error, (cause) => unavailable('the gateway of the issuer failed', cause));
-      if (last.code === 'INVITE_INVALID') throw last;
-    }
-  }
-  throw last;
 }

@@ -200,6 +200,8 @@ test('the frames come back from their bytes', async ({ expect }) => {
     { type: 'relay', invite: 'x', joiner },
     { type: 'admitted', credentials },
     { type: 'refuse', code: 'INVITE_INVALID', reason: 'expired' },
+    { type: 'refuse', code: 'MEMBERSHIP_INVALID', reason: 'it was taken back' },
+    { type: 'renew', peer: joiner, credentials },
   ];
   for (const frame of frames) expect(parseAdmitFrame(encodeAdmitFrame(frame))).toEqual(frame);
 });

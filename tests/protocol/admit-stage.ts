@@ -1,18 +1,26 @@
 /** A stage for the admission: gateways in one memory network, and a joiner. */
 
+import { HelixFlowError } from '../../protocol/errors.ts';
 import {
   type Credentials,
   checkCredentials,
   type Invite,
   issuerIdOf,
   type Membership,
+  ownerBy,
   signInvite,
 } from '../../protocol/grants.ts';
-import type { PeerId } from '../../protocol/ids.ts';
-import type { NewMesh } from '../../protocol/mesh.ts';
+import type { IssuerId, PeerId } from '../../protocol/ids.ts';
+import { issueCredentials, type NewMesh } from '../../protocol/mesh.ts';
 import { ADMIT_PROTOCOL, type AdmitFrame, encodeAdmitFrame, parseAdmitFrame } from '../../protocol/messages/admit.ts';
-import { createAdmission, joinMesh } from '../../protocol/peer/admit.ts';
-import type { Contact } from '../../protocol/ports.ts';
+import {
+  type AdmissionDeps,
+  type AdmissionOptions,
+  type Admitter,
+  createAdmission,
+  joinMesh,
+} from '../../protocol/peer/admit.ts';
+import type { Clock, Contact } from '../../protocol/ports.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { forever, mesh, type Side, Stage } from './hello-stage.ts';
 import { type MemoryConnection, type MemoryNetwork, until } from './memory-network.ts';
@@ -27,14 +35,18 @@ export const second = peer('Second');
 export const contact = (self: PeerId): Contact => ({ peer: self, addresses: [`/memory/${self}`] });
 
 /** An invite for a node, good for a minute, with any part of it changed. */
-export const inviteTo = (gateways: readonly PeerId[], changes: Partial<Invite> = {}, by = mesh): Promise<string> =>
+export const inviteTo = (
+  gateways: readonly PeerId[],
+  { isOpen = false, ...changes }: Partial<Invite> & { readonly isOpen?: boolean } = {},
+  by = mesh,
+): Promise<string> =>
   signInvite(
     {
       meshId: by.mesh.meshId,
       issuer: issuerIdOf(by.issuer.key.publicKey),
       inviteId: '0'.repeat(32),
       role: 'node',
-      owner,
+      ...(isOpen ? {} : { owner }),
       uses: 1,
       network: 'lan',
       gateways: gateways.map(contact),
@@ -57,14 +69,75 @@ export async function show(frame: AdmitFrame | Uint8Array, connection: MemoryCon
   return answers[0] as AdmitFrame;
 }
 
+/** An issuer that keeps in memory whom each invite has admitted, and whom it banned. */
+export class MemoryDesk implements Admitter {
+  readonly admitted = new Map<string, Set<PeerId>>();
+  readonly banned = new Set<PeerId>();
+  readonly renewed: PeerId[] = [];
+  readonly #issuer: NewMesh['issuer'];
+  readonly #clock: Clock;
+
+  constructor(issuer: NewMesh['issuer'], clock: Clock) {
+    this.#issuer = issuer;
+    this.#clock = clock;
+  }
+
+  handles(issuer: IssuerId): boolean {
+    return issuer === issuerIdOf(this.#issuer.key.publicKey);
+  }
+
+  async admit(invite: Invite, joiner: PeerId): Promise<Credentials> {
+    const peers = this.admitted.get(invite.inviteId) ?? new Set();
+    if (!peers.has(joiner) && peers.size >= invite.uses) {
+      throw new HelixFlowError('INVITE_INVALID', { reason: 'it is used up' });
+    }
+    this.admitted.set(invite.inviteId, peers.add(joiner));
+    return this.#issue({ peer: joiner, role: invite.role, owner: ownerBy(invite, joiner) });
+  }
+
+  async renew(current: Membership): Promise<Credentials> {
+    if (this.banned.has(current.peer)) throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: 'it is banned' });
+    this.renewed.push(current.peer);
+    return this.#issue(current);
+  }
+
+  #issue({ peer: member, role, owner: answers }: Pick<Membership, 'peer' | 'role' | 'owner'>): Promise<Credentials> {
+    const grant = { peer: member, role, owner: answers };
+    return issueCredentials({ ...mesh, issuer: this.#issuer }, grant, { tokens, nowMs: this.#clock.wallMs() });
+  }
+}
+
+/** A gateway, its desk where it has one, and whom it has turned away. */
+export interface GatewaySide extends Side {
+  readonly desk: MemoryDesk | undefined;
+  readonly turnedAway: [PeerId, string][];
+}
+
+type Knowledge = Pick<AdmissionOptions, 'holderOf' | 'isMember'> & Pick<AdmissionDeps, 'reach'>;
+
 export class AdmitStage extends Stage {
   /** A gateway that admits; by itself only with the key of an issuer. */
-  async gateway(self: PeerId, issuer?: NewMesh['issuer']): Promise<Side> {
+  async gateway(self: PeerId, issuer?: NewMesh['issuer'], knows: Knowledge = {}): Promise<GatewaySide> {
+    const { reach, ...rest } = knows;
     const credentials = await credentialsFor(mesh, self, { role: 'gateway' });
     const side = await this.member(self, { credentials: () => credentials });
     const deps = { network: side.network, hello: side.hello, clock: this.clock, tokens, log: quietLog };
-    createAdmission(deps, { mesh: mesh.mesh, ...(issuer === undefined ? {} : { issuer }) });
-    return side;
+    const desk = issuer && new MemoryDesk(issuer, this.clock);
+    const turnedAway: GatewaySide['turnedAway'] = [];
+    createAdmission(
+      { ...deps, ...(reach === undefined ? {} : { reach }) },
+      { mesh: mesh.mesh, ...rest, ...(desk === undefined ? {} : { admitter: desk }) },
+      { refused: (turned, code) => turnedAway.push([turned, code]) },
+    );
+    return { ...side, desk, turnedAway };
+  }
+
+  /** Two sides that have admitted each other. */
+  async connect(from: Side, to: Side): Promise<MemoryConnection> {
+    const [ours, theirs] = [from.admitted.length + 1, to.admitted.length + 1];
+    const connection = await from.network.connect(to.network.self, [], forever());
+    await until(() => from.admitted.length === ours && to.admitted.length === theirs);
+    return connection;
   }
 
   join(text: string, network: MemoryNetwork): Promise<Credentials> {
