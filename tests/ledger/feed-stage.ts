@@ -51,9 +51,10 @@ export const silentLog: Log = {
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const bytesOf = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
 
-/** Rows that outlive the process. */
+/** Rows that outlive the process, and those that would not survive a power cut. */
 export class Disk {
   rows = new Map<string, Uint8Array>();
+  #synced: ReadonlyMap<string, Uint8Array> | undefined;
 
   copy(): Disk {
     const copy = new Disk();
@@ -61,11 +62,24 @@ export class Disk {
     return copy;
   }
 
-  apply(ops: readonly StoreOp[]): void {
+  apply(ops: readonly StoreOp[], isSynced: boolean): void {
+    if (!isSynced) this.#synced ??= new Map(this.rows);
     for (const op of ops) {
       if (op.type === 'put') this.rows.set(hex(op.key), op.value.slice());
       else this.rows.delete(hex(op.key));
     }
+    if (isSynced) this.sync();
+  }
+
+  /** All that was written so far would survive. */
+  sync(): void {
+    this.#synced = undefined;
+  }
+
+  /** Power fails, and the next process finds what was synced. */
+  cut(): void {
+    if (this.#synced !== undefined) this.rows = new Map(this.#synced);
+    this.#synced = undefined;
   }
 }
 
@@ -76,7 +90,7 @@ export interface Death {
   readonly isApplied: boolean;
 }
 
-/** A store on a disk, for one process. */
+/** A store on a disk, for one process: the one before it is gone, and so is what it had not synced. */
 export class DiskStore implements Store {
   readonly disk: Disk;
   readonly died: Promise<void>;
@@ -90,6 +104,7 @@ export class DiskStore implements Store {
 
   constructor(disk: Disk, death?: Death) {
     this.disk = disk;
+    disk.cut();
     this.#death = death;
     this.died = new Promise((resolve) => {
       this.#die = resolve;
@@ -121,12 +136,14 @@ export class DiskStore implements Store {
     }
   }
 
-  async batch(ops: readonly StoreOp[]): Promise<void> {
+  async batch(ops: readonly StoreOp[], { sync }: { readonly sync: boolean }): Promise<void> {
     this.batches += 1;
-    await this.#operate(() => this.disk.apply(ops));
+    await this.#operate(() => this.disk.apply(ops, sync));
+    // Readers see it from here on, as LevelDB does not promise otherwise.
+    this.disk.apply(ops, false);
     await this.gate;
     if (this.failure !== undefined) throw this.failure;
-    this.disk.apply(ops);
+    if (sync) this.disk.sync();
   }
 
   async close(): Promise<void> {

@@ -146,13 +146,33 @@ test('once a write has failed nothing is ever signed again', async ({ expect }) 
   const peer = await openFeeds(store);
   const own = writerOf(peer, 'own');
   await own.append([ban(1)]);
-  const rows = disk.rows.size;
   store.failure = new HelixFlowError('STORE_FAILED', { reason: 'EIO' });
   const codes = await Promise.all([codeOf(own.append([ban(2)])), codeOf(own.append([ban(3)]))]);
   store.failure = undefined;
   codes.push(await codeOf(own.append([ban(4)])), await codeOf(writerOf(peer, 'other').append([ban(5)])));
   expect(codes).toEqual(['STORE_FAILED', 'STORE_FAILED', 'STORE_FAILED', 'STORE_FAILED']);
-  expect([disk.rows.size, peer.added.length, store.batches]).toEqual([rows, 1, 2]);
+  disk.cut();
+  expect([disk.rows.size, peer.added.length, store.batches]).toEqual([1, 1, 2]);
+});
+
+test('what waits for a write that fails is not signed', async ({ expect }) => {
+  const store = new DiskStore(new Disk());
+  const peer = await openFeeds(store);
+  let signed = 0;
+  const later = peer.feeds.write(keyNamed('later'), (after) => {
+    signed += 1;
+    return firstEntry(after);
+  });
+  let open: () => void = () => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const early = codeOf(writerOf(peer, 'own').append([ban(1)]));
+  while (store.batches === 0) await peer.clock.turn();
+  const waiting = codeOf(later.append([ban(2)]));
+  store.failure = new HelixFlowError('STORE_FAILED', { reason: 'EIO' });
+  open();
+  expect([await early, await waiting, signed, peer.added]).toEqual(['STORE_FAILED', 'STORE_FAILED', 0, []]);
 });
 
 test('every process begins an epoch of its own, above all that is known', async ({ expect }) => {

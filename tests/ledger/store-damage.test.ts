@@ -3,10 +3,12 @@
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { test } from 'vitest';
 import { openLevelStore } from '../../ledger/adapters/store-level.ts';
 import type { Block, OpenBlock } from '../../ledger/block.ts';
 import { openPartOf } from '../../ledger/block.ts';
+import { blockKey, writeBlockRow } from '../../ledger/feed-rows.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
 import type { Store } from '../../protocol/ports.ts';
 import {
@@ -16,11 +18,13 @@ import {
   DiskStore,
   type FeedPeer,
   headsOf,
+  keyNamed,
   linesOf,
   openFeeds,
   revoke,
   writerOf,
 } from './feed-stage.ts';
+import '../support/seed.ts';
 
 /** Two authors, one of them with two epochs. */
 function someBlocks(): Block[] {
@@ -177,6 +181,87 @@ test('without its first block an epoch has no head, and writing goes on above it
   expect(place?.generation).toBe(1);
   expect(await peer.feeds.accept(before.added[0] as Block)).toBe('new');
   expect(peer.feeds.heads().map(({ number }) => number)).toEqual([2, 0]);
+});
+
+test('rows that are whole and do not belong together are found, too', async ({ expect }) => {
+  const maker = new BlockMaker('a', 'x');
+  const blocks = [0, 1, 2, 3].map((at) => maker.next([ban(at)]));
+  const [, second, third, last] = blocks as [Block, Block, Block, Block];
+  const from = (number: number, previous: Uint8Array, generation = 0): BlockMaker =>
+    Object.assign(new BlockMaker('a', 'x', generation, previous), { number });
+  const thief = Object.assign(from(3, third.head.hash), { key: keyNamed('thief') });
+  const unsigned = { head: { ...last.head, signature: second.head.signature }, entries: last.entries };
+  const rows: [string, Block, (readonly [number, string])[]][] = [
+    ['of another chain', from(2, new Uint8Array(32)).next([ban(9)]), [[2, 'chain']]],
+    ['of another generation', from(3, third.head.hash, 1).next([ban(9)]), [[3, 'chain']]],
+    ['of another author', thief.next([ban(9)]), [[3, 'signature']]],
+    ['not signed', unsigned, [[3, 'signature']]],
+    [
+      'not signed in the middle',
+      { head: { ...third.head, signature: last.head.signature }, entries: third.entries },
+      [],
+    ],
+    ['with other entries', { head: last.head, entries: third.entries }, [[3, 'contents']]],
+  ];
+  for (const [what, block, damaged] of rows) {
+    const disk = await diskWith(blocks);
+    const key = blockKey(block.head.header);
+    disk.apply([{ type: 'put', key, value: writeBlockRow(key, block) }], true);
+    const peer = await openFeeds(new DiskStore(disk));
+    expect([what, peer.report.damaged.map(({ number, reason }) => [number, reason])]).toEqual([what, damaged]);
+    if (damaged.length > 0)
+      expect(peer.feeds.headOf(maker.author, maker.epoch)?.number).toBe((damaged[0]?.[0] ?? 0) - 1);
+    await Promise.all(blocks.map((good) => peer.feeds.accept(good)));
+    expect(peer.feeds.headOf(maker.author, maker.epoch)?.number, what).toBe(3);
+  }
+});
+
+test('a long run is vouched for piece by piece', async ({ expect }) => {
+  const maker = new BlockMaker('a', 'x');
+  const blocks = Array.from({ length: 600 }, (_, at) => maker.next([ban(at)]));
+  const disk = new Disk();
+  const before = await openFeeds(new DiskStore(disk));
+  await Promise.all(blocks.map((block) => before.feeds.accept(block)));
+  const tail = blocks
+    .slice(255, 258)
+    .map(({ head, entries }) => ({ head: { ...head, signature: new Uint8Array(64) }, entries }));
+  for (const block of tail) {
+    const key = blockKey(block.head.header);
+    disk.apply([{ type: 'put', key, value: writeBlockRow(key, block) }], true);
+  }
+  const peer = await openFeeds(new DiskStore(disk));
+  // The run ends where its signatures do, and the next begins behind: the last of the three is vouched for.
+  expect(peer.report.damaged.map(({ number, reason }) => [number, reason])).toEqual([[255, 'signature']]);
+  expect([peer.report.blocks, peer.feeds.heads().map(({ number }) => number)]).toEqual([599, [254]]);
+  expect(await peer.feeds.accept(blocks[255] as Block)).toBe('new');
+  expect([linesOf(peer.told), headsOf(peer.feeds)]).toEqual([linesOf(before.told), headsOf(before.feeds)]);
+});
+
+test('records that a disk loses without a word never fork their author, and come back from others', async ({
+  expect,
+}) => {
+  const losses = fc.array(fc.array(fc.nat(30), { maxLength: 6 }), { minLength: 2, maxLength: 4 });
+  await fc.assert(
+    fc.asyncProperty(losses, async (runs) => {
+      const disk = new Disk();
+      const left: Block[] = [];
+      for (const lost of runs) {
+        const peer = await openFeeds(new DiskStore(disk));
+        const own = writerOf(peer, 'own');
+        for (let at = 0; at < 5; at += 1) await own.append([ban(left.length + at)]);
+        left.push(...(peer.added as Block[]));
+        const keys = [...disk.rows.keys()].sort();
+        for (const at of lost) disk.rows.delete(keys[at] ?? '');
+      }
+      const holder = await openFeeds();
+      for (const block of left) expect(await holder.feeds.accept(block)).toBe('new');
+      const hurt = await openFeeds(new DiskStore(disk));
+      expect(isSubset(linesOf(hurt.told), new Set(linesOf(holder.told)))).toBe(true);
+      for (const block of left) await hurt.feeds.accept(block);
+      expect([seenOf(hurt), hurt.forks]).toEqual([seenOf(holder), []]);
+    }),
+    { numRuns: 40 },
+  );
 });
 
 /** What a process finds in a directory; `refused` when it does not open it. */
