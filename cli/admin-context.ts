@@ -31,23 +31,18 @@ export const connectedGateways = (member: Pick<Member, 'admitted'>): readonly Co
 const othersMax = 3;
 
 /**
- * Where the bearer of an invite may reach the mesh: this gateway first.
+ * Where the bearer of an invite may reach the mesh.
+ * @param contacts This gateway first.
  * @throws HelixFlowError GATEWAY_UNKNOWN
  */
-export function inviteContacts(own: Contact, others: readonly Contact[], network: NetworkKind): readonly Contact[] {
-  const seen = new Set<PeerId>([own.peer]);
-  const reachable = ({ peer, addresses }: Contact): Contact => ({
-    peer,
-    addresses: filterAddresses(addresses, network),
-  });
-  const first = reachable(own);
-  if (first.addresses.length === 0) throw new HelixFlowError('GATEWAY_UNKNOWN', {});
-  const more = others.map(reachable).filter(({ peer, addresses }) => {
-    const isNew = addresses.length > 0 && !seen.has(peer);
-    seen.add(peer);
-    return isNew;
-  });
-  return [first, ...more.slice(0, othersMax)];
+export function inviteContacts(contacts: readonly Contact[], network: NetworkKind): readonly Contact[] {
+  const byPeer = new Map<PeerId, Contact>();
+  for (const [index, { peer, addresses }] of contacts.entries()) {
+    const reachable = filterAddresses(addresses, network);
+    if (index === 0 && reachable.length === 0) throw new HelixFlowError('GATEWAY_UNKNOWN', {});
+    if (reachable.length > 0 && !byPeer.has(peer)) byPeer.set(peer, { peer, addresses: reachable });
+  }
+  return [...byPeer.values()].slice(0, 1 + othersMax);
 }
 
 /** The parts of a context that are the same wherever it is made. */

@@ -4,25 +4,23 @@ import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import {
   type Checking,
   type Credentials,
-  checkCertificate,
   checkCredentials,
   checkInvite,
   type Invite,
-  type IssuerCertificate,
   type Membership,
   membershipLifetimeMs,
   ownerBy,
   type Role,
 } from '../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../protocol/ids.ts';
-import { issueCredentials, issuerOf, type MeshRecord } from '../protocol/mesh.ts';
+import type { MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Contact, Log, Tokens } from '../protocol/ports.ts';
 import type { DataDir } from './data-dir.ts';
 import { type KnownMesh, readMesh } from './mesh-files.ts';
-import { readMembership, readSettings, writeMembership } from './peer-files.ts';
+import { readMembership, readSettings } from './peer-files.ts';
 
 /** Who answers for the peers that an issuer's own directory admits. */
-const ownOwner = 'local' as OwnerId;
+export const ownOwner = 'local' as OwnerId;
 
 /** The membership that `credentials` prove; undefined when they prove none (any more). */
 export async function judgeMembership(
@@ -46,12 +44,10 @@ export interface MembershipDeps {
 /** Everything that decides how a peer enters its mesh. */
 export interface Entry {
   /** Written to the directory already, or what the invite tells. */
-  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'network'>;
+  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'network' | 'isOpen'>;
   readonly issuer: KnownMesh['issuer'];
-  /** Those whose API keys count. */
-  readonly issuers: readonly IssuerCertificate[];
   readonly owner: OwnerId;
-  /** Undefined while the invite has not been exchanged. */
+  /** Undefined while the invite has not been exchanged, or the issuer of this directory has not admitted its peer. */
   readonly credentials: Credentials | undefined;
   readonly expiresMs: number | undefined;
   /** Still to be exchanged at one of its gateways. */
@@ -68,19 +64,6 @@ interface Wish {
 
 /** An own membership is renewed once less than this is left of it. */
 export const renewBelowMs = membershipLifetimeMs / 3;
-
-/** Admits a peer of the issuer's own directory, and keeps the proof. */
-export async function admitOwn(
-  deps: MembershipDeps,
-  dir: DataDir,
-  known: { readonly mesh: MeshRecord; readonly issuer: NonNullable<KnownMesh['issuer']> },
-  { role, peer }: Pick<Wish, 'role' | 'peer'>,
-): Promise<Credentials> {
-  const signing = { tokens: deps.tokens, nowMs: deps.clock.wallMs() };
-  const credentials = await issueCredentials(known, { peer, role, owner: ownOwner }, signing);
-  await writeMembership(dir.peer(role), credentials);
-  return credentials;
-}
 
 /** Reads an invite for this role and mesh. @throws HelixFlowError INVITE_INVALID; MESH_MISMATCH */
 async function readInvite(
@@ -123,20 +106,21 @@ async function enterKnown(
   const { meshId } = mesh;
   const nowMs = clock.wallMs();
   const paths = dir.peer(role);
-  let credentials = await readMembership(paths);
-  let membership = credentials && (await judgeMembership(credentials, { tokens, meshId, nowMs, peer }));
-  if (membership?.role !== role) membership = undefined;
-  if (issuer !== undefined && (membership === undefined || membership.expiresMs - nowMs < renewBelowMs)) {
-    credentials = await admitOwn(deps, dir, { mesh, issuer }, wish);
-    membership = await checkCredentials(credentials, { tokens, meshId, nowMs, peer });
-  }
-  if (credentials === undefined || membership === undefined) return undefined;
+  const kept = await readMembership(paths);
+  const judged = kept && (await judgeMembership(kept, { tokens, meshId, nowMs, peer }));
+  const membership = judged?.role === role ? judged : undefined;
+  if (issuer === undefined && membership === undefined) return undefined;
   await checkUnusedInvite(deps, wish, known);
-  const named = await checkCertificate(credentials.certificate, mesh.rootPublicKey, { tokens, meshId, nowMs });
-  const own = issuer === undefined ? [] : [issuerOf(issuer)];
-  const { owner, expiresMs } = membership;
   const { bootstrap } = await readSettings(paths);
-  return { mesh, issuer, issuers: [named, ...own], owner, credentials, expiresMs, invite: undefined, bootstrap };
+  return {
+    mesh,
+    issuer,
+    owner: membership?.owner ?? ownOwner,
+    credentials: membership === undefined ? undefined : kept,
+    expiresMs: membership?.expiresMs,
+    invite: undefined,
+    bootstrap,
+  };
 }
 
 /**
@@ -156,12 +140,10 @@ export async function enterMesh(deps: MembershipDeps, dir: DataDir, wish: Wish):
     throw new HelixFlowError('MEMBERSHIP_INVALID', { reason });
   }
   const content = await readInvite(deps, join, role, known);
-  const { meshId, rootPublicKey, certificate, network, gateways } = content;
-  const checking = { tokens: deps.tokens, meshId, nowMs: deps.clock.wallMs() };
+  const { meshId, rootPublicKey, network, gateways } = content;
   return {
-    mesh: known?.mesh ?? { meshId, rootPublicKey, network },
+    mesh: known?.mesh ?? { meshId, rootPublicKey, network, isOpen: false },
     issuer: undefined,
-    issuers: [await checkCertificate(certificate, rootPublicKey, checking)],
     owner: ownerBy(content, peer),
     credentials: undefined,
     expiresMs: undefined,

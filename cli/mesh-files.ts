@@ -120,4 +120,6 @@ export async function installIssuer(
   }
   await writeFileAtomic(dir.issuerFile, encodeIssuerRecord(issuer));
   await removeFile(dir.nextIssuerFile);
+  // Its own gateway is admitted anew, by this issuer: the one before may be taken back.
+  await removeFile(dir.peer('gateway').membershipFile);
 }

@@ -106,7 +106,7 @@ async function contextOf(opened: Opened, ledger: Ledger): Promise<AdminContext> 
     status: () => {
       throw new HelixFlowError('DAEMON_UNREACHABLE', { path: dir.path });
     },
-    contacts: () => inviteContacts({ peer: self, addresses: role === 'gateway' ? addresses : [] }, [], mesh.network),
+    contacts: () => inviteContacts([{ peer: self, addresses: role === 'gateway' ? addresses : [] }], mesh.network),
   });
 }
 

@@ -3,20 +3,24 @@
 import { createServer } from 'node:net';
 import type { AuditLog } from '../ledger/adapters/audit-files.ts';
 import { openLevelStore } from '../ledger/adapters/store-level.ts';
+import type { Ledger } from '../ledger/ledger.ts';
 import { createLibp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
-import { createIdentity } from '../protocol/mesh.ts';
+import { createIdentity, type IssuerRecord, issueCredentials, issuerOf } from '../protocol/mesh.ts';
 import { joinMesh } from '../protocol/peer/admit.ts';
 import { peerIdOf } from '../protocol/peer/identity.ts';
 import type { Member } from '../protocol/peer/member.ts';
+import { renewMembership } from '../protocol/peer/renew.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Clock, Log, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
-import { ms } from '../protocol/units.ts';
+import { type Ms, ms } from '../protocol/units.ts';
 import type { DataDir } from './data-dir.ts';
 import { type DatedNetwork, datedNetwork } from './dated-network.ts';
 import { systemCode, systemReason } from './files.ts';
-import { admitOwn, type Entry, enterMesh, renewBelowMs } from './membership.ts';
+import type { AdmitOwn } from './granting.ts';
+import { ledgerView } from './ledger-text.ts';
+import { type Entry, enterMesh, ownOwner, renewBelowMs } from './membership.ts';
 import { readMesh, writeJoinedMesh } from './mesh-files.ts';
 import { openRoots } from './open-roots.ts';
 import { readIdentity, readSettings, writeIdentity, writeMembership, writeSettings } from './peer-files.ts';
@@ -40,6 +44,8 @@ export interface PeerOptions {
   readonly announce: readonly string[];
   /** Text of an invite. */
   readonly join: string | undefined;
+  /** Where a gateway in this process holds the issuer's key: admits, and writes it down. */
+  readonly admitOwn?: AdmitOwn | undefined;
 }
 
 /** A peer whose files are open and whose network is made, not started. */
@@ -53,13 +59,21 @@ export interface PeerRuntime {
   readonly roots: Roots;
   credentials(): Credentials | undefined;
   /**
-   * Keeps what the start has settled, then becomes a member if it is none yet, trying until it succeeds.
+   * Keeps what the start has settled, then becomes a member if it is none yet, trying until it succeeds. From then on
+   * the membership is renewed in its last third.
    * @param signal Ends the trying.
    * @throws HelixFlowError INVITE_INVALID, MEMBERSHIP_INVALID and whatever no repetition would help.
    */
-  join(signal: AbortSignal): Promise<void>;
-  status(member: Member): MemberStatus;
+  join(peer: JoinedPeer, signal: AbortSignal): Promise<void>;
+  /** @param maxStale An issuer that has been silent for longer is shown as stale. */
+  status(peer: JoinedPeer, maxStale: Ms): MemberStatus;
   close(): Promise<void>;
+}
+
+/** What a runtime needs of the peer that lives on its network. */
+export interface JoinedPeer {
+  readonly member: Member;
+  readonly ledger: Ledger;
 }
 
 const retryMinMs = 1_000;
@@ -143,12 +157,14 @@ class Runtime implements PeerRuntime {
     return this.#credentials;
   }
 
-  async join(signal: AbortSignal): Promise<void> {
+  async join(peer: JoinedPeer, signal: AbortSignal): Promise<void> {
     const { p2pPort, entry } = this;
     const paths = this.#dir.peer(this.#options.role);
     await writeSettings(paths, { p2pPort, addresses: this.network.addresses(), bootstrap: entry.bootstrap });
-    if (entry.invite !== undefined) await this.#exchange(entry.invite, AbortSignal.any([signal, this.#stop.signal]));
-    if (entry.issuer !== undefined) this.#watchExpiry();
+    const until = AbortSignal.any([signal, this.#stop.signal]);
+    if (entry.invite !== undefined) await this.#exchange(entry.invite, until);
+    else if (entry.issuer !== undefined && this.#isDue()) await this.#take(await this.#admitOwn(entry.issuer));
+    this.#watchExpiry(peer);
   }
 
   async #exchange({ text, content }: NonNullable<Entry['invite']>, signal: AbortSignal): Promise<void> {
@@ -157,12 +173,8 @@ class Runtime implements PeerRuntime {
     for (let delayMs = retryMinMs; ; delayMs = Math.min(2 * delayMs, retryMaxMs)) {
       try {
         const credentials = await joinMesh(text, { clock, tokens, network: this.network }, { meshId, signal });
-        const peer = this.network.self;
-        const membership = await checkCredentials(credentials, { tokens, meshId, peer, nowMs: clock.wallMs() });
         if ((await readMesh(this.#dir)) === undefined) await writeJoinedMesh(this.#dir, content);
-        await writeMembership(this.#dir.peer(this.#options.role), credentials);
-        this.#credentials = credentials;
-        this.#expiresMs = membership.expiresMs;
+        await this.#take(credentials);
         log.info('join.done', { mesh: meshId, role: this.#options.role });
         return;
       } catch (error) {
@@ -173,31 +185,58 @@ class Runtime implements PeerRuntime {
     }
   }
 
-  /** The issuer's own peers are admitted anew before their membership ends. */
-  #watchExpiry(): void {
+  /** Checks a new membership, keeps it, and shows it from now on. */
+  async #take(credentials: Credentials): Promise<void> {
+    const { tokens, clock } = this.#world;
+    const { meshId } = this.entry.mesh;
+    const peer = this.network.self;
+    const { expiresMs } = await checkCredentials(credentials, { tokens, meshId, peer, nowMs: clock.wallMs() });
+    await writeMembership(this.#dir.peer(this.#options.role), credentials);
+    await this.roots.take({ kind: 'issuer', token: credentials.certificate });
+    this.#credentials = credentials;
+    this.#expiresMs = expiresMs;
+  }
+
+  #isDue(): boolean {
+    return (this.#expiresMs ?? 0) - this.#world.clock.wallMs() < renewBelowMs;
+  }
+
+  /** A node beside no gateway has nobody to write it down: its issuer's gateway does so at the next renewal. */
+  #admitOwn(issuer: IssuerRecord): Promise<Credentials> {
+    const { role, admitOwn } = this.#options;
+    const peer = this.network.self;
+    if (admitOwn !== undefined) return admitOwn(peer, role);
+    const { tokens, clock } = this.#world;
+    const { mesh } = this.entry;
+    return issueCredentials({ mesh, issuer }, { peer, role, owner: ownOwner }, { tokens, nowMs: clock.wallMs() });
+  }
+
+  #watchExpiry(peer: JoinedPeer): void {
     const { clock, log } = this.#world;
     const cancel = clock.timer(renewCheckMs, () => {
       const { role } = this.#options;
-      this.#renew().catch((error: unknown) => log.error('membership.not-renewed', { role }, error));
-      this.#watchExpiry();
+      this.#renew(peer).catch((error: unknown) => log.error('membership.not-renewed', { role }, error));
+      this.#watchExpiry(peer);
     });
     this.#stop.signal.addEventListener('abort', cancel, { once: true });
   }
 
-  async #renew(): Promise<void> {
-    const { clock } = this.#world;
-    if ((this.#expiresMs ?? 0) - clock.wallMs() > renewBelowMs) return;
-    const known = await readMesh(this.#dir);
-    if (known?.issuer === undefined) return;
-    const wish = { role: this.#options.role, peer: this.network.self };
-    const own = { mesh: known.mesh, issuer: known.issuer };
-    this.#credentials = await admitOwn(this.#world, this.#dir, own, wish);
-    const checking = { tokens: this.#world.tokens, meshId: own.mesh.meshId, peer: wish.peer, nowMs: clock.wallMs() };
-    this.#expiresMs = (await checkCredentials(this.#credentials, checking)).expiresMs;
+  async #renew({ member, ledger }: JoinedPeer): Promise<void> {
+    const { issuer, mesh } = this.entry;
+    const credentials = this.#credentials;
+    if (!this.#isDue() || credentials === undefined) return;
+    if (issuer !== undefined) return this.#take(await this.#admitOwn(issuer));
+    const deps = { ...this.#world, network: this.network, hello: member.hello };
+    const holderOf = ledger.holderOf.bind(ledger);
+    const { signal } = this.#stop;
+    await this.#take(await renewMembership(deps, { meshId: mesh.meshId, credentials, holderOf, signal }));
+    this.#world.log.info('membership.renewed', { role: this.#options.role });
   }
 
-  status(member: Member): MemberStatus {
-    const isLapsed = this.#expiresMs !== undefined && this.#expiresMs <= this.#world.clock.wallMs();
+  status({ member, ledger }: JoinedPeer, maxStale: Ms): MemberStatus {
+    const nowMs = this.#world.clock.wallMs();
+    const own = this.entry.issuer === undefined ? undefined : issuerOf(this.entry.issuer).issuer;
+    const isLapsed = this.#expiresMs !== undefined && this.#expiresMs <= nowMs;
     const expires = this.#expiresMs === undefined ? {} : { expires: new Date(this.#expiresMs).toISOString() };
     const state = this.#credentials === undefined ? 'joining' : isLapsed ? 'lapsed' : 'valid';
     return {
@@ -214,6 +253,7 @@ class Runtime implements PeerRuntime {
         since: new Date(this.network.openedMs(connection)).toISOString(),
       })),
       directoryPeers: this.network.directory.size(),
+      ledger: ledgerView(ledger.status(), { nowMs, own, maxStaleMs: maxStale }),
     };
   }
 

@@ -1,18 +1,28 @@
 /** A gateway as a process runs it: peer, HTTP door and metrics over the real world. */
 
+import { keyLedgerOf } from '../gateway/access/key-ledger.ts';
 import { createKeyChecker } from '../gateway/access/keys.ts';
+import type { AdminContext } from '../gateway/admin/operation.ts';
+import { runOperation } from '../gateway/admin/operations.ts';
+import { startAdminServer } from '../gateway/http/admin.ts';
 import { createGatewayApp } from '../gateway/http/app.ts';
 import type { RequestObserver } from '../gateway/http/exchange.ts';
 import { startListening } from '../gateway/http/listen.ts';
 import { createGatewayMetrics, startMetricsServer } from '../gateway/http/metrics.ts';
 import { logRequests } from '../gateway/http/request-log.ts';
+import { openTls, type Tls } from '../gateway/http/tls.ts';
 import { createGatewayPeer, type GatewayPeer } from '../gateway/peer.ts';
 import type { ListedModel } from '../gateway/service.ts';
+import { HelixFlowError } from '../protocol/errors.ts';
 import type { MeshId, PeerId } from '../protocol/ids.ts';
-import { createRoots } from '../protocol/peer/create-roots.ts';
+import { assert } from '../protocol/invariant.ts';
 import type { Contact } from '../protocol/ports.ts';
 import { type Ms, seconds } from '../protocol/units.ts';
+import { connectedGateways, createAdminContext, inviteContacts } from './admin-context.ts';
+import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
+import { type AdmitOwn, createGrantingPeer, type GrantingPeer } from './granting.ts';
+import type { LocalKeyDeps } from './local-key.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
 import { startPeer } from './start-peer.ts';
 import type { GatewayStatus } from './status.ts';
@@ -23,6 +33,12 @@ export interface GatewayOptions extends Omit<PeerOptions, 'role'> {
   readonly port: number;
   readonly metricsListen: { readonly host: string; readonly port: number } | undefined;
   readonly callsMax: number;
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+  readonly tlsMinVersion: '1.2' | '1.3';
+  readonly adminListen: { readonly host: string; readonly port: number } | undefined;
+  readonly maxStale: Ms;
+  readonly staleGrace: Ms;
   /** Told of every request, besides the log. */
   readonly observers: readonly RequestObserver[];
 }
@@ -36,6 +52,14 @@ export interface RunningGateway {
   readonly contact: Contact;
   /** Rejects when it can never become a member. */
   readonly failed: Promise<never>;
+  /** What commands talk to. */
+  readonly controlled: Controlled;
+  /** Where operators reach the admin API; undefined without `--admin-listen`. */
+  readonly adminUrl: string | undefined;
+  /** For the key that `helixflow up` keeps. */
+  readonly localKeys: LocalKeyDeps;
+  /** Admits other peers of this directory; undefined where its issuer's key is elsewhere. */
+  readonly admitOwn: AdmitOwn | undefined;
   models(): readonly ListedModel[];
   status(): GatewayStatus;
   /** Finishes the answers under way within `grace`, then closes everything. */
@@ -53,53 +77,124 @@ export function localAddress(host: string, port: number): string {
 /** After the answers have ended, for the goodbyes. */
 const leaveMs = seconds(1);
 
-function createPeer(world: World, runtime: PeerRuntime, callsMax: number): GatewayPeer {
-  const { network, store, entry, key } = runtime;
-  const { meshId, rootPublicKey } = entry.mesh;
+/** @throws HelixFlowError CONFIG_INVALID when one of the two files is missing, or they hold no pair. */
+async function openDoorTls(world: World, options: GatewayOptions): Promise<Tls | undefined> {
+  const { tlsCert: certFile, tlsKey: keyFile, tlsMinVersion } = options;
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile === undefined || keyFile === undefined) {
+    throw new HelixFlowError('CONFIG_INVALID', { reason: '--tls-cert and --tls-key go together' });
+  }
+  return openTls(world, { certFile, keyFile, minVersion: `TLSv${tlsMinVersion}` });
+}
+
+function createPeer(world: World, runtime: PeerRuntime, callsMax: number): GrantingPeer {
+  const { network, store, entry, key, roots } = runtime;
+  const { meshId } = entry.mesh;
   const issuer = entry.issuer === undefined ? {} : { issuer: entry.issuer };
-  const admission = { mesh: { meshId, rootPublicKey }, ...issuer };
-  const roots = createRoots(world, entry.mesh);
-  const credentials = () => runtime.credentials();
-  const options = { meshId, key, bootstrap: entry.bootstrap, credentials, roots, ...issuer };
-  return createGatewayPeer(
-    { ...world, network, directory: network.directory, store },
-    { ...options, callsMax, admission },
+  const ports = { ...world, network, directory: network.directory, store };
+  return createGrantingPeer(world, runtime, (admission) =>
+    createGatewayPeer(ports, {
+      meshId,
+      key,
+      bootstrap: entry.bootstrap,
+      credentials: () => runtime.credentials(),
+      roots,
+      audit: world.audit,
+      callsMax,
+      admission,
+      ...issuer,
+    }),
   );
 }
 
-/**
- * Starts a gateway. Resolves once clients and peers can reach it, before it has joined the mesh.
- * @throws HelixFlowError what `openPeer` throws; PORT_IN_USE
- */
-export async function runGateway(world: World, dir: DataDir, options: GatewayOptions): Promise<RunningGateway> {
-  const { clock, tokens, random, log } = world;
-  await using opened = new AsyncDisposableStack();
-  const runtime = await openPeer(world, dir, { ...options, role: 'gateway' });
-  opened.defer(() => runtime.close());
-  const { entry, network } = runtime;
-  const { meshId } = entry.mesh;
-  const peer = createPeer(world, runtime, options.callsMax);
-  opened.defer(() => peer.close());
-  const { host, port, metricsListen } = options;
+/** The doors for clients, operators and scrapers; each is closed with `opened`. */
+async function openDoors(
+  world: World,
+  { runtime, peer, context }: { runtime: PeerRuntime; peer: GatewayPeer; context: AdminContext },
+  options: GatewayOptions,
+  opened: AsyncDisposableStack,
+) {
+  const { tokens, clock, log } = world;
+  const { host, port, metricsListen, adminListen, maxStale, staleGrace } = options;
   // Counting costs every request something, so only who listens pays for it.
   const metrics = metricsListen === undefined ? undefined : createGatewayMetrics(peer.gateway, version);
-  const issuers = new Map(entry.issuers.map((issuer) => [issuer.issuer, issuer]));
-  const app = createGatewayApp({
-    service: peer.gateway,
-    keys: createKeyChecker({ tokens, clock }, { meshId, issuers }),
-    clock,
-    random,
-    log,
-    observers: [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers],
-  });
+  const tls = await openDoorTls(world, options);
+  if (tls !== undefined) opened.use(tls);
+  const keys = createKeyChecker(
+    { tokens, clock, ledger: keyLedgerOf(peer.ledger) },
+    {
+      meshId: runtime.entry.mesh.meshId,
+      self: runtime.network.self,
+      issuers: runtime.roots.issuers,
+      maxStaleMs: maxStale,
+      staleGraceMs: staleGrace,
+    },
+  );
+  const shared = { ...world, keys, ...(tls === undefined ? {} : { tls }) };
+  const observers = [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers];
+  const app = createGatewayApp({ ...shared, service: peer.gateway, observers });
   const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
   if (metrics !== undefined && metricsListen !== undefined) {
     const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
     log.info('metrics.listening', { url: opened.use(server).url });
   }
+  const admin =
+    adminListen &&
+    opened.use(await startAdminServer({ ...shared, context }, { ...adminListen, option: '--admin-listen' }));
+  if (admin !== undefined) log.info('admin.listening', { url: admin.url });
+  return { door, keys, tls, adminUrl: admin?.url };
+}
+
+/**
+ * Starts a gateway. Resolves once clients and peers can reach it, before it has joined the mesh.
+ * @throws HelixFlowError what `openPeer` throws; PORT_IN_USE; CONFIG_INVALID; STORE_FAILED
+ */
+export async function runGateway(world: World, dir: DataDir, options: GatewayOptions): Promise<RunningGateway> {
+  const { clock } = world;
+  await using opened = new AsyncDisposableStack();
+  const admitOwn: AdmitOwn = (self, role) => {
+    assert(granting.admitOwn !== undefined, 'a directory with the issuer’s key can admit');
+    return granting.admitOwn(self, role);
+  };
+  const runtime = await openPeer(world, dir, { ...options, role: 'gateway', admitOwn });
+  opened.defer(() => runtime.close());
+  const { entry, network, roots } = runtime;
+  const { meshId } = entry.mesh;
+  const granting: GrantingPeer = createPeer(world, runtime, options.callsMax);
+  const { peer } = granting;
+  opened.defer(() => peer.close());
+  // What a key may do is judged by the ledger, so nothing is answered before it is read.
+  await peer.ledger.open();
+  const contacts = (): readonly Contact[] => [
+    { peer: network.self, addresses: network.addresses() },
+    ...connectedGateways(peer.member),
+  ];
+  const context = createAdminContext({
+    self: network.self,
+    meshId,
+    network: entry.mesh.network,
+    clock,
+    ledger: peer.ledger,
+    member: peer.member,
+    desk: granting.desk,
+    audit: world.audit,
+    status: () => status(),
+    contacts: () => inviteContacts(contacts(), entry.mesh.network),
+  });
+  const { door, keys, tls, adminUrl } = await openDoors(world, { runtime, peer, context }, options, opened);
+  const status = (): GatewayStatus => ({
+    ...runtime.status(peer, options.maxStale),
+    ...peer.gateway.readiness(),
+    baseUrl: door.baseUrl,
+    models: peer.gateway.models(),
+    nodes: peer.gateway.nodes(),
+    calls: peer.gateway.calls(),
+    ...(tls === undefined ? {} : { tls: tls.status() }),
+    ...(adminUrl === undefined ? {} : { adminUrl }),
+  });
   const leaving = new AbortController();
   opened.defer(() => leaving.abort());
-  const { listening, failed } = startPeer(peer.start, () => runtime.join(leaving.signal));
+  const { listening, failed } = startPeer(peer.start, () => runtime.join(peer, leaving.signal));
   await listening;
   const parts = opened.move();
   const close = (): Promise<void> => parts.disposeAsync();
@@ -109,15 +204,15 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     baseUrl: door.baseUrl,
     contact: { peer: network.self, addresses: [localAddress(options.p2pHost, runtime.p2pPort)] },
     failed,
+    controlled: { admin: context, roots, contacts },
+    adminUrl,
+    localKeys: {
+      check: (text) => keys.check(text),
+      create: (name) => runOperation('keys.create', context, { name }, 'local'),
+    },
+    admitOwn: granting.admitOwn,
     models: () => peer.gateway.models(),
-    status: () => ({
-      ...runtime.status(peer.member),
-      ...peer.gateway.readiness(),
-      baseUrl: door.baseUrl,
-      models: peer.gateway.models(),
-      nodes: peer.gateway.nodes(),
-      calls: peer.gateway.calls(),
-    }),
+    status,
     drain: async (grace) => {
       leaving.abort();
       const left = peer.drain();

@@ -4,9 +4,10 @@ import { startMetricsServer } from '../gateway/http/metrics.ts';
 import { describeHardware } from '../node/hardware.ts';
 import { createNode } from '../node/node.ts';
 import type { PeerId } from '../protocol/ids.ts';
-import { createRoots } from '../protocol/peer/create-roots.ts';
 import type { Contact, Engine, EngineModel } from '../protocol/ports.ts';
-import type { Ms } from '../protocol/units.ts';
+import { type Ms, seconds } from '../protocol/units.ts';
+import { connectedGateways, createAdminContext, inviteContacts } from './admin-context.ts';
+import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
 import { createNodeMetrics } from './node-metrics.ts';
 import { openPeer, type PeerOptions, type World } from './peer-runtime.ts';
@@ -28,6 +29,8 @@ export interface RunningNode {
   readonly peer: PeerId;
   /** Rejects when it can never become a member. */
   readonly failed: Promise<never>;
+  /** What commands talk to. */
+  readonly controlled: Controlled;
   models(): readonly EngineModel[];
   /** Resolves once a gateway holds an offer with at least one model. */
   whenOffered(signal: AbortSignal): Promise<void>;
@@ -37,6 +40,9 @@ export interface RunningNode {
   /** Closes everything at once. */
   close(): Promise<void>;
 }
+
+/** A node judges no keys; an issuer that was silent for this long is shown as stale. */
+const shownStaleMs = seconds(600);
 
 /**
  * Starts a node: loads its models, then listens, then enters the mesh.
@@ -57,7 +63,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
     {
       meshId: entry.mesh.meshId,
       key,
-      roots: createRoots(world, entry.mesh),
+      roots: runtime.roots,
       credentials: () => runtime.credentials(),
       bootstrap: [...options.bootstrap, ...entry.bootstrap],
       engines,
@@ -75,16 +81,32 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   }
   const leaving = new AbortController();
   opened.defer(() => leaving.abort());
-  const { listening, failed } = startPeer(node.start, () => runtime.join(leaving.signal));
+  const { listening, failed } = startPeer(node.start, () => runtime.join(node, leaving.signal));
   await listening;
   const parts = opened.move();
   const close = (): Promise<void> => parts.disposeAsync();
+  const status = (): WorkerStatus => ({ ...runtime.status(node, shownStaleMs), ...node.server.status() });
+  const { meshId, network: kind } = entry.mesh;
+  const contacts = (): readonly Contact[] => connectedGateways(node.member);
+  const admin = createAdminContext({
+    self: network.self,
+    meshId,
+    network: kind,
+    clock: world.clock,
+    ledger: node.ledger,
+    member: node.member,
+    desk: undefined,
+    audit: world.audit,
+    status,
+    contacts: () => inviteContacts(contacts(), kind),
+  });
   return {
     peer: network.self,
     failed,
+    controlled: { admin, roots: runtime.roots, contacts },
     models: () => node.server.models(),
     whenOffered: (signal) => node.server.whenOffered(signal),
-    status: () => ({ ...runtime.status(node.member), ...node.server.status() }),
+    status,
     drain: async (grace) => {
       leaving.abort();
       await Promise.race([node.drain(), world.clock.sleep(grace)]);

@@ -18,11 +18,16 @@ export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (confi
     start: async ({ world, dir, add }) => {
       gateway = await runGateway(world, dir, { ...config, join, observers: [] });
       add(gateway);
-      const { baseUrl, peer, meshId } = gateway;
+      const { baseUrl, peer, meshId, adminUrl } = gateway;
       const { addresses, p2pPort } = gateway.status();
       return {
-        ready: { event: 'ready', baseUrl, peerId: peer, meshId, addresses, p2pPort },
-        text: `Gateway ready: ${baseUrl}\n  peer id    ${peer}\n  addresses  ${addresses.join(', ') || 'none'}`,
+        ready: { event: 'ready', baseUrl, peerId: peer, meshId, addresses, p2pPort, adminUrl },
+        text: [
+          `Gateway ready: ${baseUrl}`,
+          `  peer id    ${peer}`,
+          `  addresses  ${addresses.join(', ') || 'none'}`,
+          ...(adminUrl === undefined ? [] : [`  admin API  ${adminUrl}`]),
+        ].join('\n'),
       };
     },
   });

@@ -62,7 +62,8 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       const apiKey = await openLocalKey(gateway.localKeys, dir);
       // Nobody remembers where this node listens, so it never has to wait for a port.
       const beside = { p2pPort: 0, announce: [], metricsListen: undefined, bootstrap: [gateway.contact] };
-      node = await runNode(world, dir, { ...own, ...beside, engines: () => loading });
+      const { admitOwn } = gateway;
+      node = await runNode(world, dir, { ...own, ...beside, admitOwn, engines: () => loading });
       add(node);
       await node.whenOffered(signal);
       const { baseUrl } = gateway;

@@ -33,7 +33,10 @@ describe('mesh, invites and keys', () => {
       meshId: mesh['meshId'],
       name: 'My mesh',
       network: 'public',
+      open: false,
       issuer: mesh['issuer'],
+      issuers: [{ issuer: mesh['issuer'], state: 'here' }],
+      hasRoot: true,
       peers: [],
     });
   });
@@ -63,7 +66,13 @@ describe('mesh, invites and keys', () => {
       ...at,
     ]);
     const { id, key, ...rest } = jsonLine(made.stdout);
-    expect(rest).toMatchObject({ account: 'app', models: ['qwen*', 'helix-tiny'] });
+    expect(rest).toMatchObject({
+      name: 'app',
+      role: 'user',
+      models: ['qwen*', 'helix-tiny'],
+      limits: {},
+      strict: false,
+    });
     const path = join(dir.path, 'mesh/issuer.key');
     const issuer = issuerOf(parseIssuerRecord(await readFile(path, 'utf8'), path));
     const grant = await checkKey(String(key), {
@@ -72,7 +81,7 @@ describe('mesh, invites and keys', () => {
       nowMs: unixMs(Date.now()),
       issuers: new Map([[issuer.issuer, issuer]]),
     });
-    expect(grant).toMatchObject({ keyId: id, account: 'app', role: 'user', models: ['qwen*', 'helix-tiny'] });
+    expect(grant).toMatchObject({ keyId: id, account: rest['account'], role: 'user', models: ['qwen*', 'helix-tiny'] });
     expect((grant.expiresMs ?? 0) / 86_400_000 - Date.now() / 86_400_000).toBeCloseTo(90, 1);
   });
 

@@ -61,8 +61,8 @@ export class Daemons implements AsyncDisposable {
   }
 
   /** Runs a command to its end. */
-  async run(args: readonly string[], input = ''): Promise<Finished> {
-    const child = spawn(process.execPath, [entry, ...args], { cwd: root });
+  async run(args: readonly string[], input = '', env: Readonly<Record<string, string>> = {}): Promise<Finished> {
+    const child = spawn(process.execPath, [entry, ...args], { cwd: root, env: { ...process.env, ...env } });
     const text = collect(child);
     child.stdin.end(input);
     const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
@@ -70,8 +70,12 @@ export class Daemons implements AsyncDisposable {
   }
 
   /** Runs a command with `--json` and reads its one line. */
-  async json(args: readonly string[], input = ''): Promise<Record<string, unknown>> {
-    const { code, stdout, stderr } = await this.run([...args, '--json'], input);
+  async json(
+    args: readonly string[],
+    input = '',
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<Record<string, unknown>> {
+    const { code, stdout, stderr } = await this.run([...args, '--json'], input, env);
     if (code !== 0) throw new Error(`helixflow ${args.join(' ')} exited ${code}: ${stderr}`);
     return JSON.parse(stdout) as Record<string, unknown>;
   }
@@ -133,6 +137,14 @@ export class Daemons implements AsyncDisposable {
     });
   }
 }
+
+/** The code of the error that a command with `--json` told on stderr. */
+export const errorCode = ({ stderr }: Finished): unknown =>
+  stderr
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .find(({ event }) => event === 'error')?.['code'];
 
 /** Waits until `condition` holds; fails after `maxMs`. */
 export async function until<T>(condition: () => Promise<T | undefined> | T | undefined, maxMs = 10_000): Promise<T> {

@@ -1,0 +1,232 @@
+/** Commands on a directory that no daemon holds: keys and accounts, backups, leaving, handing over. */
+
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'vitest';
+import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
+import { checkInvite } from '../../protocol/grants.ts';
+import { unixMs } from '../../protocol/units.ts';
+import { type CliOptions, jsonLine, runCli } from './run-cli.ts';
+import { tempDir } from './temp-dir.ts';
+
+const peer = '12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo';
+const rootSecret = { HELIXFLOW_ROOT_PASSPHRASE: 'of the root' };
+const backupSecret = { HELIXFLOW_BACKUP_PASSPHRASE: 'of the backup' };
+
+/** Runs commands on one directory. */
+function on(dir: string) {
+  const run = (words: readonly string[], env: CliOptions['env'] = {}) =>
+    runCli([...words, '--data-dir', dir, '--json'], { env });
+  const ok = async (words: readonly string[], env?: CliOptions['env']): Promise<Record<string, unknown>> => {
+    const { code, stdout, stderr } = await run(words, env);
+    if (code !== 0) throw new Error(`${words.join(' ')} exited ${code}: ${stderr}`);
+    return jsonLine(stdout);
+  };
+  const fails = async (words: readonly string[], env?: CliOptions['env']): Promise<readonly unknown[]> => {
+    const { code, stderr } = await run(words, env);
+    return [code, jsonLine(stderr)['code']];
+  };
+  return { ok, fails };
+}
+
+describe('keys and accounts', () => {
+  test('are made, listed, changed, replaced and ended', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    await ok(['mesh', 'create']);
+    const account = await ok(['accounts', 'create', '--name', 'Team A', '--rpm', '100']);
+    expect(account).toMatchObject({ name: 'Team A', limits: { rpm: 100 }, strict: false });
+    const of = String(account['id']);
+    const made = await ok(['keys', 'create', '--name', 'app', '--account', of, '--tpm', '5000', '--expires', '90d']);
+    const id = String(made['id']);
+    expect(made).toMatchObject({ account: of, limits: { tpm: 5_000 }, role: 'user' });
+    const shown = await ok(['keys', 'show', id]);
+    expect(shown).toMatchObject({ id, name: 'app', state: 'active', account: of, limits: { tpm: 5_000 } });
+    const set = ['keys', 'set', id, '--rpm', '60', '--tpm', 'none', '--models', 'qwen*', '--expires', 'never'];
+    const changed = await ok(set);
+    expect(changed).toMatchObject({ limits: { rpm: 60 }, models: ['qwen*'] });
+    expect(changed).not.toHaveProperty('expires');
+    const next = await ok(['keys', 'rotate', id]);
+    expect(next).toMatchObject({ replaces: id, limits: { rpm: 60 }, models: ['qwen*'], account: of });
+    expect(await ok(['keys', 'revoke', id, '--cut'])).toMatchObject({ id, state: 'revoked', cut: true });
+    const { keys } = (await ok(['keys', 'ls'])) as { keys: readonly Record<string, unknown>[] };
+    expect(keys.map((row) => [row['id'], row['state']]).toSorted()).toEqual(
+      [
+        [id, 'revoked'],
+        [next['id'], 'active'],
+      ].toSorted(),
+    );
+    expect(await ok(['accounts', 'set', of, '--rpm', 'none', '--concurrency', '4', '--strict'])).toMatchObject({
+      limits: { concurrency: 4 },
+      strict: true,
+    });
+    const { accounts } = (await ok(['accounts', 'ls'])) as { accounts: readonly unknown[] };
+    expect(accounts).toMatchObject([{ id: of, name: 'Team A', strict: true }]);
+    expect(await fails(['keys', 'show', '0123456789abcdef'])).toEqual([3, 'SUBJECT_UNKNOWN']);
+    expect(await fails(['accounts', 'set', of])).toEqual([2, 'CONFIG_INVALID']);
+  });
+
+  test('a strict key opens a strict account; an operator’s key names the gateway of its directory', async ({
+    expect,
+  }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    await ok(['mesh', 'create']);
+    const strict = await ok(['keys', 'create', '--name', 's', '--strict']);
+    expect(strict).toMatchObject({ strict: true });
+    expect(await fails(['keys', 'create', '--strict', '--account', String(strict['account'])])).toEqual([
+      2,
+      'CONFIG_INVALID',
+    ]);
+    const { gateways } = (await ok(['keys', 'create', '--role', 'operator'])) as { gateways: readonly string[] };
+    expect(gateways).toHaveLength(1);
+    // No key's text is in any file of the directory.
+    const { key } = await ok(['keys', 'create']);
+    const signature = String(key).slice(-40);
+    for (const entry of await readdir(temp.path, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue;
+      expect(await readFile(join(entry.parentPath, entry.name), 'latin1')).not.toContain(signature);
+    }
+  });
+});
+
+describe('invites', () => {
+  const gateway = ['--gateway', `/ip4/127.0.0.1/tcp/4001/p2p/${peer}`];
+  const read = async (token: unknown) =>
+    checkInvite(String(token), { tokens: createJoseTokens(), nowMs: unixMs(Date.now()) });
+
+  test('are for one peer unless somebody says otherwise', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    await ok(['mesh', 'create']);
+    const one = await ok(['mesh', 'invite', '--role', 'node', ...gateway]);
+    expect(await read(one['token'])).toMatchObject({ uses: 1, owner: 'local', role: 'node' });
+    const five = await ok(['mesh', 'invite', '--role', 'node', '--uses', '5', '--owner', 'alice', ...gateway]);
+    expect(await read(five['token'])).toMatchObject({ uses: 5, owner: 'alice' });
+    expect(await fails(['mesh', 'invite', '--role', 'node', '--uses', 'unlimited', ...gateway])).toEqual([
+      2,
+      'CONFIG_INVALID',
+    ]);
+  });
+
+  test('for anybody take an open mesh, and admit nodes only', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    expect(await ok(['mesh', 'create', '--open'])).toMatchObject({ open: true });
+    expect(await ok(['mesh', 'show'])).toMatchObject({ open: true });
+    const anybody = await ok(['mesh', 'invite', '--role', 'node', '--uses', 'unlimited', ...gateway]);
+    const invite = await read(anybody['token']);
+    expect([invite.uses, invite.owner]).toEqual([0, undefined]);
+    expect(await fails(['mesh', 'invite', '--role', 'gateway', '--uses', 'unlimited', ...gateway])).toEqual([
+      2,
+      'CONFIG_INVALID',
+    ]);
+  });
+
+  test('opening a mesh says what it costs', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { stderr } = await runCli(['mesh', 'create', '--open', '--data-dir', temp.path]);
+    for (const word of ['prompts', 'owners', 'account', 'ban']) expect(stderr).toContain(word);
+  });
+});
+
+describe('the root key', () => {
+  test('under a passphrase signs with it only', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    expect(await fails(['mesh', 'create', '--passphrase'])).toEqual([2, 'CONFIG_INVALID']);
+    expect(await ok(['mesh', 'create'], rootSecret)).toMatchObject({ rootEncrypted: true });
+    expect(await readFile(join(temp.path, 'mesh/root.key'), 'utf8')).toContain('"sealed"');
+    // Everything but the root's own acts goes without it.
+    await ok(['keys', 'create']);
+    const unfreeze = ['mesh', 'unfreeze', 'ab'.repeat(32), '--epoch', 'cd'.repeat(16)];
+    expect(await fails(unfreeze)).toEqual([2, 'CONFIG_INVALID']);
+    expect(await fails(unfreeze, { HELIXFLOW_ROOT_PASSPHRASE: 'wrong' })).toEqual([4, 'PASSPHRASE_WRONG']);
+    expect(await ok(unfreeze, rootSecret)).toMatchObject({ epochs: ['cd'.repeat(16)] });
+    expect(await fails(['mesh', 'unfreeze', 'ab'.repeat(32)], rootSecret)).toEqual([3, 'SUBJECT_UNKNOWN']);
+    await rm(join(temp.path, 'mesh/root.key'));
+    expect(await fails(unfreeze, rootSecret)).toEqual([4, 'ROOT_MISSING']);
+  });
+});
+
+describe('a backup', () => {
+  test('goes into an empty directory, or the same mesh, and nowhere else', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [mine, empty, other] = ['mine', 'empty', 'other'].map((name) => on(join(temp.path, name))) as [
+      ReturnType<typeof on>,
+      ReturnType<typeof on>,
+      ReturnType<typeof on>,
+    ];
+    const file = join(temp.path, 'backup.json');
+    const { meshId } = await mine.ok(['mesh', 'create']);
+    await other.ok(['mesh', 'create']);
+    expect(await mine.fails(['mesh', 'backup', '--out', file])).toEqual([2, 'CONFIG_INVALID']);
+    const backup = await mine.ok(['mesh', 'backup', '--out', file], backupSecret);
+    expect(backup).toEqual({ meshId, out: file, encrypted: true, holds: ['mesh.json', 'root.key', 'issuer.key'] });
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect(await mine.fails(['mesh', 'backup', '--out', file], backupSecret)).toEqual([2, 'CONFIG_INVALID']);
+    const restore = ['mesh', 'restore', '--from', file];
+    expect(await other.fails(restore, backupSecret)).toEqual([2, 'MESH_EXISTS']);
+    expect(await empty.fails(restore, { HELIXFLOW_BACKUP_PASSPHRASE: 'wrong' })).toEqual([4, 'PASSPHRASE_WRONG']);
+    expect(await empty.ok(restore, backupSecret)).toMatchObject({ restored: ['mesh.json', 'root.key', 'issuer.key'] });
+    expect(await empty.ok(['mesh', 'show'])).toMatchObject({ meshId, hasRoot: true });
+    await rm(join(temp.path, 'mine/mesh/root.key'));
+    expect(await mine.ok(restore, backupSecret)).toMatchObject({ restored: ['root.key'] });
+    await writeFile(file, 'garbage');
+    expect(await mine.fails(restore, backupSecret)).toEqual([1, 'BACKUP_INVALID']);
+  });
+
+  test('is readable only where somebody insists', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok } = on(join(temp.path, 'd'));
+    await ok(['mesh', 'create']);
+    const file = join(temp.path, 'plain.json');
+    expect(await ok(['mesh', 'backup', '--plain', '--out', file])).toMatchObject({ encrypted: false });
+    const { key } = JSON.parse(await readFile(join(temp.path, 'd/mesh/root.key'), 'utf8')) as { key: string };
+    expect(await readFile(file, 'utf8')).toContain(key);
+    expect(await on(join(temp.path, 'e')).ok(['mesh', 'restore', '--from', file])).toMatchObject({
+      restored: expect.arrayContaining(['issuer.key']),
+    });
+  });
+});
+
+describe('leaving', () => {
+  test('keeps keys that nobody can make again, unless it is forced', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    expect(await fails(['mesh', 'leave'])).toEqual([2, 'MESH_MISSING']);
+    const { meshId } = await ok(['mesh', 'create']);
+    await ok(['keys', 'create']);
+    expect(await fails(['mesh', 'leave'])).toEqual([2, 'SECRET_AT_STAKE']);
+    expect(await ok(['mesh', 'show'])).toMatchObject({ meshId });
+    expect(await ok(['mesh', 'leave', '--force'])).toMatchObject({ meshId, left: true });
+    expect(await readdir(temp.path)).toEqual(['audit']);
+    await ok(['mesh', 'create']);
+  });
+});
+
+describe('a handover', () => {
+  test('names one step, and takes nothing that was not asked for', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    const { issuer: old } = await ok(['mesh', 'create']);
+    expect(await fails(['mesh', 'handover'])).toEqual([2, 'CONFIG_INVALID']);
+    expect(await fails(['mesh', 'handover', '--prepare', '--revoke'])).toEqual([2, 'CONFIG_INVALID']);
+    expect(await fails(['mesh', 'handover', '--to', 'garbage'])).toEqual([4, 'TOKEN_INVALID']);
+    expect(await fails(['mesh', 'handover', '--accept', 'garbage'])).toEqual([4, 'TOKEN_INVALID']);
+    const { request } = await ok(['mesh', 'handover', '--prepare']);
+    expect(await ok(['mesh', 'handover', '--prepare'])).toMatchObject({ request });
+    const { grant, issuer, succeeds } = await ok(['mesh', 'handover', '--to', String(request)]);
+    expect(succeeds).toMatchObject({ issuer: old });
+    const other = on(join(temp.path, 'other'));
+    await other.ok(['mesh', 'create']);
+    const { request: foreign } = await other.ok(['mesh', 'handover', '--prepare']);
+    expect(await fails(['mesh', 'handover', '--to', String(foreign)])).toEqual([4, 'MESH_MISMATCH']);
+    expect(await other.fails(['mesh', 'handover', '--accept', String(grant)])).toEqual([4, 'TOKEN_INVALID']);
+    // The same directory may take over from itself: a new key in the place of the old one.
+    expect(await ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
+    expect(await ok(['mesh', 'show'])).toMatchObject({ issuer });
+    expect(await readdir(join(temp.path, 'mesh'))).toContain(`issuer-${String(old)}.key`);
+    expect(await ok(['keys', 'create'])).toMatchObject({ role: 'user' });
+  });
+});
