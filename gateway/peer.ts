@@ -8,6 +8,7 @@ import type { IssuerRecord } from '../protocol/mesh.ts';
 import { type AdmissionOptions, createAdmission } from '../protocol/peer/admit.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
+import { followCuts } from './access/cut.ts';
 import { createGateway, type Gateway } from './gateway.ts';
 
 export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models' | 'roots' | 'isMember'> {
@@ -66,6 +67,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
   ledger.onChange(({ kind }) => {
     if (kind === 'ban' || kind === 'roots') member.review();
   });
+  const unfollow = followCuts({ clock: ports.clock, ledger, cut: (key, of) => gateway.cut(key, of) });
   return {
     member,
     gateway,
@@ -79,6 +81,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
       await member.leave('GATEWAY_DRAINING');
     },
     close: async () => {
+      unfollow();
       await ledger.close();
       await member.close();
     },
