@@ -1,7 +1,7 @@
 /** The admin API: one table of operations, found by method and path, run the same way whatever they came in by. */
 
 import type { z } from 'zod';
-import { HelixFlowError } from '../../protocol/errors.ts';
+import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { KeyRole } from '../../protocol/grants.ts';
 import { issueError, malformed } from '../openai/refuse.ts';
 import { keyOperations } from './key-operations.ts';
@@ -135,6 +135,19 @@ export function requireRole(role: KeyRole, roles: readonly KeyRole[]): void {
   if (!roles.includes(role)) throw new HelixFlowError('KEY_ROLE_NOT_ALLOWED', { role, allowed: roles.join(' or ') });
 }
 
+/** What the desk finds wrong with a request is the caller's to put right, not the process's. */
+async function perform<Output>(
+  { run }: Operation<z.ZodType, Output>,
+  ...[context, input, caller]: Parameters<typeof run>
+): Promise<Output> {
+  try {
+    return await run(context, input, caller);
+  } catch (cause) {
+    if (!isHelixFlowError(cause, 'CONFIG_INVALID')) throw cause;
+    throw new HelixFlowError('REQUEST_MALFORMED', { reason: cause.details.reason }, { cause });
+  }
+}
+
 /**
  * Checks who asks and with what, then does it.
  * @param input Unchecked.
@@ -149,7 +162,7 @@ export async function runOperation<Name extends OperationName>(
   const row = operations[name] as unknown as Operation<z.ZodType, AdminApi[Name]['response']>;
   if (caller !== 'local') requireRole(caller.role, row.roles);
   const parsed = row.input.safeParse(input);
-  if (parsed.success) return row.run(context, parsed.data, caller);
+  if (parsed.success) return perform(row, context, parsed.data, caller);
   const [issue] = parsed.error.issues;
   if (issue?.code === 'unrecognized_keys') {
     const [field = ''] = issue.keys;
