@@ -9,6 +9,7 @@ import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
 import { createIdentity, type IssuerRecord, issueCredentials, issuerOf } from '../protocol/mesh.ts';
 import { joinMesh } from '../protocol/peer/admit.ts';
+import { createPeerBook } from '../protocol/peer/book.ts';
 import { peerIdOf } from '../protocol/peer/identity.ts';
 import type { Member } from '../protocol/peer/member.ts';
 import { renewMembership } from '../protocol/peer/renew.ts';
@@ -57,6 +58,8 @@ export interface PeerRuntime {
   readonly p2pPort: number;
   /** What the root has said, as far as this directory's own files tell. */
   readonly roots: Roots;
+  /** Others may have heard of this peer: it has met some, or is told of some. */
+  readonly knowsOthers: boolean;
   credentials(): Credentials | undefined;
   /**
    * Keeps what the start has settled, then becomes a member if it is none yet, trying until it succeeds. From then on
@@ -127,6 +130,7 @@ class Runtime implements PeerRuntime {
   readonly store: Store;
   readonly p2pPort: number;
   readonly roots: Roots;
+  readonly knowsOthers: boolean;
   readonly #world: World;
   readonly #dir: DataDir;
   readonly #options: PeerOptions;
@@ -138,7 +142,7 @@ class Runtime implements PeerRuntime {
     world: World,
     dir: DataDir,
     options: PeerOptions,
-    parts: Pick<PeerRuntime, 'key' | 'entry' | 'network' | 'store' | 'p2pPort' | 'roots'>,
+    parts: Pick<PeerRuntime, 'key' | 'entry' | 'network' | 'store' | 'p2pPort' | 'roots' | 'knowsOthers'>,
   ) {
     this.#world = world;
     this.#dir = dir;
@@ -149,6 +153,7 @@ class Runtime implements PeerRuntime {
     this.store = parts.store;
     this.p2pPort = parts.p2pPort;
     this.roots = parts.roots;
+    this.knowsOthers = parts.knowsOthers;
     this.#credentials = parts.entry.credentials;
     this.#expiresMs = parts.entry.expiresMs;
   }
@@ -290,7 +295,9 @@ export async function openPeer(world: World, dir: DataDir, options: PeerOptions)
     const certificate = invite?.content.certificate;
     const roots = await openRoots(world.tokens, { mesh, issuer, credentials, certificate });
     const dated = datedNetwork(network, world.clock);
-    return new Runtime(world, dir, options, { key, entry, network: dated, store, p2pPort, roots });
+    const met = await createPeerBook({ ...world, store }).recall();
+    const knowsOthers = met.length > 0 || entry.bootstrap.length > 0;
+    return new Runtime(world, dir, options, { key, entry, network: dated, store, p2pPort, roots, knowsOthers });
   } catch (error) {
     await store.close();
     throw error;

@@ -21,7 +21,7 @@ import { type Ms, seconds } from '../protocol/units.ts';
 import { connectedGateways, createAdminContext, inviteContacts } from './admin-context.ts';
 import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
-import { type AdmitOwn, createGrantingPeer, type GrantingPeer } from './granting.ts';
+import { type AdmitOwn, type Granting, openGranting } from './granting.ts';
 import type { LocalKeyDeps } from './local-key.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
 import { startPeer } from './start-peer.ts';
@@ -87,13 +87,14 @@ async function openDoorTls(world: World, options: GatewayOptions): Promise<Tls |
   return openTls(world, { certFile, keyFile, minVersion: `TLSv${tlsMinVersion}` });
 }
 
-function createPeer(world: World, runtime: PeerRuntime, callsMax: number): GrantingPeer {
+function createPeer(world: World, runtime: PeerRuntime, callsMax: number): GatewayPeer {
   const { network, store, entry, key, roots } = runtime;
   const { meshId } = entry.mesh;
-  const issuer = entry.issuer === undefined ? {} : { issuer: entry.issuer };
-  const ports = { ...world, network, directory: network.directory, store };
-  return createGrantingPeer(world, runtime, (admission) =>
-    createGatewayPeer(ports, {
+  // An issuer whom others know asks them first: its store may be new, as after a restore.
+  const issuer = entry.issuer === undefined ? {} : { issuer: entry.issuer, recovers: runtime.knowsOthers };
+  const peer: GatewayPeer = createGatewayPeer(
+    { ...world, network, directory: network.directory, store },
+    {
       meshId,
       key,
       bootstrap: entry.bootstrap,
@@ -101,10 +102,11 @@ function createPeer(world: World, runtime: PeerRuntime, callsMax: number): Grant
       roots,
       audit: world.audit,
       callsMax,
-      admission,
+      admission: { mesh: entry.mesh, isMember: (member) => peer.ledger.isMember(member) },
       ...issuer,
-    }),
+    },
   );
+  return peer;
 }
 
 /** The doors for clients, operators and scrapers; each is closed with `opened`. */
@@ -160,8 +162,8 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   opened.defer(() => runtime.close());
   const { entry, network, roots } = runtime;
   const { meshId } = entry.mesh;
-  const granting: GrantingPeer = createPeer(world, runtime, options.callsMax);
-  const { peer } = granting;
+  const peer = createPeer(world, runtime, options.callsMax);
+  const granting: Granting = openGranting(world, runtime, peer.ledger);
   opened.defer(() => peer.close());
   // What a key may do is judged by the ledger, so nothing is answered before it is read.
   await peer.ledger.open();

@@ -18,6 +18,8 @@ export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models
   /** The issuer's key, where this gateway holds it. */
   readonly issuer?: IssuerRecord;
   readonly audit?: Audit;
+  /** As `LedgerOptions.recovers`. */
+  readonly recovers?: boolean;
   /** Lets others be admitted here. */
   readonly admission: AdmissionOptions;
 }

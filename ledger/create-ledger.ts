@@ -119,7 +119,7 @@ class PeerLedger implements Ledger {
     for (const { author, epoch } of this.roots.lifts()) await this.#feeds.lift(author, epoch);
     const own = [...this.#own.values()];
     const hasWritten = own.some((author) => this.#feeds.newestOf(author) !== undefined);
-    const isNeeded = hasWritten && this.#options.recovers !== false;
+    const isNeeded = this.#options.recovers ?? hasWritten;
     this.#recovery = new Recovery(clock, isNeeded, () => ({
       ...this.#replication.answers(),
       isBehind: own.some((author) => this.#replication.lacks(author)),

@@ -34,7 +34,11 @@ export interface LedgerOptions {
   readonly roots: Roots;
   /** Told of forks; nothing is told without it. */
   readonly audit?: Audit;
-  /** False for a process without connections, such as a command: nobody is asked what it wrote before. */
+  /**
+   * Whether others are asked what this process wrote before, until which nothing is signed; when it has written, unless
+   * this says otherwise. False for one that nobody has ever heard of, and for a command, which has no connections;
+   * true for an issuer whose store may know less than others do, as after a restore.
+   */
   readonly recovers?: boolean;
 }
 
