@@ -2,14 +2,15 @@
 
 import { BlockList, isIP } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Audit, AuditRecord } from '../../ledger/audit.ts';
-import { errorRow, HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
+import type { Audit } from '../../ledger/audit.ts';
+import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant } from '../../protocol/grants.ts';
 import { assert } from '../../protocol/invariant.ts';
 import { type Ms, seconds } from '../../protocol/units.ts';
 import type { KeyChecker } from '../access/keys.ts';
-import { type AdminContext, actorOf } from '../admin/operation.ts';
+import type { AdminContext } from '../admin/operation.ts';
 import { findOperation, type OperationRow, operationRows, runOperation } from '../admin/operations.ts';
+import { auditRecordOf } from './audit-record.ts';
 import { boundPieces } from './body.ts';
 import { createDoor, type DoorDeps, type DoorOptions } from './door.ts';
 import { createFailures, type FailureLimits } from './failures.ts';
@@ -67,25 +68,6 @@ const callerOf = (request: FastifyRequest): KeyGrant => {
 
 const addressOf = (request: FastifyRequest): string => request.raw.socket.remoteAddress ?? '';
 
-/** As the audit log shows it: the pattern, never what stood in its place. */
-const routeOf = ({ method, routeOptions }: FastifyRequest): string =>
-  routeOptions.url === undefined ? 'none' : `${method} ${routeOptions.url}`;
-
-/** 5xx, and codes that are not for clients: the fault is on this side. */
-function outcomeOf(error: HelixFlowError | undefined): AuditRecord['outcome'] {
-  if (error === undefined) return 'done';
-  const { http } = errorRow(error.code);
-  return http === 0 || http >= 500 ? 'failed' : 'refused';
-}
-
-const auditOf = (request: FastifyRequest, error?: HelixFlowError): AuditRecord => ({
-  action: 'admin.request',
-  actor: request.grant === undefined ? 'none' : actorOf(request.grant),
-  object: routeOf(request),
-  outcome: outcomeOf(error),
-  reason: error?.code ?? '',
-});
-
 const noOperation = (method: string, url: string): HelixFlowError =>
   new HelixFlowError('ROUTE_NOT_FOUND', {
     method,
@@ -128,7 +110,7 @@ export function createAdminApp(deps: AdminAppDeps, options: AdminAppOptions = ad
     unknownRoute,
     refused: (request, error) => {
       if (wrongKey.has(error.code)) failures.failed(addressOf(request));
-      audit.note(auditOf(request, error));
+      audit.note(auditRecordOf('admin.request', request, error));
     },
   });
 
@@ -138,7 +120,7 @@ export function createAdminApp(deps: AdminAppDeps, options: AdminAppOptions = ad
     // The router and this table read a path by rules of their own; where they differ, nobody is served.
     if (operation !== row) throw noOperation(method, url);
     const result = await runOperation(row.name, context, input, callerOf(request));
-    if (row.changes) audit.note(auditOf(request));
+    if (row.changes) audit.note(auditRecordOf('admin.request', request));
     reply.hijack();
     const answer: Response = { status: 200, body: JSON.stringify(result ?? null), headers: privately };
     respond(request.exchange, answer, responding);

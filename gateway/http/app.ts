@@ -1,19 +1,41 @@
 /** The clients' door: OpenAI's routes over the service; built here, listening elsewhere. */
 
 import type { FastifyInstance } from 'fastify';
+import { type Audit, noAudit } from '../../ledger/audit.ts';
+import type { ErrorCode } from '../../protocol/errors.ts';
+import { auditRecordOf } from './audit-record.ts';
 import { createDoor } from './door.ts';
 import { addEndpoints } from './endpoints.ts';
 import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from './options.ts';
 import { publicDoor } from './roles.ts';
 import { unknownRoute } from './routes.ts';
 
-/** Builds the app, as `createDoor` does. */
+/** Refusals that say something about a key, and so belong into the audit log. */
+const aboutKeys: ReadonlySet<ErrorCode> = new Set([
+  'KEY_MISSING',
+  'KEY_INVALID',
+  'KEY_EXPIRED',
+  'KEY_REVOKED',
+  'KEY_NOT_HERE',
+  'KEY_UNVERIFIABLE',
+  'KEY_ROLE_NOT_ALLOWED',
+  'KEY_MODEL_NOT_ALLOWED',
+]);
+
+/** Builds the app, as `createDoor` does. `audit` hears of keys that are refused. */
 export function createGatewayApp(
-  deps: GatewayAppDeps,
+  deps: GatewayAppDeps & { readonly audit?: Audit },
   options: GatewayAppOptions = gatewayAppDefaults,
 ): FastifyInstance {
-  const guard = { table: publicDoor, keys: deps.keys, unknown: 'public' } as const;
-  const app = createDoor(deps, options, { guard, paths: 'forgiving', unknownRoute });
-  addEndpoints(app, deps, { options, responding: { clock: deps.clock, log: deps.log, stallMs: options.stallMs } });
+  const { keys, clock, log, audit = noAudit } = deps;
+  const app = createDoor(deps, options, {
+    guard: { table: publicDoor, keys, unknown: 'public' },
+    paths: 'forgiving',
+    unknownRoute,
+    refused: (request, error) => {
+      if (aboutKeys.has(error.code)) audit.note(auditRecordOf('request.refuse', request, error));
+    },
+  });
+  addEndpoints(app, deps, { options, responding: { clock, log, stallMs: options.stallMs } });
   return app;
 }

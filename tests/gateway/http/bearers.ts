@@ -6,6 +6,8 @@ import { createKeyChecker, type KeyChecker } from '../../../gateway/access/keys.
 import { adminAppDefaults } from '../../../gateway/http/admin.ts';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
 import { gatewayAppDefaults } from '../../../gateway/http/options.ts';
+import type { AuditRecord } from '../../../ledger/audit.ts';
+import { cleanRecord } from '../../../ledger/audit-record.ts';
 import { type IssuerCertificate, issuerIdOf, type KeyGrant, type KeyRole, signKey } from '../../../protocol/grants.ts';
 import type { AccountId, KeyId } from '../../../protocol/ids.ts';
 import { issuerOf } from '../../../protocol/mesh.ts';
@@ -123,6 +125,8 @@ export interface Doors extends AsyncDisposable {
   readonly apps: Readonly<Record<DoorName, FastifyInstance>>;
   readonly service: FakeService;
   readonly desk: FakeDesk;
+  /** What the audit log was told, by either door. */
+  readonly noted: AuditRecord[];
   /** @param route Method and path; what varies in a pattern is filled in. */
   ask(door: DoorName, route: string, bearer: Bearer): Promise<Answered>;
 }
@@ -158,14 +162,17 @@ export async function openDoors(ageMs = 0): Promise<Doors> {
   const keys = checkerOf(clock, ageMs);
   const service = new FakeService();
   const random = seededRandom('doors');
-  const clients = createGatewayApp({ service, keys, clock, random, log: quietLog }, gatewayAppDefaults);
-  const operators = openAdmin({ ...adminAppDefaults }, { keys });
+  const noted: AuditRecord[] = [];
+  const audit = { note: (record: AuditRecord) => void noted.push(cleanRecord(record).record) };
+  const clients = createGatewayApp({ service, keys, clock, random, log: quietLog, audit }, gatewayAppDefaults);
+  const operators = openAdmin({ ...adminAppDefaults }, { keys, audit });
   await furnish(operators.desk);
   const apps = { clients, operators: operators.app };
   return {
     apps,
     service,
     desk: operators.desk,
+    noted,
     ask: async (door, route, { text }) => {
       const [method = '', pattern = ''] = route.split(' ');
       const url = pattern.replace(/\*|:\w+/g, (part) => fillings[part] ?? part);
