@@ -1,6 +1,6 @@
 /** Errors as OpenAI's clients read them, all from the table in `protocol/errors.ts`. */
 
-import { type ErrorRow, errorRow, errorText, HelixFlowError } from '../../protocol/errors.ts';
+import { type ErrorRow, errorRow, errorText, HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 
 /** What leaves the process for an error: nothing but what the table says about its code and its details. */
 export interface ErrorAnswer {
@@ -28,8 +28,22 @@ const defaultParams: Readonly<Record<string, string>> = {
   CONTEXT_LENGTH_EXCEEDED: 'messages',
 };
 
+/** OpenAI says in `type` what ran out. */
+const unitTypes: Readonly<Record<string, string>> = {
+  'requests per minute': 'requests',
+  'tokens per minute': 'tokens',
+  'concurrent requests': 'requests',
+};
+
+function typeOf(error: HelixFlowError): string {
+  if (!isHelixFlowError(error, 'RATE_LIMITED')) return errorRow(error.code).type;
+  const { unit } = error.details;
+  return unitTypes[unit] ?? errorRow(error.code).type;
+}
+
 function errorObject(error: HelixFlowError): object {
-  const { type, code } = errorRow(error.code);
+  const { code } = errorRow(error.code);
+  const type = typeOf(error);
   const details = error.details as { readonly param?: unknown };
   const param = typeof details.param === 'string' ? details.param : (defaultParams[error.code] ?? null);
   return { message: errorText(error.code, error.details), type, param, code };
