@@ -341,6 +341,7 @@ class PeerLedger implements Ledger {
     this.#cancelRoots();
     this.#recovery?.close();
     this.#replication.close();
+    await this.#beats.close();
     await this.#feeds.close();
   }
 }

@@ -46,6 +46,8 @@ export interface Beats {
   /** By the issuer's own heartbeats alone. */
   of(author: AuthorId): Freshness;
   holderOf(author: AuthorId): PeerId | undefined;
+  /** Judges no more; nothing touches the store once it resolves. */
+  close(): Promise<void>;
 }
 
 const encoder = new TextEncoder();
@@ -72,7 +74,7 @@ class IssuersBeats implements Beats {
   readonly #options: FreshnessOptions;
   readonly #issuers = new Map<AuthorId, IssuerBeats>();
   readonly #afters = new Map<EpochKey, ReturnType<Afters['get']>>();
-
+  readonly #running = new Set<Promise<void>>();
   #isReady = false;
 
   constructor(deps: FreshnessDeps, options: FreshnessOptions) {
@@ -97,7 +99,7 @@ class IssuersBeats implements Beats {
 
   ready(): void {
     this.#isReady = true;
-    for (const state of this.#issuers.values()) void this.#judge(state);
+    for (const state of this.#issuers.values()) this.#judge(state);
   }
 
   take(frame: HeartbeatFrame): BeatOutcome {
@@ -120,7 +122,7 @@ class IssuersBeats implements Beats {
     state.hasFuture = false;
     if (state.waiting.length === waitingMax) state.waiting.pop();
     state.waiting.push({ frame, heartbeat, timeMs, holder });
-    void this.#judge(state);
+    this.#judge(state);
     return { kind: 'new', beat };
   }
 
@@ -148,16 +150,22 @@ class IssuersBeats implements Beats {
 
   grown(author: AuthorId): void {
     const state = this.#issuers.get(author);
-    if (state !== undefined) void this.#judge(state);
+    if (state !== undefined) this.#judge(state);
   }
 
   /** Finds the newest that is covered; again, when something came meanwhile. */
-  async #judge(state: IssuerBeats): Promise<void> {
+  #judge(state: IssuerBeats): void {
     state.hasGrown = true;
     if (state.isJudging || !this.#isReady) return;
     state.isJudging = true;
+    const running = this.#judgeAll(state);
+    this.#running.add(running);
+    void running.finally(() => this.#running.delete(running));
+  }
+
+  async #judgeAll(state: IssuerBeats): Promise<void> {
     try {
-      while (state.hasGrown) {
+      while (state.hasGrown && this.#isReady) {
         state.hasGrown = false;
         await this.#judgeOnce(state);
       }
@@ -167,6 +175,11 @@ class IssuersBeats implements Beats {
     } finally {
       state.isJudging = false;
     }
+  }
+
+  async close(): Promise<void> {
+    this.#isReady = false;
+    await Promise.all(this.#running);
   }
 
   async #judgeOnce(state: IssuerBeats): Promise<void> {
