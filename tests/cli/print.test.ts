@@ -5,7 +5,7 @@ import { printRequest } from '../../cli/banner.ts';
 import { type DaemonStatus, printStatus } from '../../cli/status.ts';
 import type { RequestRecord } from '../../gateway/http/exchange.ts';
 import type { ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
-import { ms } from '../../protocol/units.ts';
+import { ms, unixMs } from '../../protocol/units.ts';
 
 const noon = new Date(2026, 0, 1, 12, 0, 7);
 const digest = '10ea0a13'.padEnd(64, '0') as ModelDigest;
@@ -47,6 +47,18 @@ test('the status names what somebody looks for first', ({ expect }) => {
     membership: { state: 'valid', expires: '2026-12-21T02:35:45.000Z' },
     peers: [],
     directoryPeers: 2,
+    ledger: {
+      writing: 'recovering',
+      authors: 2,
+      blocks: 40,
+      issuers: [
+        { issuer: '1'.repeat(32), state: 'here', ageSeconds: 3 },
+        { issuer: '2'.repeat(32), state: 'stale', ageSeconds: 700, holder: '12D3KooWother' },
+        { issuer: '3'.repeat(32), state: 'unheard' },
+      ],
+      frozen: ['f'.repeat(64)],
+      damaged: [{ author: 'd'.repeat(64), number: 7, reason: 'its hash does not fit' }],
+    },
   } as const;
   const served = { done: 3, failed: 1, cancelled: 0 };
   const status: DaemonStatus = {
@@ -87,6 +99,17 @@ test('the status names what somebody looks for first', ({ expect }) => {
           counts: { attempts: 1, done: 1, failed: 0, cancelled: 0 },
         },
       ],
+      adminUrl: 'https://127.0.0.1:7421/admin/v1',
+      tls: {
+        names: ['gateway.example'],
+        fingerprint: 'ab'.repeat(32),
+        minVersion: 'TLSv1.3',
+        expiresMs: unixMs(Date.UTC(2027, 0, 1)),
+        daysLeft: 41,
+        state: 'valid',
+        takenMs: unixMs(0),
+        fault: 'no certificate in the file',
+      },
       calls: 1,
       ready: true,
       degraded: false,
@@ -110,10 +133,16 @@ test('the status names what somebody looks for first', ({ expect }) => {
       'mesh local (lan) abc',
       'gateway',
       '  base URL    http://127.0.0.1:7420/v1',
+      '  admin API   https://127.0.0.1:7421/admin/v1',
+      '  TLS         valid, 41 days left (2027-01-01T00:00:00Z), gateway.example; the files are not taken: no certificate in the file',
       '  peer id     12D3KooWself',
       '  addresses   /ip4/127.0.0.1/tcp/4001',
       '  membership  valid until 2026-12-21T02:35:45.000Z',
       '  peers       0 connections, 2 in the directory',
+      '  ledger      40 blocks of 2 authors, asking others what it wrote before',
+      '  issuers     11111111… here, 22222222… stale (700 s ago), 33333333… unheard',
+      `  FROZEN      ${'f'.repeat(64)} has forked: helixflow mesh unfreeze`,
+      '  damaged     block 7 of dddddddd…: its hash does not fit',
       '  requests    1 under way',
       '  models',
       '    helix-tiny@10ea0a13  2 nodes  (others by this name: ffffffff)',
@@ -124,6 +153,10 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '  addresses   /ip4/127.0.0.1/tcp/4001',
       '  membership  valid until 2026-12-21T02:35:45.000Z',
       '  peers       0 connections, 2 in the directory',
+      '  ledger      40 blocks of 2 authors, asking others what it wrote before',
+      '  issuers     11111111… here, 22222222… stale (700 s ago), 33333333… unheard',
+      `  FROZEN      ${'f'.repeat(64)} has forked: helixflow mesh unfreeze`,
+      '  damaged     block 7 of dddddddd…: its hash does not fit',
       '  load        1/8 busy, 2 waiting, 35 tokens/s, draining',
       '  served      3 done, 1 failed, 0 cancelled',
       '  offered to  0 gateways',
