@@ -18,6 +18,7 @@ import { ms } from '../protocol/units.ts';
 import { Allowance } from './allowance.ts';
 import { type Block, type ForkProof, isFork, isSameBytes, type OpenBlock } from './block.ts';
 import type { Acceptance, Feeds } from './feeds.ts';
+import { type Asked, AskedWants } from './replicate-asked.ts';
 import { Heard, type HeardEpoch } from './replicate-have.ts';
 import type { Outbox } from './replicate-outbox.ts';
 import type { Contradiction, Source, Wants } from './replicate-wants.ts';
@@ -62,15 +63,6 @@ const jobsMax = 64;
 
 const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
 
-interface Asked {
-  readonly key: EpochKey;
-  readonly contradiction: Contradiction | undefined;
-  readonly maxBytes: number;
-  readonly from: number;
-  next: number;
-  gotBytes: number;
-}
-
 export class Exchange implements Source {
   readonly heard = new Heard();
   readonly todo = new Set<EpochKey>();
@@ -85,8 +77,7 @@ export class Exchange implements Source {
   heardMs: number;
   readonly #world: ExchangeWorld;
   readonly #allowance: Allowance;
-  readonly #asked: Asked[] = [];
-  #askedBytes = 0;
+  readonly #asked = new AskedWants();
   #storingBytes = 0;
   #isStalled = false;
   #stall: Cancel = () => {};
@@ -106,21 +97,19 @@ export class Exchange implements Source {
 
   get roomBytes(): number {
     if (this.#isStalled || this.#isOver) return 0;
-    return limits.ledgerWindowBytes - this.#askedBytes - this.#storingBytes;
+    return limits.ledgerWindowBytes - this.#asked.bytes - this.#storingBytes;
   }
 
   ask(want: Want, contradiction?: Contradiction): void {
-    const { maxBytes, from } = want;
-    this.#asked.push({ key: keyOf(want), contradiction, maxBytes, from, next: from, gotBytes: 0 });
-    this.#askedBytes += maxBytes;
-    if (this.#asked.length === 1) this.#watch();
+    this.#asked.add(want, contradiction);
+    if (this.#asked.size === 1) this.#watch();
     this.outbox.want(want);
   }
 
   #watch(): void {
     this.#stall();
     this.#stall = this.#world.clock.timer(stallMs, () => {
-      if (this.#asked.length === 0 || this.#isOver) return;
+      if (this.#asked.size === 0 || this.#isOver) return;
       this.#isStalled = true;
       this.#world.wants.released(this);
       this.#world.progressed();
@@ -262,25 +251,13 @@ export class Exchange implements Source {
   }
 
   #blocks(frame: Blocks | OpenBlocks, bytes: number): void {
-    const asked = this.#asked[0];
-    if (asked === undefined) throw violation('blocks that nobody asked for');
     if ((frame.type === 'open') !== (this.#world.role === 'node')) throw violation('blocks of the wrong form');
     const blocks = frame.type === 'open' ? frame.blocks.map(readOpenBlock) : frame.blocks.map(readBlock);
-    for (const { head } of blocks) {
-      if (keyOf(head.header) !== asked.key || head.header.number !== asked.next)
-        throw violation('other blocks than asked for');
-      asked.next += 1;
-    }
-    asked.gotBytes += bytes;
-    if (asked.gotBytes > 2 * asked.maxBytes + limits.frameMaxBytes) throw violation('more blocks than asked for');
-    this.#isStalled = false;
     const { isLast } = frame;
+    const asked = this.#asked.answer(blocks, isLast, bytes);
+    if (isLast && asked.next === asked.from) this.#spend(mishapUnits);
+    this.#isStalled = false;
     this.#storingBytes += bytes;
-    if (isLast) {
-      if (asked.next === asked.from) this.#spend(mishapUnits);
-      this.#asked.shift();
-      this.#askedBytes -= asked.maxBytes;
-    }
     this.#watch();
     if (asked.contradiction === undefined) this.#world.wants.came(asked.key, this, asked.next, isLast);
     this.#later(() => this.#store(blocks, asked, bytes));

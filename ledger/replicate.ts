@@ -128,7 +128,6 @@ class Replicator implements Replication {
 
   admitted(connection: Connection, info: PeerInfo): void {
     if (this.#stop.signal.aborted) return;
-    if (this.#options.role === 'node' && info.membership.role === 'node') return;
     this.#infos.set(connection, info);
     connection.onClose(() => {
       this.#infos.delete(connection);
@@ -137,15 +136,26 @@ class Replicator implements Replication {
     const early = this.#early.get(connection);
     if (early !== undefined) {
       this.#early.delete(connection);
-      this.#begin(early, info);
-    } else if (connection.direction === 'outbound') void this.#open(connection, info, reopenFirstMs);
+      this.#accept(early);
+    } else if (connection.direction === 'outbound' && this.#exchangesWith(info)) {
+      void this.#open(connection, info, reopenFirstMs);
+    }
+  }
+
+  #exchangesWith({ membership }: PeerInfo): boolean {
+    return this.#options.role === 'gateway' || membership.role === 'gateway';
   }
 
   #accept(channel: Channel): void {
     const { connection } = channel;
     const info = this.#infos.get(connection);
-    if (connection.direction === 'outbound' || this.#exchanges.has(connection) || this.#early.has(connection)) {
-      channel.abort(new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a second exchange' }));
+    const isOutOfPlace =
+      connection.direction === 'outbound' ||
+      this.#exchanges.has(connection) ||
+      this.#early.has(connection) ||
+      (info !== undefined && !this.#exchangesWith(info));
+    if (isOutOfPlace) {
+      channel.abort(new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'an exchange out of place' }));
       void connection.close();
     } else if (info === undefined) this.#early.set(connection, channel);
     else this.#begin(channel, info);

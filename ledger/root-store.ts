@@ -5,7 +5,7 @@ import { sha256Hex } from '../protocol/crypto.ts';
 import { isHelixFlowError } from '../protocol/errors.ts';
 import { limits } from '../protocol/limits.ts';
 import type { Roots, RootToken } from '../protocol/peer/roots.ts';
-import type { Log, Store } from '../protocol/ports.ts';
+import type { Log, Store, StoreOp } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
 
 const encoder = new TextEncoder();
@@ -23,19 +23,20 @@ function readRow(value: Uint8Array): RootToken | undefined {
   }
 }
 
-async function takeKept(roots: Roots, said: RootToken | undefined, log: Log): Promise<void> {
-  if (said === undefined) return;
+/** @returns false for what the root did not sign: the row is damaged. */
+async function takeKept(roots: Roots, said: RootToken): Promise<boolean> {
   try {
     await roots.take(said);
+    return true;
   } catch (error) {
     if (!isHelixFlowError(error, 'TOKEN_INVALID')) throw error;
-    log.warn('root.damaged', { kind: said.kind, reason: error.details.reason });
+    return false;
   }
 }
 
 /** Keeps what one store has been told, below `root/`. */
 export interface RootStore {
-  /** Tells `roots` everything that was kept. @throws HelixFlowError STORE_FAILED */
+  /** Tells `roots` everything that was kept; drops what is damaged. @throws HelixFlowError STORE_FAILED */
   load(roots: Roots): Promise<void>;
   /** Synced: a revocation must not be forgotten. @throws HelixFlowError STORE_FAILED */
   keep(said: RootToken): Promise<void>;
@@ -53,11 +54,15 @@ export function createRootStore({ store, log }: { readonly store: Store; readonl
   return {
     keep,
     load: async (roots) => {
-      for await (const [, value] of store.range(range)) {
+      const damaged: StoreOp[] = [];
+      for await (const [key, value] of store.range(range)) {
         const said = readRow(value);
-        if (said !== undefined) kept.add(said.token);
-        await takeKept(roots, said, log);
+        if (said !== undefined && (await takeKept(roots, said))) kept.add(said.token);
+        else damaged.push({ type: 'del', key });
       }
+      if (damaged.length === 0) return;
+      log.warn('roots.damaged', { count: damaged.length });
+      await store.batch(damaged, { sync: false });
     },
   };
 }
