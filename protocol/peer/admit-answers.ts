@@ -1,10 +1,9 @@
 /** What a gateway says to those who ask to be, or stay, members: by itself, or by asking the issuer's gateway once. */
 
 import { HelixFlowError, isHelixFlowError, toHelixFlowError } from '../errors.ts';
-import { type Credentials, checkCredentials, checkInvite, type Invite, issuerIdOf, ownerBy } from '../grants.ts';
+import { type Credentials, checkCredentials, checkInvite, type Invite } from '../grants.ts';
 import type { IssuerId, PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
-import { type IssuerRecord, issueCredentials } from '../mesh.ts';
 import {
   type AdmitFrame,
   type AdmitRelay,
@@ -14,7 +13,7 @@ import {
   type RefuseCode,
 } from '../messages/admit.ts';
 import type { Connection, Contact } from '../ports.ts';
-import { type Ms, ms } from '../units.ts';
+import { ms } from '../units.ts';
 import type { AdmissionDeps, AdmissionEvents, AdmissionOptions, Admitter } from './admit.ts';
 import { ask, unavailable } from './ask.ts';
 
@@ -26,10 +25,6 @@ export interface Answers {
   busy(peer: PeerId): AdmitFrame;
 }
 
-/** A renewal is written down for good, so a peer that has just had one is told to wait. */
-const renewalEveryMs = 10_000;
-const renewalsRememberedMax = 1_024;
-
 /** Other codes stay here: whoever asked could not act on them. */
 function refusalOf(error: HelixFlowError): { readonly code: RefuseCode; readonly reason: string } {
   for (const code of ['INVITE_INVALID', 'MEMBERSHIP_INVALID', 'ADMISSION_UNAVAILABLE'] as const) {
@@ -37,17 +32,6 @@ function refusalOf(error: HelixFlowError): { readonly code: RefuseCode; readonly
   }
   return { code: 'ADMISSION_UNAVAILABLE', reason: error.code };
 }
-
-/** Admits by the issuer's key alone. */
-const admitterBy = (issuer: IssuerRecord, deps: AdmissionDeps, { mesh }: AdmissionOptions): Admitter => {
-  const issue = (member: Parameters<typeof issueCredentials>[1]): Promise<Credentials> =>
-    issueCredentials({ mesh, issuer }, member, { tokens: deps.tokens, nowMs: deps.clock.wallMs() });
-  return {
-    handles: (name) => name === issuerIdOf(issuer.key.publicKey),
-    admit: (invite, peer) => issue({ peer, role: invite.role, owner: ownerBy(invite, peer) }),
-    renew: issue,
-  };
-};
 
 /** Of whom a gateway speaks. */
 const subjectOf = (frame: AdmitFrame): PeerId | undefined =>
@@ -57,15 +41,11 @@ class AdmissionAnswers implements Answers {
   readonly #deps: AdmissionDeps;
   readonly #options: AdmissionOptions;
   readonly #events: AdmissionEvents;
-  readonly #admitter: Admitter | undefined;
-  readonly #renewedMs = new Map<PeerId, Ms>();
 
   constructor(deps: AdmissionDeps, options: AdmissionOptions, events: AdmissionEvents) {
     this.#deps = deps;
     this.#options = options;
     this.#events = events;
-    const { admitter, issuer } = options;
-    this.#admitter = admitter ?? (issuer && admitterBy(issuer, deps, options));
   }
 
   async toJoiner(question: Uint8Array, joiner: PeerId): Promise<AdmitFrame> {
@@ -114,11 +94,12 @@ class AdmissionAnswers implements Answers {
   }
 
   #admitterOf(issuer: IssuerId): Admitter | undefined {
-    return this.#admitter?.handles(issuer) === true ? this.#admitter : undefined;
+    const { admitter } = this.#options;
+    return admitter?.handles(issuer) === true ? admitter : undefined;
   }
 
   async #admit(frame: AdmitRequest | AdmitRelay, joiner: PeerId, mayPassOn: boolean): Promise<Credentials> {
-    const { tokens, clock, log } = this.#deps;
+    const { tokens, clock } = this.#deps;
     const invite = await checkInvite(frame.invite, { tokens, nowMs: clock.wallMs() });
     this.#checkInvite(invite, joiner);
     const admitter = this.#admitterOf(invite.issuer);
@@ -126,9 +107,7 @@ class AdmissionAnswers implements Answers {
       const relay: AdmitRelay = { type: 'relay', invite: frame.invite, joiner };
       return this.#passOn(relay, mayPassOn, invite.issuer, invite.gateways);
     }
-    const credentials = await admitter.admit(invite, joiner);
-    log.info('admission.admitted', { peer: joiner, role: invite.role, invite: invite.inviteId });
-    return credentials;
+    return admitter.admit(invite, joiner);
   }
 
   #checkInvite({ meshId, issuer }: Invite, joiner: PeerId): void {
@@ -139,7 +118,7 @@ class AdmissionAnswers implements Answers {
   }
 
   async #renew(frame: AdmitRenew, mayPassOn: boolean): Promise<Credentials> {
-    const { tokens, clock, log } = this.#deps;
+    const { tokens, clock } = this.#deps;
     const { peer, credentials } = frame;
     const checking = { tokens, meshId: this.#options.mesh.meshId, peer, nowMs: clock.wallMs() };
     const membership = await checkCredentials(credentials, checking);
@@ -148,23 +127,7 @@ class AdmissionAnswers implements Answers {
     }
     const admitter = this.#admitterOf(membership.issuer);
     if (admitter === undefined) return this.#passOn(frame, mayPassOn, membership.issuer, []);
-    this.#checkPace(peer);
-    try {
-      const renewed = await admitter.renew(membership);
-      log.info('admission.renewed', { peer, role: membership.role });
-      return renewed;
-    } catch (error) {
-      this.#renewedMs.delete(peer);
-      throw error;
-    }
-  }
-
-  #checkPace(peer: PeerId): void {
-    const nowMs = this.#deps.clock.nowMs();
-    const lastMs = this.#renewedMs.get(peer);
-    if (lastMs !== undefined && nowMs - lastMs < renewalEveryMs) throw unavailable('it has just been renewed');
-    if (this.#renewedMs.size >= renewalsRememberedMax) this.#renewedMs.clear();
-    this.#renewedMs.set(peer, nowMs);
+    return admitter.renew(membership);
   }
 
   /** Asks the issuer's gateway, or those that the issuer named in the invite; whoever asked checks what comes back. */

@@ -4,7 +4,7 @@ import { HelixFlowError, toHelixFlowError } from '../errors.ts';
 import { type Credentials, checkCredentials, checkInvite, type Invite, type Membership } from '../grants.ts';
 import type { IssuerId, MeshId, PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
-import type { IssuerRecord, MeshRecord } from '../mesh.ts';
+import type { MeshRecord } from '../mesh.ts';
 import { ADMIT_PROTOCOL, type AdmitFrame, encodeAdmitFrame, type RefuseCode } from '../messages/admit.ts';
 import type { Cancel, Channel, Clock, Connection, Contact, Log, Network, Tokens } from '../ports.ts';
 import { ms } from '../units.ts';
@@ -93,8 +93,6 @@ export interface AdmissionOptions {
   readonly holderOf?: (issuer: IssuerId) => PeerId | undefined;
   /** False for a peer that is banned, or an issuer that the root took back: nothing is asked of anybody then. */
   readonly isMember?: (member: Pick<Membership, 'peer' | 'issuer'>) => boolean;
-  /** In place of an admitter: admits whoever comes, and remembers nobody. */
-  readonly issuer?: IssuerRecord;
 }
 
 /** What the gateway's owner hears of the admission. */

@@ -9,6 +9,7 @@ import type { Sessions } from '../session/sessions.ts';
 import { type Ms, ms } from '../units.ts';
 import type { Advertiser } from './advertise.ts';
 import type { PeerBook } from './book.ts';
+import { Links } from './links.ts';
 import { type Target, Targets } from './targets.ts';
 
 interface DiscoveryDeps {
@@ -47,6 +48,12 @@ export interface Discovery {
   isComplete(): boolean;
   /** Peers known, reached or not. */
   known(): readonly Target[];
+  /**
+   * An admitted connection to a peer, dialled if there is none.
+   * @param contact Its addresses are tried beside those known.
+   * @throws HelixFlowError CONNECT_FAILED; ADDRESS_REFUSED; the reason of `signal`.
+   */
+  reach(contact: Contact, signal: AbortSignal): Promise<Connection>;
   start(): Promise<void>;
   stop(): void;
 }
@@ -79,6 +86,7 @@ class PeerDiscovery implements Discovery {
   readonly #deps: DiscoveryDeps;
   readonly #options: DiscoveryOptions;
   readonly #targets: Targets;
+  readonly #links: Links;
   readonly #trying = new Set<PeerId>();
   readonly #provided = new Map<string, Cancel>();
   readonly #stop = new AbortController();
@@ -95,6 +103,7 @@ class PeerDiscovery implements Discovery {
     this.#deps = deps;
     this.#options = options;
     this.#targets = new Targets(deps.network.self);
+    this.#links = new Links(deps.random.fork('links'), deps.clock.nowMs());
     this.#startedMs = deps.clock.nowMs();
     this.#nextSearchMs = this.#startedMs;
     this.#nextAdvertMs = this.#startedMs;
@@ -182,6 +191,7 @@ class PeerDiscovery implements Discovery {
     for (const target of this.#targets.all()) {
       if (this.#wants(target, nowMs)) void this.#try(target);
     }
+    if (this.#options.role === 'gateway') this.#link(nowMs);
     if (!this.#isSearching && nowMs >= this.#nextSearchMs) void this.#search();
     if (nowMs >= this.#nextAdvertMs && this.#deps.directory.size() > 0) void this.#putAdvert();
     if (!this.#isComplete && nowMs - this.#startedMs >= aloneMs && !this.#hasAnyoneToAsk()) this.#isComplete = true;
@@ -199,9 +209,31 @@ class PeerDiscovery implements Discovery {
       if (target.role !== 'gateway' || sessions.has(target.peer)) return false;
       return sessions.all().length + this.#trying.size < limits.sessionsPerNodeMax;
     }
-    if (target.role === 'gateway') return this.#connectionTo(target.peer) === undefined;
+    if (target.role === 'gateway') return false;
     // Nodes dial gateways; a gateway steps in only for one that has not.
     return nowMs - target.foundMs >= limits.gatewayDialDelayMs && !sessions.has(target.peer);
+  }
+
+  /** Keeps a gateway's connections to others, through which their entries come. */
+  #link(nowMs: Ms): void {
+    const isGateway = (peer: PeerId): boolean => this.#targets.get(peer)?.role === 'gateway';
+    const open = this.#deps.network.connections().filter((other) => other.isOpen && other.isAdmitted);
+    const links = open.filter(({ peer }) => isGateway(peer));
+    const linked = new Set(links.map(({ peer }) => peer));
+    const trying = new Set([...this.#trying].filter((peer) => isGateway(peer) && !linked.has(peer)));
+    const candidates = this.#targets
+      .all()
+      .filter(({ peer, nextTryMs }) => isGateway(peer) && !linked.has(peer) && !trying.has(peer) && nowMs >= nextTryMs);
+    const dialled = links.filter(({ direction }) => direction === 'outbound').map(({ peer }) => peer);
+    const { dial, close } = this.#links.plan({ nowMs, linked, dialled, trying, candidates });
+    for (const target of dial) void this.#try(target);
+    for (const connection of links) if (connection.peer === close) void connection.close();
+  }
+
+  async reach(contact: Contact, signal: AbortSignal): Promise<Connection> {
+    const known = this.#targets.get(contact.peer)?.addresses ?? [];
+    const addresses = [...new Set([...known, ...contact.addresses])].slice(0, limits.peerAddressesMax);
+    return this.#connectionTo(contact.peer) ?? (await this.#connect({ peer: contact.peer, addresses }, signal));
   }
 
   #connectionTo(peer: PeerId): Connection | undefined {
@@ -226,9 +258,9 @@ class PeerDiscovery implements Discovery {
   }
 
   /** Dials, and waits for the hello to pass. */
-  async #connect(target: Target): Promise<Connection> {
+  async #connect(target: Contact, signal: AbortSignal = this.#stop.signal): Promise<Connection> {
     const { clock, network, directory, advertiser } = this.#deps;
-    using deadline = clock.deadline(connectTimeoutMs, this.#stop.signal);
+    using deadline = clock.deadline(connectTimeoutMs, signal);
     let { addresses } = target;
     if (addresses.length === 0) {
       const advert = await directory.getAdvert(target.peer, deadline.signal);
