@@ -244,12 +244,15 @@ class PeerDiscovery implements Discovery {
     const { clock, sessions, random, log } = this.#deps;
     const { peer } = target;
     this.#trying.add(peer);
+    let connection: Connection | undefined;
     try {
-      const connection = this.#connectionTo(peer) ?? (await this.#connect(target));
+      connection = this.#connectionTo(peer) ?? (await this.#connect(target));
       if (target.role !== this.#options.role && !sessions.has(peer)) await sessions.open(connection);
       this.#targets.reached(peer, clock.nowMs());
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
+      // The other side may have given it up unheard: kept, it would be tried, and fail, for ever.
+      if (connection !== undefined && !sessions.has(peer)) void connection.close();
       this.#targets.failed(peer, clock.nowMs(), random.float());
       log.debug('peer.unreached', { peer, code: error.code, failures: target.failures });
     } finally {
