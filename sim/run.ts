@@ -9,6 +9,7 @@ import { playFaults } from './play.ts';
 import type { Scenario } from './scenario.ts';
 import { Sites } from './sites.ts';
 import { guardHost, hostNowMs } from './tripwires.ts';
+import { Trust, type TrustCounts } from './trust.ts';
 import { checkConnected, checkNothingLeft } from './wholeness.ts';
 import { World } from './world.ts';
 
@@ -32,6 +33,8 @@ export interface SimResult {
   readonly faults: Partial<Record<FaultKind, number>>;
   readonly violations: readonly Violation[];
   readonly requests: RequestCounts;
+  /** Only of scenarios in which keys are revoked. */
+  readonly trust?: TrustCounts;
 }
 
 /** A run with all that a report shows. */
@@ -51,7 +54,6 @@ export interface Played {
 const violationsMax = 20;
 /** For what is under way to end, when nobody asks any more. */
 const quietMs = 20_000;
-const probesPerSecond = 6;
 
 class Run {
   readonly #scenario: Scenario;
@@ -60,6 +62,7 @@ class Run {
   readonly #clients: Clients;
   #sites: Sites | undefined;
   #faults: readonly Fault[] = [];
+  #trust: Trust | undefined;
 
   constructor(scenario: Scenario, seed: number) {
     this.#scenario = scenario;
@@ -83,6 +86,9 @@ class Run {
     const sites = await Sites.create(this.#world, this.#scenario);
     this.#sites = sites;
     const startMs = hostNowMs();
+    const { trust } = this.#scenario;
+    if (trust !== undefined)
+      this.#trust = new Trust(this.#world, sites, trust, (violation) => this.#violate(violation));
     sites.onKilled(({ machine }) => machine.ports && this.#clients.lost(machine.ports.lifeline));
     sabotage?.(this.#world, sites);
     sites.bootAll();
@@ -91,20 +97,28 @@ class Run {
 
     const calmEndMs = formingMs + calmMs;
     this.#clients.askAround(sites.gateways, requestsPerSecond, calmEndMs, 'calm');
+    this.#trust?.revokeAround(calmEndMs, 'calm');
     // What was asked in calm shall not meet the faults.
     const faultsStartMs = calmEndMs + 5_000;
     const faultsEndMs = faultsStartMs + faultsMs;
     await kernel.run(faultsStartMs);
+    this.#trust?.checkCalm();
 
     const { gateways, nodes, faults } = this.#scenario;
     const window = { gateways, nodes, startMs: faultsStartMs, endMs: faultsEndMs };
     this.#faults = drawFaults(faults, window, kernel.random.fork('faults'));
     playFaults(this.#faults, this.#world, sites);
     this.#clients.askAround(sites.gateways, requestsPerSecond, faultsEndMs, 'faults');
+    this.#trust?.revokeAround(faultsEndMs, 'faults');
+    await kernel.run(faultsEndMs + settleMs / 2);
+    // Whoever lies, lies to a mesh that is whole: how soon that is found out is measured.
+    this.#trust?.betray().catch((error: unknown) => this.fail(error));
     await kernel.run(faultsEndMs + settleMs);
     checkConnected(sites, this.#violateNow);
+    this.#trust?.checkSettled();
 
     const probeEndMs = faultsEndMs + settleMs + probeMs;
+    const { probesPerSecond } = this.#scenario;
     for (const gateway of sites.gateways) this.#clients.askAround([gateway], probesPerSecond, probeEndMs, 'probe');
     await kernel.run(probeEndMs + quietMs);
     for (const request of this.#clients.requests) request.checkEnded();
@@ -135,6 +149,7 @@ class Run {
         faults: counts.toObject(),
         violations: this.#violations,
         requests: countRequests(this.#clients.requests),
+        ...(this.#trust === undefined ? {} : { trust: this.#trust.counts() }),
       },
       scenario: this.#scenario,
       faults: this.#faults,

@@ -3,6 +3,7 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { type FaultPlan, plannedKinds } from './faults.ts';
 import type { LinkOptions } from './links.ts';
+import type { TrustPlan } from './trust.ts';
 
 /** A mesh, its clients and its troubles. All times are virtual. */
 export interface Scenario {
@@ -27,7 +28,11 @@ export interface Scenario {
   readonly settleMs: number;
   /** Every gateway is asked again and again, and every answer must be whole. */
   readonly probeMs: number;
+  /** At each gateway. */
+  readonly probesPerSecond: number;
   readonly faults: FaultPlan;
+  /** Keys that are revoked meanwhile, and an issuer that forks when the faults are over. */
+  readonly trust?: TrustPlan;
   /** From a request to its first content, or its end where there is none. */
   readonly beginWithinMs: number;
   /** What clients may be told while faults are about; everything else is a broken promise. */
@@ -45,7 +50,35 @@ const mesh = {
   faultsMs: 60_000,
   settleMs: 60_000,
   probeMs: 10_000,
+  probesPerSecond: 6,
 } as const;
+
+/** All that may go wrong with what peers know of each other. */
+const trustFaults = [
+  'partition',
+  'oneWay',
+  'blackHole',
+  'slowLink',
+  'reset',
+  'crash',
+  'pause',
+  'clockSkew',
+  'diskSlow',
+  'diskFull',
+  'diskHoles',
+  'diskRestored',
+] as const;
+
+const swarmMayFail = [
+  'MODEL_UNAVAILABLE',
+  'NODE_OVERLOADED',
+  'NODE_LOST',
+  'NODE_DRAINING',
+  'NODE_MODEL_MISSING',
+  'ENGINE_FAILED',
+  'STREAM_INTERRUPTED',
+  'DEADLINE_EXCEEDED',
+] as const;
 
 /** The first one is played when none is named. */
 export const scenarios: readonly Scenario[] = [
@@ -67,16 +100,29 @@ export const scenarios: readonly Scenario[] = [
       sometimes: plannedKinds.filter((kind) => kind !== 'partition'),
       eachMax: 3,
     },
-    mayFail: [
-      'MODEL_UNAVAILABLE',
-      'NODE_OVERLOADED',
-      'NODE_LOST',
-      'NODE_DRAINING',
-      'NODE_MODEL_MISSING',
-      'ENGINE_FAILED',
-      'STREAM_INTERRUPTED',
-      'DEADLINE_EXCEEDED',
-    ],
+    mayFail: swarmMayFail,
+    beginWithinMs: 61_000,
+  },
+  {
+    ...mesh,
+    name: 'revocations',
+    about: '100 gateways; keys are revoked while everything breaks, backups are restored, and an issuer forks.',
+    gateways: 100,
+    nodes: 8,
+    // One that can only dial reaches 16 of the gateways.
+    hiddenNodes: 0,
+    tokens: 'fast',
+    requestsPerSecond: 1,
+    formingMs: 30_000,
+    calmMs: 60_000,
+    faultsMs: 60_000,
+    settleMs: 120_000,
+    probeMs: 10_000,
+    probesPerSecond: 0.2,
+    faults: { always: ['partition', 'crash', 'diskRestored'], sometimes: trustFaults, eachMax: 6 },
+    trust: { revocationsPerMinute: 30, calmWithinMs: 2_000, forkSettleMs: 5_000 },
+    // A gateway that restarts with an empty disk in the smaller part of a partition has looked everywhere it can.
+    mayFail: [...swarmMayFail, 'MODEL_NOT_FOUND'],
     beginWithinMs: 61_000,
   },
 ];

@@ -92,6 +92,11 @@ export class Sites {
     return sites;
   }
 
+  /** With the secrets of its root and issuer; the first gateway holds the issuer's key. */
+  get mesh(): NewMesh {
+    return this.#mesh;
+  }
+
   all(): readonly Site[] {
     return [...this.gateways, ...this.nodes];
   }

@@ -16,6 +16,15 @@ function chooseScenario(name: string | undefined): Scenario {
   throw new HelixFlowError('CONFIG_INVALID', { reason: `--scenario ${name}: expected one of ${names}` });
 }
 
+function printTrust({ trust }: Pick<SimResult, 'trust'>): string[] {
+  if (trust === undefined) return [];
+  const { revoked, measured, p50Ms, p99Ms, maxMs, forkProvenMs } = trust;
+  const fork = forkProvenMs === undefined ? '' : `; a fork was proven everywhere after ${forkProvenMs} ms`;
+  return [
+    `keys        ${revoked} revoked; known after ${p50Ms} ms (p50), ${p99Ms} ms (p99), ${maxMs} ms (max of ${measured})${fork}`,
+  ];
+}
+
 function printResult({ requests, faults, violations, ...result }: SimResult): string {
   const list = (counts: object): string =>
     Object.entries(counts)
@@ -28,6 +37,7 @@ function printResult({ requests, faults, violations, ...result }: SimResult): st
     `trace hash  ${result.traceHash}`,
     `faults      ${list(faults)}`,
     `requests    ${list(requests)}`,
+    ...printTrust(result),
     `violations  ${violations.length === 0 ? 'none' : violations.length}`,
     ...violations.map(({ atMs, check, detail }) => printable(`  ${(atMs / 1_000).toFixed(3)} s  ${check}: ${detail}`)),
   ].join('\n');
