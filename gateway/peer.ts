@@ -4,6 +4,8 @@ import { createAdmitter } from '../ledger/admitter.ts';
 import { type Audit, noAudit } from '../ledger/audit.ts';
 import { createLedger } from '../ledger/create-ledger.ts';
 import type { Ledger } from '../ledger/ledger.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
+import type { PeerId } from '../protocol/ids.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
 import { type AdmissionOptions, createAdmission } from '../protocol/peer/admit.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
@@ -38,6 +40,9 @@ export interface GatewayPeer {
 
 /** Joins the service to the mesh; nothing is sent before `start`, and the service answers before it too. */
 export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOptions): GatewayPeer {
+  const { issuer, admission, audit = noAudit } = options;
+  const noteRefused = (peer: PeerId, reason: ErrorCode): void =>
+    audit.note({ action: 'peer.refuse', actor: `peer:${peer}`, object: 'none', outcome: 'refused', reason });
   const ledger = createLedger(ports, { ...options, role: 'gateway' });
   const gateway = createGateway(ports, {
     isDiscoveryComplete: () => member.discovery.isComplete(),
@@ -58,13 +63,21 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
       opened: () => {},
       offered: () => {},
       admitted: (connection, info) => ledger.admitted(connection, info),
+      refused: ({ peer }, { code }) => {
+        if (code === 'MEMBERSHIP_INVALID') noteRefused(peer, code);
+      },
     },
   );
-  const { issuer, admission, audit = noAudit } = options;
   const admitter = issuer && createAdmitter({ ...ports, ledger, audit }, { mesh: admission.mesh, issuer });
   createAdmission(
-    { ...ports, hello: member.hello },
-    { holderOf: (of) => ledger.holderOf(of), ...(admitter === undefined ? {} : { admitter }), ...admission },
+    { ...ports, hello: member.hello, reach: (contact, signal) => member.discovery.reach(contact, signal) },
+    {
+      holderOf: (of) => ledger.holderOf(of),
+      isMember: (peer) => ledger.isMember(peer),
+      ...(admitter === undefined ? {} : { admitter }),
+      ...admission,
+    },
+    { refused: noteRefused },
   );
   ledger.onChange(({ kind }) => {
     if (kind === 'ban' || kind === 'roots') member.review();

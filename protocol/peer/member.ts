@@ -1,7 +1,7 @@
 /** A member of a mesh, whatever its role: hello on every connection, sessions with the other role, discovery. */
 
 import { toHex } from '../crypto.ts';
-import type { ErrorCode } from '../errors.ts';
+import type { ErrorCode, HelixFlowError } from '../errors.ts';
 import type { Credentials, Membership, Role } from '../grants.ts';
 import type { MeshId, PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
@@ -80,6 +80,8 @@ export interface Member {
 export interface MemberEvents extends Omit<SessionsEvents, 'gateways'> {
   /** A member is connected, in either direction; comes once per connection. */
   admitted?(connection: Connection, info: PeerInfo): void;
+  /** As `HelloEvents.refused`. */
+  refused?(connection: Connection, error: HelixFlowError): void;
 }
 
 /** Wires a member over `ports`; nothing is sent before `start`. */
@@ -146,6 +148,7 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
         discovery.admitted(connection, info.membership.role, info.addresses);
         if (info.membership.role === 'gateway') tellOfGateways();
       },
+      refused: (connection, error) => events.refused?.(connection, error),
     },
   );
   const review = (): void => {
