@@ -1,6 +1,7 @@
 /** The narrowest of several terms: what counts when the branches of a forked issuer say different things. */
 
 import type { KeyTerms, RateLimits } from '../protocol/grants.ts';
+import { matchesPattern } from '../protocol/patterns.ts';
 
 /** A pattern that fits no model: names of models have no control characters. An empty list would allow every model. */
 const noModel = '\u0000';
@@ -18,11 +19,19 @@ export function narrowLimits(a: RateLimits, b: RateLimits): RateLimits {
   };
 }
 
-/** Patterns that both lists name; a list that is empty names all. */
+/** A `*` of the narrower pattern is then a character like any other, which only a `*` of the wider one fits. */
+const isWithin = (narrower: string, wider: readonly string[]): boolean =>
+  wider.some((pattern) => matchesPattern(pattern, narrower));
+
+/**
+ * Patterns of each list that lie within one of the other; a list that is empty allows all. What only parts of two
+ * patterns have in common is left out: never more than both lists allow, and rarely less.
+ */
 function narrowModels(a: readonly string[], b: readonly string[]): readonly string[] {
   if (a.length === 0 || b.length === 0) return a.length === 0 ? b : a;
-  const both = a.filter((pattern) => b.includes(pattern)).sort();
-  return both.length === 0 ? [noModel] : both;
+  const both = [...a.filter((pattern) => isWithin(pattern, b)), ...b.filter((pattern) => isWithin(pattern, a))];
+  const fits = [...new Set(both)].filter((pattern) => pattern !== noModel).sort();
+  return fits.length === 0 ? [noModel] : fits;
 }
 
 /** Terms that allow only what both allow: the smaller rates, the earlier end, the models that both lists name. */
