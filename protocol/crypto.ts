@@ -51,6 +51,29 @@ const privateKey = (seed: Uint8Array): KeyObject =>
 const publicKey = (raw: Uint8Array): KeyObject =>
   createPublicKey({ key: Buffer.concat([publicPrefix, raw]), format: 'der', type: 'spki' });
 
+/** Reading a key costs two signatures, or a third of a check: those in use are kept read. */
+const readPrivate = new WeakMap<SigningKey, KeyObject>();
+const readPublic = new Map<string, KeyObject>();
+const readPublicMax = 1_024;
+
+function privateKeyOf(key: SigningKey): KeyObject {
+  const known = readPrivate.get(key);
+  if (known !== undefined) return known;
+  const read = privateKey(key.seed);
+  readPrivate.set(key, read);
+  return read;
+}
+
+function publicKeyOf(raw: Uint8Array): KeyObject {
+  const name = toHex(raw);
+  const known = readPublic.get(name);
+  if (known !== undefined) return known;
+  const read = publicKey(raw);
+  if (readPublic.size >= readPublicMax) readPublic.clear();
+  readPublic.set(name, read);
+  return read;
+}
+
 /** The key pair behind 32 bytes of seed. */
 export function keyFromSeed(seed: Uint8Array): SigningKey {
   const der = createPublicKey(privateKey(seed)).export({ format: 'der', type: 'spki' });
@@ -59,13 +82,13 @@ export function keyFromSeed(seed: Uint8Array): SigningKey {
 
 /** Ed25519 over `domain`, a zero byte and `bytes`; 64 bytes. The domain keeps one kind of signature from passing for another. */
 export const signBytes = (domain: string, bytes: Uint8Array, key: SigningKey): Uint8Array =>
-  new Uint8Array(sign(null, Buffer.concat([Buffer.from(`${domain}\0`), bytes]), privateKey(key.seed)));
+  new Uint8Array(sign(null, Buffer.concat([Buffer.from(`${domain}\0`), bytes]), privateKeyOf(key)));
 
 /** True only for a signature that `signBytes` made with the same domain, bytes and key; never throws. */
 export function verifyBytes(domain: string, bytes: Uint8Array, signature: Uint8Array, key: Uint8Array): boolean {
   if (key.length !== 32 || signature.length !== 64) return false;
   try {
-    return verify(null, Buffer.concat([Buffer.from(`${domain}\0`), bytes]), publicKey(key), signature);
+    return verify(null, Buffer.concat([Buffer.from(`${domain}\0`), bytes]), publicKeyOf(key), signature);
   } catch (error) {
     // A public key that is no point on the curve is the caller's bad input, not our fault.
     if (error instanceof Error && 'code' in error) return false;
