@@ -257,6 +257,7 @@ class PeerLedger implements Ledger {
     if (this.#recovery === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'it is not open' });
     await this.#recovery.wait();
     if (as === 'issuer') this.#checkInOffice();
+    this.#recovery.begun();
     return await this.#writer(as).append(entries);
   }
 

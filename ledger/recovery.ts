@@ -19,49 +19,76 @@ const settleMs = 1_000;
 
 export class Recovery {
   readonly #clock: Clock;
+  readonly #isNeeded: boolean;
   readonly #answers: () => Answers;
   readonly #done: Promise<void>;
   #finish: () => void = () => {};
   #state: 'waiting' | 'ready' | 'closed' = 'waiting';
-  #firstAnswerMs: number | undefined;
+  /** Somebody has answered, and others have had their time to. */
+  #isSettled = false;
+  #hasAnswer = false;
+  #isBounded = false;
 
-  /** @param isNeeded False when there is nothing to recover: this process has written nothing before. */
+  /**
+   * @param isNeeded False where nothing was written before, as far as is known: then it waits only for what those who are
+   *   connected have to tell, since a key may have come back without its feed.
+   */
   constructor(clock: Clock, isNeeded: boolean, answers: () => Answers) {
     this.#clock = clock;
+    this.#isNeeded = isNeeded;
     this.#answers = answers;
     this.#done = new Promise((resolve) => {
       this.#finish = resolve;
     });
-    if (isNeeded) clock.timer(ms(limits.recoveryWaitMs), () => this.#end('ready'));
-    else this.#end('ready');
+    if (isNeeded) this.#bound();
   }
 
   get isReady(): boolean {
-    return this.#state === 'ready';
+    return this.#state === 'ready' || (this.#state === 'waiting' && this.#mayEnd());
+  }
+
+  #bound(): void {
+    if (this.#isBounded) return;
+    this.#isBounded = true;
+    this.#clock.timer(ms(limits.recoveryWaitMs), () => this.#end());
+  }
+
+  #mayEnd(): boolean {
+    const { awaited, isBehind } = this.#answers();
+    if (awaited > 0 || isBehind) return false;
+    return this.#isSettled || !this.#isNeeded;
   }
 
   /** Somebody has told or given something. */
   progressed(): void {
     if (this.#state !== 'waiting') return;
-    const { whole, awaited, isBehind } = this.#answers();
-    const nowMs = this.#clock.nowMs();
-    if (whole === 0) return;
-    if (this.#firstAnswerMs === undefined) {
-      this.#firstAnswerMs = nowMs;
-      this.#clock.timer(ms(settleMs), () => this.progressed());
+    if (!this.#hasAnswer && this.#answers().whole > 0) {
+      this.#hasAnswer = true;
+      this.#clock.timer(ms(settleMs), () => {
+        this.#isSettled = true;
+        this.progressed();
+      });
     }
-    if (awaited === 0 && !isBehind && nowMs - this.#firstAnswerMs >= settleMs) this.#end('ready');
+    if (this.#isBounded && this.#mayEnd()) this.#end();
   }
 
-  #end(state: 'ready' | 'closed'): void {
-    if (this.#state === 'waiting') this.#state = state;
+  #end(): void {
+    if (this.#state === 'waiting') this.#state = 'ready';
     this.#finish();
   }
 
   /** Resolves when this process may sign. @throws HelixFlowError LEDGER_UNREADY when it is closing. */
   async wait(): Promise<void> {
-    await this.#done;
+    if (!this.isReady) {
+      this.#bound();
+      await this.#done;
+    }
     if (this.#state === 'closed') throw new HelixFlowError('LEDGER_UNREADY', { reason: 'it is closing' });
+  }
+
+  /** This process signs its first block: whatever is heard from now on changes nothing. */
+  begun(): void {
+    this.#end();
   }
 
   close(): void {

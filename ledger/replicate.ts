@@ -132,6 +132,7 @@ class Replicator implements Replication {
     connection.onClose(() => {
       this.#infos.delete(connection);
       this.#early.delete(connection);
+      this.#progressed();
     });
     const early = this.#early.get(connection);
     if (early !== undefined) {
@@ -335,9 +336,9 @@ class Replicator implements Replication {
   }
 
   answers(): { readonly whole: number; readonly awaited: number } {
-    const all = [...this.#exchanges.values()];
-    const whole = all.filter(({ heard }) => heard.isWhole).length;
-    return { whole, awaited: all.length - whole };
+    const peers = [...this.#infos].filter(([, info]) => this.#exchangesWith(info));
+    const whole = peers.filter(([connection]) => this.#exchanges.get(connection)?.heard.isWhole === true).length;
+    return { whole, awaited: peers.length - whole };
   }
 
   lacks(author: AuthorId): boolean {

@@ -115,6 +115,23 @@ describe('signing', () => {
     expect([issuer, gateway].map(({ ledger }) => ledger.status().frozen)).toEqual([[], []]);
   });
 
+  test('with a key that came back without its feed learns from those who are connected first', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const issuer = await mesh.addIssuer();
+    const gateway = await mesh.add('gateway');
+    await mesh.link(gateway, issuer);
+    for (let number = 0; number < 30; number += 1) await appendMs(mesh, issuer);
+    await mesh.until(() => gateway.ledger.status().blocks === 30);
+    mesh.kill(issuer);
+    issuer.machine.disk.restore(new Map());
+    await mesh.boot(issuer);
+    await mesh.pass(100);
+    await mesh.link(gateway, issuer);
+    const [place] = await mesh.append(issuer, 'issuer', [banOf(gateway.peer)]);
+    expect(place?.generation).toBe(1);
+    expect(issuer.ledger.status().blocks).toBe(31);
+  });
+
   test('what only nodes still hold comes back from them, as far as it was open', async ({ expect }) => {
     await using mesh = await LedgerMesh.create();
     const issuer = await mesh.addIssuer();
