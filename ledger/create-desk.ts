@@ -22,12 +22,13 @@ import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
 import type { Audit, AuditAction } from './audit.ts';
 import type { Actor, Desk, InviteRequest, KeyRequest, Named, NewKey } from './desk.ts';
 import type { Entry } from './entry.ts';
+import { authorsInCareOf, joinAccounts, joinAll, joinKeys } from './in-care.ts';
 import type { Ledger } from './ledger.ts';
 import type { Names } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
 
 export interface DeskDeps {
-  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf'>;
+  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly tokens: Tokens;
@@ -111,12 +112,21 @@ class IssuerDesk implements Desk {
     return this.#deps.ledger.append('issuer', entries);
   }
 
-  /** Authors whose entries count here: this issuer's own, those it took over from among them. */
-  #find<T>(ask: (author: AuthorId) => T | undefined): T | undefined {
-    return this.#deps.ledger
-      .authorsOf(this.issuer)
-      .map(ask)
-      .find((found) => found !== undefined);
+  /** Authors whose entries count here: this issuer's own, and those it took over from. */
+  #authors(): readonly AuthorId[] {
+    return authorsInCareOf(this.#deps.ledger, this.issuer);
+  }
+
+  /** What each of them says, oldest first. */
+  #said<T>(ask: (author: AuthorId) => T | undefined): readonly T[] {
+    return this.#authors().flatMap((author) => ask(author) ?? []);
+  }
+
+  /** Rows of these authors, in their order. */
+  #ours<Row extends { readonly by: AuthorId }>(rows: readonly Row[]): readonly Row[] {
+    const ranks = new Map(this.#authors().map((author, rank) => [author, rank]));
+    const rankOf = ({ by }: Row): number => ranks.get(by) ?? 0;
+    return rows.filter(({ by }) => ranks.has(by)).toSorted((a, b) => rankOf(a) - rankOf(b));
   }
 
   async #namedKey(standing: KeyStanding): Promise<KeyStanding & Named> {
@@ -128,13 +138,13 @@ class IssuerDesk implements Desk {
   }
 
   #account(account: AccountId): AccountStanding {
-    const found = this.#find((author) => this.#deps.ledger.standing.account(account, author));
+    const found = joinAccounts(this.#said((author) => this.#deps.ledger.standing.account(account, author)));
     if (found === undefined) throw unknown('account', account);
     return found;
   }
 
   #key(key: KeyId): KeyStanding {
-    const found = this.#find((author) => this.#deps.ledger.standing.key(key, author));
+    const found = joinKeys(this.#said((author) => this.#deps.ledger.standing.key(key, author)));
     if (found === undefined) throw unknown('key', key);
     return found;
   }
@@ -168,8 +178,7 @@ class IssuerDesk implements Desk {
   }
 
   async accounts(): Promise<readonly (AccountStanding & Named)[]> {
-    const authors = this.#deps.ledger.authorsOf(this.issuer);
-    const own = this.#deps.ledger.standing.accounts().filter(({ by }) => authors.includes(by));
+    const own = joinAll(this.#ours(this.#deps.ledger.standing.accounts()), ({ account }) => account, joinAccounts);
     return await Promise.all(own.map((standing) => this.#namedAccount(standing)));
   }
 
@@ -207,8 +216,7 @@ class IssuerDesk implements Desk {
   }
 
   async keys(): Promise<readonly (KeyStanding & Named)[]> {
-    const authors = this.#deps.ledger.authorsOf(this.issuer);
-    const own = this.#deps.ledger.standing.keys().filter(({ by }) => authors.includes(by));
+    const own = joinAll(this.#ours(this.#deps.ledger.standing.keys()), ({ key }) => key, joinKeys);
     return await Promise.all(own.map((standing) => this.#namedKey(standing)));
   }
 
