@@ -55,7 +55,9 @@ interface Call {
 const send = (socketPath: string, { method, path, body, timeoutMs }: Call): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(timeoutMs);
-    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    // Without its length the body of a DELETE would be taken for a request of its own.
+    const length = body === undefined ? 0 : Buffer.byteLength(body);
+    const headers = body === undefined ? {} : { 'content-type': 'application/json', 'content-length': length };
     request({ socketPath, method, path, headers, signal, agent: false, setDefaultHeaders: true }, resolve)
       .once('error', reject)
       .end(body);
