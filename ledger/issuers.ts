@@ -21,23 +21,28 @@ export interface Issuers {
 }
 
 export function createIssuers(roots: Roots): Issuers {
-  const named = new Map<AuthorId, boolean>();
+  /** The id of an author that the root has named; asked with every request, and a hash each time would be half its cost. */
+  const named = new Map<AuthorId, IssuerId | null>();
   const lines = new Map<IssuerId, readonly IssuerCertificate[]>();
   const idOf = (author: AuthorId): IssuerId => issuerIdOf(authorKeyOf(author));
   // Authors come from peers, so what is remembered of them has a bound.
   const remembered = 8_192;
-  const isIssuer = (author: AuthorId): boolean => {
+  const issuerOf = (author: AuthorId): IssuerId | null => {
     let known = named.get(author);
     if (known === undefined) {
-      known = roots.certificateOf(idOf(author)) !== undefined;
+      const id = idOf(author);
+      known = roots.certificateOf(id) === undefined ? null : id;
       if (named.size >= remembered) named.clear();
       named.set(author, known);
     }
     return known;
   };
   return {
-    isIssuer,
-    counts: (author) => isIssuer(author) && !roots.isRevoked(idOf(author)),
+    isIssuer: (author) => issuerOf(author) !== null,
+    counts: (author) => {
+      const issuer = issuerOf(author);
+      return issuer !== null && !roots.isRevoked(issuer);
+    },
     line: (issuer) => {
       let known = lines.get(issuer);
       if (known === undefined) {
