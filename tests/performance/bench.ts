@@ -2,18 +2,27 @@
  * What the gateway costs, beside what nothing at all costs, in one run: CPU per request beside a bare Fastify echo,
  * CPU per streamed token beside a bare SSE write, time to first token beside the same pace without a mesh.
  *
- * `npm run bench [-- --json] [-- --seconds 5]`. Linux only: CPU times come from /proc.
+ * `npm run bench [-- --json] [-- --seconds 5]`: all of it. `npm run bench -- access`: what a known key and limits cost
+ * alone. `npm run bench -- tokens [--count 1000000] [--seed 1]`: texts that are no keys. Linux only: CPU times come from
+ * /proc.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type AccessReport, fuzzTokens, measureAccess } from './access.ts';
 import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
 import { type Child, start } from './processes.ts';
 
-const { values: options } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, seconds: { type: 'string', default: '5' } },
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: 'boolean', default: false },
+    seconds: { type: 'string', default: '5' },
+    count: { type: 'string', default: '1000000' },
+    seed: { type: 'string', default: '1' },
+  },
 });
 const seconds = Number(options.seconds);
 const connections = 32;
@@ -22,6 +31,8 @@ const warmUpSeconds = 6;
 const streamCount = 500;
 const streamTokens = 100;
 const tokensPerSecond = 20;
+/** A limit that is counted, and never reached. */
+const most = '2000000000';
 const cli = 'cli/helixflow.mjs';
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
@@ -48,7 +59,10 @@ async function startMesh(dir: string, engine: readonly string[]) {
   ]);
   const { baseUrl } = JSON.parse(gateway.line) as { baseUrl: string };
   const { token } = await run(['mesh', 'invite', '--role', 'node', '--data-dir', gatewayDir]);
-  const { key } = await run(['keys', 'create', '--name', 'bench', '--data-dir', gatewayDir]);
+  const create = ['keys', 'create', '--data-dir', gatewayDir, '--name'];
+  const { key } = await run([...create, 'bench']);
+  const rates = ['--rpm', most, '--tpm', most, '--concurrency', '1000000'];
+  const { key: limitedKey } = await run([...create, 'limited', ...rates]);
   const node = await start(
     [
       cli,
@@ -71,6 +85,7 @@ async function startMesh(dir: string, engine: readonly string[]) {
     node,
     url: `${baseUrl}/chat/completions`,
     headers: { authorization: `Bearer ${String(key)}` },
+    limited: { authorization: `Bearer ${String(limitedKey)}` },
     [Symbol.asyncDispose]: async () => {
       await node[Symbol.asyncDispose]();
       await gateway[Symbol.asyncDispose]();
@@ -114,11 +129,45 @@ const firstContent = (results: readonly StreamResult[], share: number): number =
 const round = (value: number): number => Math.round(value * 100) / 100;
 
 async function main(): Promise<void> {
+  const [section = 'all'] = positionals;
+  if (section === 'access') printAccess(await measureAccess());
+  else if (section === 'tokens') await tokens();
+  else if (section === 'all') await all();
+  else throw new Error(`no part of the bench is named ${section}; there are access and tokens`);
+}
+
+const printJson = (report: object): void => void process.stdout.write(`${JSON.stringify(report)}\n`);
+
+function printAccess(report: AccessReport): void {
+  if (options.json) {
+    printJson(report);
+    return;
+  }
+  const { keyUs, limitsUs, hundredPiecesUs } = report;
+  const lines = [
+    `known key, judged          ${round(keyUs)} µs (to reach: ≤ 2)`,
+    `limits, taken and settled  ${round(limitsUs)} µs, and ${round(hundredPiecesUs)} µs for 100 pieces of an answer`,
+  ];
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+/** Fails when a text was accepted, or something was thrown that is no error of keys. */
+async function tokens(): Promise<void> {
+  const report = await fuzzTokens(Number(options.count), Number(options.seed));
+  const { count, accepted, untyped, p50Us, p99Us, p999Us, maxUs } = report;
+  const times = `p50 ${round(p50Us)} µs, p99 ${round(p99Us)} µs, p99.9 ${round(p999Us)} µs, max ${round(maxUs)} µs`;
+  if (options.json) printJson(report);
+  else process.stdout.write(`${count} texts, ${accepted} accepted, ${untyped} untyped errors; ${times}\n`);
+  if (accepted + untyped > 0) process.exitCode = 1;
+}
+
+async function all(): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'hx-bench-'));
   try {
     say('requests: instant engine against a bare Fastify JSON echo …');
     let echoUs: number;
     let gatewayUs: number;
+    let limitedUs: number;
     let idleBytes: number;
     {
       await using mesh = await startMesh(join(dir, 'instant'), []);
@@ -128,6 +177,7 @@ async function main(): Promise<void> {
       const bare = { url: `http://127.0.0.1:${echo.line}/v1/chat/completions`, headers: mesh.headers, body };
       const before = await cpuPerRequest(echo, bare);
       gatewayUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
+      limitedUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.limited, body });
       echoUs = (before + (await cpuPerRequest(echo, bare))) / 2;
     }
     say(`streams: ${streamCount} at ${tokensPerSecond} tokens/s against bare SSE writes …`);
@@ -143,7 +193,13 @@ async function main(): Promise<void> {
       cores: cpus().length,
       cpu: cpus()[0]?.model,
       node: process.version,
-      request: { gatewayUs: round(gatewayUs), echoUs: round(echoUs), ratio: round(gatewayUs / echoUs) },
+      request: {
+        gatewayUs: round(gatewayUs),
+        limitedUs: round(limitedUs),
+        echoUs: round(echoUs),
+        ratio: round(gatewayUs / echoUs),
+        limitedRatio: round(limitedUs / echoUs),
+      },
       token: { gatewayUs: round(ours.cpuUs), sseUs: round(bare.cpuUs), ratio: round(ours.cpuUs / bare.cpuUs) },
       firstTokenAddedMs: {
         streams: streamCount,
@@ -163,7 +219,14 @@ interface Report {
   readonly cores: number;
   readonly cpu: string | undefined;
   readonly node: string;
-  readonly request: { readonly gatewayUs: number; readonly echoUs: number; readonly ratio: number };
+  readonly request: {
+    readonly gatewayUs: number;
+    /** With a key that has limits. */
+    readonly limitedUs: number;
+    readonly echoUs: number;
+    readonly ratio: number;
+    readonly limitedRatio: number;
+  };
   readonly token: { readonly gatewayUs: number; readonly sseUs: number; readonly ratio: number };
   readonly firstTokenAddedMs: { readonly streams: number; readonly p50: number; readonly p99: number };
   readonly gatewayResidentMB: { readonly idle: number; readonly after500Streams: number };
@@ -177,6 +240,7 @@ function print(report: Report): void {
     `${report.cores} × ${report.cpu}, Node ${report.node}`,
     row('', 'gateway', 'baseline', 'ratio', 'to reach'),
     row('CPU per request', `${request.gatewayUs} µs`, `${request.echoUs} µs Fastify echo`, `${request.ratio}`, '≤ 2'),
+    row('… with limits', `${request.limitedUs} µs`, '', `${request.limitedRatio}`, '≤ 2'),
     row('CPU per streamed token', `${token.gatewayUs} µs`, `${token.sseUs} µs bare SSE`, `${token.ratio}`, '≤ 2'),
     row(
       `first token added, ${firstTokenAddedMs.streams} streams p50`,
