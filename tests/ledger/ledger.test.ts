@@ -285,6 +285,34 @@ describe('what the root says', () => {
 });
 
 describe('opening', () => {
+  test('drops what the root did not sign, and what is no token, and has the rest', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const { meshId } = mesh.mesh.mesh;
+    const other = await anotherIssuer(mesh);
+    const issuer = issuerIdOf(other.key.publicKey);
+    const token = await signRevocation({ meshId, issuer }, mesh.mesh.root.key, signing);
+    await mesh.run(gateway.ledger.roots.take({ kind: 'revocation', token }));
+    await mesh.pass(100);
+    mesh.kill(gateway);
+    const rows = [...gateway.machine.disk.backup()];
+    const isRoot = (key: string): boolean => key.startsWith('root/');
+    expect(rows.filter(([key]) => isRoot(key))).toHaveLength(2);
+    const flipped = rows.map(([key, [name, value]], at) => {
+      const changed = value.slice();
+      const last = changed.length - 1 - (at % 2);
+      if (isRoot(key)) changed[last] = (changed[last] ?? 0) ^ 1;
+      return [key, [name, changed]] as const;
+    });
+    gateway.machine.disk.restore(new Map(flipped));
+    await mesh.boot(gateway);
+    expect(gateway.ledger.roots.isRevoked(issuer)).toBe(false);
+    await mesh.pass(100);
+    const left = [...gateway.machine.disk.backup().keys()].filter(isRoot);
+    expect(left).toHaveLength(1);
+    expect(gateway.ledger.isMember({ peer: gateway.peer, issuer: mesh.issuerId })).toBe(true);
+  });
+
   test('a second time does nothing, and says what the first one found', async ({ expect }) => {
     await using mesh = await LedgerMesh.create();
     const issuer = await mesh.addIssuer();

@@ -7,7 +7,14 @@ import { wireBlock, wireHead } from '../../ledger/replicate-wire.ts';
 import { sha256, toHex } from '../../protocol/crypto.ts';
 import type { AuthorId, EpochId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
-import { encodeLedgerFrame, type Have, type LedgerFrame, wantMinBytes } from '../../protocol/messages/ledger.ts';
+import {
+  encodeLedgerFrame,
+  type Have,
+  LEDGER_PROTOCOL,
+  type LedgerFrame,
+  wantMinBytes,
+} from '../../protocol/messages/ledger.ts';
+import { failure } from '../protocol/mesh-fixture.ts';
 import { ledgerFrames } from '../support/ledger-frames.ts';
 import {
   authorEntryOf,
@@ -194,6 +201,47 @@ const abuses: Readonly<Record<string, Abuse>> = {
   'blocks of strangers': async ({ send }) => send(...(await strangers(60)).map(push)),
 };
 
+describe('an exchange out of place', () => {
+  test('between nodes ends the connection', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const node = await mesh.add('node');
+    expect(await failure(() => mesh.puppet(node, 'node'))).toMatchObject({ code: 'CHANNEL_CLOSED' });
+    await mesh.until(() => node.ports.network.connections().length === 0, 1_000);
+  });
+
+  test('a second one on the same connection ends it', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const puppet = await mesh.puppet(gateway);
+    await mesh.pass(100);
+    expect(puppet.connection.isOpen).toBe(true);
+    const open = () => mesh.run(puppet.connection.open(LEDGER_PROTOCOL, new AbortController().signal));
+    expect(await failure(open)).toMatchObject({ code: 'CHANNEL_CLOSED' });
+    await mesh.until(() => !puppet.connection.isOpen, 1_000);
+    expect(gateway.ledger.status().frozen).toEqual([]);
+  });
+
+  test('a push by a node ends the connection', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const puppet = await mesh.puppet(gateway, 'node');
+    puppet.send(...stolen(mesh, 1, 1, gateway).map(push));
+    await mesh.until(() => !puppet.connection.isOpen, 1_000);
+    expect(gateway.ledger.status().blocks).toBe(0);
+  });
+
+  test('a node is given nothing of feeds that are not issuers’, whatever it asks for', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.addIssuer();
+    const [place] = await mesh.append(gateway, 'gateway', [revocationOf(keyNumber(1))]);
+    const puppet = await mesh.puppet(gateway, 'node');
+    const { author, epoch } = place as NonNullable<typeof place>;
+    puppet.send(nothing, { type: 'want', author, epoch, from: 0, maxBytes: wantMinBytes });
+    await mesh.until(() => puppet.last('open') !== undefined);
+    expect([puppet.last('open')?.blocks, puppet.last('have')?.news]).toEqual([[], []]);
+  });
+});
+
 describe('a peer that breaks the rules', () => {
   test.for(Object.entries(abuses))('is cut off, and does no harm: %s', async ([, abuse], { expect }) => {
     await using mesh = await LedgerMesh.create();
@@ -221,6 +269,55 @@ describe('a peer that breaks the rules', () => {
     }
     await mesh.append(gateway, 'issuer', [revocationOf(keyNumber(1))]);
     expect(gateway.ledger.status()).toMatchObject({ blocks: 1, frozen: [] });
+  });
+});
+
+describe('what was told', () => {
+  test('is told anew to a peer that has counted otherwise', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.addIssuer();
+    await mesh.append(gateway, 'issuer', [revocationOf(keyNumber(1))]);
+    const puppet = await mesh.puppet(gateway);
+    await mesh.until(() => puppet.last('have')?.isWhole === true);
+    await mesh.append(gateway, 'issuer', [revocationOf(keyNumber(2))]);
+    await mesh.until(() => puppet.last('have')?.changes.length === 1);
+    puppet.send({ type: 'again' });
+    await mesh.until(() => puppet.last('have')?.isStart === true);
+    expect(puppet.last('have')).toMatchObject({
+      isWhole: true,
+      news: [{ author: mesh.issuer, count: 2 }],
+      changes: [],
+    });
+  });
+
+  test('and is not what was counted is asked for anew; until then nothing of it counts', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const puppet = await mesh.puppet(gateway);
+    const blocks = stolen(mesh, 2, 0, gateway);
+    puppet.send(nothing, { type: 'tally', epochs: 1, blocks: 3 });
+    await mesh.until(() => puppet.last('again') !== undefined);
+    puppet.send({ ...have(blocks), isStart: false }, { type: 'tally', epochs: 9, blocks: 9 });
+    await mesh.pass(1_000);
+    expect(puppet.got.filter(({ type }) => type === 'want' || type === 'again')).toHaveLength(1);
+    puppet.send(have(blocks));
+    await mesh.until(() => puppet.last('want') !== undefined);
+    puppet.send(
+      { type: 'blocks', isLast: true, blocks: blocks.map(wireBlock) },
+      { type: 'tally', epochs: 1, blocks: 3 },
+    );
+    await mesh.until(() => gateway.ledger.status().blocks === 3);
+    expect([puppet.connection.isOpen, puppet.got.filter(({ type }) => type === 'again').length]).toEqual([true, 1]);
+  });
+
+  test('a peer that has gone silent is let go', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const other = await mesh.add('gateway');
+    const puppet = await mesh.puppet(gateway);
+    const live = await mesh.link(other, gateway);
+    await mesh.pass(300_000);
+    expect([puppet.connection.isOpen, live.isOpen]).toEqual([false, true]);
   });
 });
 
