@@ -94,6 +94,8 @@ export interface Connection {
   onClose(listener: () => void): void;
   /** Closes the connection and every channel on it. */
   close(): Promise<void>;
+  /** As `close`, but nothing more is read, served or written meanwhile: for a peer that is a member no more. */
+  abort?(): void;
 }
 
 export interface HandlerOptions {

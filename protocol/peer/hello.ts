@@ -182,7 +182,11 @@ class Greeting {
       closed: (error) => this.#closed(error),
       drained: () => {},
     });
-    channel.send(encodeHelloFrame(this.#ours(credentials)));
+    if (this.#connection.direction === 'outbound') this.#show(credentials);
+  }
+
+  #show(credentials: Credentials): void {
+    this.#channel?.send(encodeHelloFrame(this.#ours(credentials)));
   }
 
   #ours(credentials: Credentials): HelloFrame {
@@ -263,6 +267,9 @@ class Greeting {
       return;
     }
     if (this.#state !== 'greeting') return;
+    const credentials = options.credentials();
+    // Whoever dialled learns nothing of us before it has shown that it may.
+    if (this.#connection.direction === 'inbound' && credentials !== undefined) this.#show(credentials);
     this.#channel?.send(encodeHelloFrame({ type: 'accept' }));
     this.#settle();
   }
@@ -307,7 +314,7 @@ class Greeting {
     const leftMs = membership.expiresMs - this.#world.clock.wallMs();
     if (leftMs <= 0) {
       this.#world.log.info('hello.expired', { peer: this.#connection.peer });
-      this.#close();
+      this.#closeAtOnce();
     } else {
       this.#timer = this.#after(Math.min(leftMs, expiryCheckMaxMs), () => this.#watchExpiry(membership));
     }
@@ -326,7 +333,8 @@ class Greeting {
       code: error.code,
       reason: errorText(error.code, error.details),
     });
-    if (this.#channel === undefined || wasAdmitted || error.code === 'HELLO_REFUSED') this.#close();
+    if (wasAdmitted) this.#closeAtOnce();
+    else if (this.#channel === undefined || error.code === 'HELLO_REFUSED') this.#close();
     else {
       const reason = 'reason' in error.details ? error.details.reason : errorText(error.code, error.details);
       this.#channel.send(encodeHelloFrame({ type: 'refuse', code: error.code, reason }));
@@ -339,6 +347,13 @@ class Greeting {
   #close(): void {
     this.#stop();
     void this.#connection.close();
+  }
+
+  /** What was admitted is served until the last moment, unless it is aborted. */
+  #closeAtOnce(): void {
+    this.#stop();
+    if (this.#connection.abort === undefined) this.#close();
+    else this.#connection.abort();
   }
 }
 

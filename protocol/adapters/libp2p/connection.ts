@@ -64,7 +64,8 @@ export class PeerConnection implements Connection {
 
   /** Resolves to true once admitted; to false when that does not come in time, or never can. */
   whenAdmitted(): Promise<boolean> {
-    if (this.#isAdmitted || !this.isOpen || this.#waiting.size >= waitingMax) return Promise.resolve(this.#isAdmitted);
+    if (!this.isOpen) return Promise.resolve(false);
+    if (this.#isAdmitted || this.#waiting.size >= waitingMax) return Promise.resolve(this.#isAdmitted);
     return new Promise((resolve) => {
       const settle = (isAdmitted: boolean): void => {
         cancel();
@@ -117,6 +118,12 @@ export class PeerConnection implements Connection {
     });
     // libp2p may wait on a socket that has been reset meanwhile.
     await Promise.race([closing, this.#closed.promise]);
+    this.gone();
+  }
+
+  abort(): void {
+    if (this.#isClosed) return;
+    this.libp2p.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'the connection was aborted' }));
     this.gone();
   }
 
