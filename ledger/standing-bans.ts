@@ -8,6 +8,7 @@ import { Placing } from './placed.ts';
 /** Who counts now; asked at every look-up, so that it may change at any time. */
 export interface BanRules {
   counts(author: AuthorId): boolean;
+  /** False for all places of an author who does not count. */
   mayGive(place: EntryPlace): boolean;
 }
 
@@ -54,7 +55,7 @@ export class Bans {
   #isInForce({ by, lifted }: Ban, only: AuthorId | undefined): boolean {
     const { counts, mayGive } = this.#rules;
     if (![...by].some((author) => (only === undefined || author === only) && counts(author))) return false;
-    return ![...lifted].some(([author, told]) => counts(author) && told.all().some(({ place }) => mayGive(place)));
+    return ![...lifted.values()].some((told) => told.all().some(({ place }) => mayGive(place)));
   }
 
   isBanned(peer: PeerId, by: AuthorId | undefined): boolean {
