@@ -168,8 +168,22 @@ class Runtime implements PeerRuntime {
     await writeSettings(paths, { p2pPort, addresses: this.network.addresses(), bootstrap: entry.bootstrap });
     const until = AbortSignal.any([signal, this.#stop.signal]);
     if (entry.invite !== undefined) await this.#exchange(entry.invite, until);
-    else if (entry.issuer !== undefined && this.#isDue()) await this.#take(await this.#admitOwn(entry.issuer));
+    else if (entry.issuer !== undefined && this.#isDue()) await this.#admitSelf(entry.issuer);
     this.#watchExpiry(peer);
+  }
+
+  /**
+   * Signs at once and writes it down when the ledger lets: before it signs anything else, the issuer asks others what it
+   * had written, and it takes a membership to be answered.
+   */
+  async #admitSelf(issuer: IssuerRecord): Promise<void> {
+    const { log } = this.#world;
+    const { role } = this.#options;
+    await this.#take(await this.#signOwn(issuer));
+    const write = async (): Promise<void> => this.#take(await this.#admitOwn(issuer));
+    write().catch((error: unknown) => {
+      if (!this.#stop.signal.aborted) log.error('membership.not-written', { role }, error);
+    });
   }
 
   async #exchange({ text, content }: NonNullable<Entry['invite']>, signal: AbortSignal): Promise<void> {
@@ -206,14 +220,16 @@ class Runtime implements PeerRuntime {
     return (this.#expiresMs ?? 0) - this.#world.clock.wallMs() < renewBelowMs;
   }
 
-  /** A node beside no gateway has nobody to write it down: its issuer's gateway does so at the next renewal. */
+  #signOwn(issuer: IssuerRecord): Promise<Credentials> {
+    const { tokens, clock } = this.#world;
+    const member = { peer: this.network.self, role: this.#options.role, owner: ownOwner };
+    return issueCredentials({ mesh: this.entry.mesh, issuer }, member, { tokens, nowMs: clock.wallMs() });
+  }
+
+  /** A node without a gateway beside it has nobody to write it down: its issuer's gateway does so at a later renewal. */
   #admitOwn(issuer: IssuerRecord): Promise<Credentials> {
     const { role, admitOwn } = this.#options;
-    const peer = this.network.self;
-    if (admitOwn !== undefined) return admitOwn(peer, role);
-    const { tokens, clock } = this.#world;
-    const { mesh } = this.entry;
-    return issueCredentials({ mesh, issuer }, { peer, role, owner: ownOwner }, { tokens, nowMs: clock.wallMs() });
+    return admitOwn?.(this.network.self, role) ?? this.#signOwn(issuer);
   }
 
   #watchExpiry(peer: JoinedPeer): void {

@@ -1,6 +1,7 @@
 /** What an issuer's desk looks after: its own keys and accounts, and those of the issuers it took over from. */
 
 import type { AuthorId, IssuerId } from '../protocol/ids.ts';
+import { unixMs } from '../protocol/units.ts';
 import type { Ledger } from './ledger.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
 
@@ -16,7 +17,7 @@ export function authorsInCareOf(ledger: Pick<Ledger, 'roots' | 'authorsOf'>, iss
 
 function joinRevoked(a: KeyStanding['revoked'], b: KeyStanding['revoked']): KeyStanding['revoked'] {
   if (a === undefined || b === undefined) return a ?? b;
-  return { fromMs: a.fromMs < b.fromMs ? a.fromMs : b.fromMs, cut: a.cut || b.cut };
+  return { fromMs: unixMs(Math.min(a.fromMs, b.fromMs)), cut: a.cut || b.cut };
 }
 
 function joinTwo(before: KeyStanding, next: KeyStanding): KeyStanding {
