@@ -34,8 +34,6 @@ export class Site {
   readonly options: Partial<LedgerOptions>;
   ledger!: Ledger;
   ports!: SimPorts;
-  /** Bytes that this process has sent on its ledger channels since the last time this was set to 0. */
-  sentBytes = 0;
 
   constructor(role: Role, machine: Machine, credentials: Credentials, options: Partial<LedgerOptions>) {
     this.role = role;
