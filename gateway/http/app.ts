@@ -6,6 +6,7 @@ import type { ErrorCode } from '../../protocol/errors.ts';
 import { auditRecordOf } from './audit-record.ts';
 import { createDoor } from './door.ts';
 import { addEndpoints } from './endpoints.ts';
+import type { RequestObserver } from './exchange.ts';
 import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from './options.ts';
 import { publicDoor } from './roles.ts';
 import { unknownRoute } from './routes.ts';
@@ -22,13 +23,26 @@ const aboutKeys: ReadonlySet<ErrorCode> = new Set([
   'KEY_MODEL_NOT_ALLOWED',
 ]);
 
+/** The same of keys that were good when their requests came in: these end the answer, not the request. */
+const aboutAnswers: ReadonlySet<ErrorCode> = new Set(['RATE_LIMITED', 'REQUEST_OVER_LIMIT', 'KEY_REVOKED']);
+
+/** Tells the audit log of requests whose answer was refused to a good key. */
+const auditAnswers = (audit: Audit): RequestObserver => ({
+  finished: ({ keyId, error, method, route }) => {
+    if (keyId === undefined || error === undefined || !aboutAnswers.has(error)) return;
+    const [actor, object] = [`key:${keyId}`, `${method} ${route}`];
+    audit.note({ action: 'request.refuse', actor, object, outcome: 'refused', reason: error });
+  },
+});
+
 /** Builds the app, as `createDoor` does. `audit` hears of keys that are refused. */
 export function createGatewayApp(
   deps: GatewayAppDeps & { readonly audit?: Audit },
   options: GatewayAppOptions = gatewayAppDefaults,
 ): FastifyInstance {
-  const { keys, clock, log, audit = noAudit } = deps;
-  const app = createDoor(deps, options, {
+  const { keys, clock, log, audit = noAudit, observers = [] } = deps;
+  const watching = audit === noAudit ? observers : [...observers, auditAnswers(audit)];
+  const app = createDoor({ ...deps, observers: watching }, options, {
     guard: { table: publicDoor, keys, unknown: 'public' },
     paths: 'forgiving',
     unknownRoute,

@@ -28,6 +28,7 @@ export const requireKey =
     const pass = (grant: Access): void => {
       request.grant = grant;
       request.exchange.staleSeconds = grant.staleSeconds;
+      request.exchange.keyId = grant.keyId;
       done();
     };
     const token = keyOf(request.raw.headers);

@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ErrorCode, HelixFlowError } from '../../protocol/errors.ts';
-import type { RequestId } from '../../protocol/ids.ts';
+import type { KeyId, RequestId } from '../../protocol/ids.ts';
 import type { Clock } from '../../protocol/ports.ts';
 import { Bag, type BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
@@ -32,6 +32,8 @@ export interface RequestRecord {
   readonly served?: Served | undefined;
   readonly firstTokenMs?: Ms | undefined;
   readonly end?: AnswerEnd | undefined;
+  /** The key that was found good; its name, never its text. */
+  readonly keyId?: KeyId | undefined;
 }
 
 /** Told of every request, in the event loop: must be quick and must not throw. */
@@ -80,6 +82,7 @@ export class Exchange implements BagItem {
   rate: Rate | undefined;
   /** As in `Access`. */
   staleSeconds: number | undefined;
+  keyId: KeyId | undefined;
 
   constructor(arrival: Arrival, clock: Clock) {
     this.id = arrival.id;
@@ -123,7 +126,7 @@ export class Exchange implements BagItem {
   }
 
   record(): RequestRecord {
-    const { raw, error, model, served, firstTokenMs, end, isStream, route } = this;
+    const { raw, error, model, served, firstTokenMs, end, isStream, route, keyId } = this;
     if (this.outcome === 'ok' && !this.isSent) this.outcome = 'cancelled';
     return {
       requestId: this.id,
@@ -138,6 +141,7 @@ export class Exchange implements BagItem {
       served,
       firstTokenMs,
       end,
+      keyId,
     };
   }
 }

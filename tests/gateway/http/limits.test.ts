@@ -9,6 +9,8 @@ import type { KeyChecker } from '../../../gateway/access/keys.ts';
 import type { Rate } from '../../../gateway/access/subject.ts';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
 import { startListening } from '../../../gateway/http/listen.ts';
+import type { AuditRecord } from '../../../ledger/audit.ts';
+import { cleanRecord } from '../../../ledger/audit-record.ts';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { AccountId, KeyId } from '../../../protocol/ids.ts';
 import { ms, unixMs } from '../../../protocol/units.ts';
@@ -145,8 +147,10 @@ describe('the official client', () => {
 function appFor(access: Access, mesh = new SmallMesh()) {
   const keys: KeyChecker = { check: () => access };
   const { gateway: service, clock } = mesh;
-  const app = createGatewayApp({ service, keys, clock, random: seededRandom('limits'), log: quietLog });
-  return { app, mesh, service, [Symbol.asyncDispose]: () => app.close() };
+  const noted: AuditRecord[] = [];
+  const audit = { note: (record: AuditRecord) => void noted.push(cleanRecord(record).record) };
+  const app = createGatewayApp({ service, keys, clock, random: seededRandom('limits'), log: quietLog, audit });
+  return { app, mesh, service, noted, [Symbol.asyncDispose]: () => app.close() };
 }
 
 describe('a key', () => {
@@ -206,6 +210,30 @@ describe('a key', () => {
       expect(response.headers).toMatchObject({ 'x-helixflow-stale': '1234' });
     }
   });
+});
+
+test('the audit log hears of a key that was refused by its limits, and of nothing that went well', async ({
+  expect,
+}) => {
+  const access = accessOf({ limits: { rpm: 1 } });
+  await using fixture = appFor(access);
+  const ask = () =>
+    fixture.app.inject({
+      method: 'POST',
+      url: '/v1/chat/completions',
+      headers: authorized,
+      payload: { ...chatBody(), model: 'm' },
+    });
+  const { engine } = fixture.mesh.add();
+  const first = ask();
+  await vi.waitFor(async () => {
+    await fixture.mesh.settle();
+    engine.running[0]?.finish();
+    expect((await Promise.race([first, fixture.mesh.clock.turn()]))?.statusCode).toBe(200);
+  });
+  expect((await ask()).statusCode).toBe(429);
+  const refusal = { action: 'request.refuse', actor: `key:${access.keyId}`, object: 'POST /v1/chat/completions' };
+  expect(fixture.noted).toEqual([{ ...refusal, outcome: 'refused', reason: 'RATE_LIMITED' }]);
 });
 
 const crowd = 1_000;
