@@ -7,25 +7,33 @@ import {
   issuerIdOf,
   type KeyGrant,
   type KeyTerms,
-  keyGatewaysMax,
-  keyModelsMax,
   type RateLimits,
-  rateLimitsShape,
   signInvite,
   signKey,
 } from '../protocol/grants.ts';
-import type { AccountId, AuthorId, IssuerId, KeyId, PeerId } from '../protocol/ids.ts';
+import { type AccountId, type AuthorId, type IssuerId, isPeerId, type KeyId, type PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import type { IssuerRecord, MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Random, Tokens } from '../protocol/ports.ts';
-import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
+import type { Ms, UnixMs } from '../protocol/units.ts';
 import type { Audit, AuditAction } from './audit.ts';
+import { authorIdOf } from './block.ts';
 import type { Actor, Desk, InviteRequest, KeyRequest, Named, NewKey } from './desk.ts';
-import type { Entry } from './entry.ts';
-import { authorsInCareOf, joinAccounts, joinAll, joinKeys } from './in-care.ts';
+import {
+  checkGateways,
+  checkInviteRequest,
+  checkName,
+  checkRates,
+  checkSpan,
+  checkTerms,
+  invalid,
+} from './desk-checks.ts';
+import type { AccountEntry, Entry, KeyEntry } from './entry.ts';
+import { createLanes, type InLane } from './feed-lanes.ts';
 import type { Ledger } from './ledger.ts';
-import type { Names } from './names.ts';
+import type { NamedThing, Names } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
+import { accountIn, accountsIn, keyIn, keysIn } from './succession.ts';
 
 export interface DeskDeps {
   readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots'>;
@@ -43,51 +51,43 @@ export interface DeskOptions {
   readonly isOpen: boolean;
 }
 
-const nameMaxChars = 64;
 /** Bans that one `unban` may name. */
 const unbansAtOnce = 64;
 
-const invalid = (reason: string): HelixFlowError => new HelixFlowError('CONFIG_INVALID', { reason });
 const unknown = (kind: string, id: string): HelixFlowError => new HelixFlowError('SUBJECT_UNKNOWN', { kind, id });
 
-function checkName(name: string): void {
-  // Control characters would garble every list that shows the name.
-  if (name.length < 1 || name.length > nameMaxChars || /\p{Cc}/u.test(name)) {
-    throw invalid(`a name has 1 to ${nameMaxChars} characters`);
-  }
+/** What the audit log hears of. */
+type Deed = readonly [action: AuditAction, object: string];
+
+interface KeyAccount extends Pick<AccountEntry, 'account' | 'strict'> {
+  readonly before: readonly AccountEntry[];
+  readonly isNew: boolean;
 }
 
-function checkRates(rates: RateLimits): RateLimits {
-  const parsed = rateLimitsShape.safeParse(rates);
-  if (!parsed.success) throw invalid('rpm, tpm and concurrency are integers from 1');
-  return parsed.data;
+/** A key to make, checked. */
+interface KeyPlan extends Pick<KeyGrant, 'role' | 'gateways' | 'account' | 'strict'> {
+  readonly terms: KeyTerms;
+  readonly replaces?: KeyId;
 }
 
-function checkTerms({ models, limits: rates, expiresMs }: KeyTerms): KeyTerms {
-  const fits = (model: string): boolean => model.length > 0 && model.length <= limits.modelNameMaxChars;
-  if (models.length > keyModelsMax || !models.every(fits)) {
-    throw invalid(`a key names at most ${keyModelsMax} model patterns of 1 to ${limits.modelNameMaxChars} characters`);
-  }
-  if (expiresMs !== undefined && !(Number.isSafeInteger(expiresMs) && expiresMs >= 0)) {
-    throw invalid('a key ends at a time in milliseconds');
-  }
-  return { models, limits: checkRates(rates), ...(expiresMs === undefined ? {} : { expiresMs }) };
-}
-
-function checkGateways({ role, gateways }: Pick<KeyRequest, 'role' | 'gateways'>): void {
-  if (gateways.length > keyGatewaysMax) throw invalid(`a key names at most ${keyGatewaysMax} gateways`);
-  if (role !== 'user' && gateways.length !== 1) throw invalid(`a key of role ${role} names exactly one gateway`);
+/** A key that is made, and not yet handed out. */
+interface MadeKey extends NewKey {
+  readonly entry: KeyEntry;
 }
 
 class IssuerDesk implements Desk {
   readonly issuer: IssuerId;
   readonly #deps: DeskDeps;
   readonly #options: DeskOptions;
+  readonly #author: AuthorId;
+  /** What is read and then changed is done by one at a time. */
+  readonly #inLane: InLane = createLanes();
 
   constructor(deps: DeskDeps, options: DeskOptions) {
     this.#deps = deps;
     this.#options = options;
     this.issuer = issuerIdOf(options.issuer.key.publicKey);
+    this.#author = authorIdOf(options.issuer.key.publicKey);
   }
 
   #id(bytes: number): string {
@@ -95,72 +95,81 @@ class IssuerDesk implements Desk {
   }
 
   /** Does it, and tells the audit log what became of it. */
-  async #audited<T>(what: { action: AuditAction; object: string; actor: Actor }, act: () => Promise<T>): Promise<T> {
-    const { audit } = this.#deps;
+  async #audited<T>(actor: Actor, deeds: readonly Deed[], act: () => Promise<T>): Promise<T> {
+    const note = (outcome: 'done' | 'failed', reason: string): void => {
+      for (const [action, object] of deeds) this.#deps.audit.note({ action, object, actor, outcome, reason });
+    };
     try {
       const done = await act();
-      audit.note({ ...what, outcome: 'done', reason: '' });
+      note('done', '');
       return done;
     } catch (error) {
-      const reason = isHelixFlowError(error) ? error.code : 'GATEWAY_FAILED';
-      audit.note({ ...what, outcome: 'failed', reason });
+      note('failed', isHelixFlowError(error) ? error.code : 'GATEWAY_FAILED');
       throw error;
     }
   }
 
-  #append(...entries: readonly Entry[]): Promise<unknown> {
-    return this.#deps.ledger.append('issuer', entries);
+  async #append(...entries: readonly Entry[]): Promise<void> {
+    try {
+      await this.#deps.ledger.append('issuer', entries);
+    } catch (error) {
+      if (!isHelixFlowError(error, 'FRAME_TOO_LARGE')) throw error;
+      throw invalid('the model patterns are too long together; name fewer or shorter ones');
+    }
   }
 
-  /** Authors whose entries count here: this issuer's own, and those it took over from. */
-  #authors(): readonly AuthorId[] {
-    return authorsInCareOf(this.#deps.ledger, this.issuer);
+  /** Writes entries about things that have names; of what was not written no name stays. */
+  async #appendNamed(names: readonly (readonly [NamedThing, string])[], ...entries: readonly Entry[]): Promise<void> {
+    for (const [thing, name] of names) await this.#deps.names.give(thing, name);
+    try {
+      await this.#append(...entries);
+    } catch (error) {
+      for (const [thing] of names) await this.#forget(thing);
+      throw error;
+    }
   }
 
-  /** What each of them says, oldest first. */
-  #said<T>(ask: (author: AuthorId) => T | undefined): readonly T[] {
-    return this.#authors().flatMap((author) => ask(author) ?? []);
-  }
-
-  /** Rows of these authors, in their order. */
-  #ours<Row extends { readonly by: AuthorId }>(rows: readonly Row[]): readonly Row[] {
-    const ranks = new Map(this.#authors().map((author, rank) => [author, rank]));
-    const rankOf = ({ by }: Row): number => ranks.get(by) ?? 0;
-    return rows.filter(({ by }) => ranks.has(by)).toSorted((a, b) => rankOf(a) - rankOf(b));
-  }
-
-  async #namedKey(standing: KeyStanding): Promise<KeyStanding & Named> {
-    return { ...standing, name: await this.#deps.names.of(`key:${standing.key}`) };
-  }
-
-  async #namedAccount(standing: AccountStanding): Promise<AccountStanding & Named> {
-    return { ...standing, name: await this.#deps.names.of(`account:${standing.account}`) };
+  async #forget(thing: NamedThing): Promise<void> {
+    try {
+      await this.#deps.names.erase(thing);
+    } catch (error) {
+      // A store that has failed takes nothing more; why the entry was not written is what matters.
+      if (!isHelixFlowError(error, 'STORE_FAILED')) throw error;
+    }
   }
 
   #account(account: AccountId): AccountStanding {
-    const found = joinAccounts(this.#said((author) => this.#deps.ledger.standing.account(account, author)));
+    const found = accountIn(this.#deps.ledger, account, this.issuer);
     if (found === undefined) throw unknown('account', account);
     return found;
   }
 
   #key(key: KeyId): KeyStanding {
-    const found = joinKeys(this.#said((author) => this.#deps.ledger.standing.key(key, author)));
+    const found = keyIn(this.#deps.ledger, key, this.issuer);
     if (found === undefined) throw unknown('key', key);
     return found;
+  }
+
+  async #namedAccount(account: AccountId): Promise<AccountStanding & Named> {
+    const standing = this.#account(account);
+    return { ...standing, name: await this.#deps.names.of(`account:${account}`) };
+  }
+
+  /** A new account and its entry. */
+  #newAccount(rates: RateLimits, strict: boolean): AccountEntry {
+    return { kind: 'account', account: `acct-${this.#id(8)}` as AccountId, limits: rates, strict };
   }
 
   async createAccount(
     request: { readonly name: string; readonly limits: RateLimits; readonly strict: boolean },
     actor: Actor,
   ): Promise<AccountStanding & Named> {
-    checkName(request.name);
-    const rates = checkRates(request.limits);
-    const account = `acct-${this.#id(8)}` as AccountId;
-    await this.#audited({ action: 'account.create', object: `account:${account}`, actor }, async () => {
-      await this.#deps.names.give(`account:${account}`, request.name);
-      await this.#append({ kind: 'account', account, limits: rates, strict: request.strict });
-    });
-    return this.#namedAccount(this.#account(account));
+    const { name, strict } = request;
+    checkName(name);
+    const entry = this.#newAccount(checkRates(request.limits), strict);
+    const object = `account:${entry.account}` as const;
+    await this.#audited(actor, [['account.create', object]], () => this.#appendNamed([[object, name]], entry));
+    return await this.#namedAccount(entry.account);
   }
 
   async setAccount(
@@ -168,133 +177,166 @@ class IssuerDesk implements Desk {
     change: { readonly limits?: RateLimits; readonly strict?: boolean },
     actor: Actor,
   ): Promise<AccountStanding & Named> {
-    const now = this.#account(account);
-    const rates = checkRates(change.limits ?? now.limits);
-    const strict = change.strict ?? now.strict;
-    await this.#audited({ action: 'account.set', object: `account:${account}`, actor }, () =>
-      this.#append({ kind: 'account', account, limits: rates, strict }),
-    );
-    return this.#namedAccount(this.#account(account));
+    const object = `account:${account}`;
+    await this.#inLane(object, async () => {
+      const now = this.#account(account);
+      const rates = checkRates(change.limits ?? now.limits);
+      const strict = change.strict ?? now.strict;
+      await this.#audited(actor, [['account.set', object]], () =>
+        this.#append({ kind: 'account', account, limits: rates, strict }),
+      );
+    });
+    return await this.#namedAccount(account);
   }
 
   async accounts(): Promise<readonly (AccountStanding & Named)[]> {
-    const own = joinAll(this.#ours(this.#deps.ledger.standing.accounts()), ({ account }) => account, joinAccounts);
-    return await Promise.all(own.map((standing) => this.#namedAccount(standing)));
+    const names = await this.#deps.names.all('account');
+    return accountsIn(this.#deps.ledger, this.issuer).map((standing) => ({
+      ...standing,
+      name: names.get(standing.account),
+    }));
+  }
+
+  /**
+   * The account of a new key, and what has to be written before that: one that was taken over is told of in this
+   * issuer's own feed, since gateways know a key's account by what the key's issuer says.
+   */
+  #accountFor(asked: AccountId | undefined): KeyAccount {
+    const known = asked === undefined ? undefined : this.#account(asked);
+    const { account, limits: rates, strict } = known ?? this.#newAccount({}, false);
+    const isTold = this.#deps.ledger.standing.account(account, this.#author) !== undefined;
+    const before: readonly AccountEntry[] = isTold ? [] : [{ kind: 'account', account, limits: rates, strict }];
+    return { account, strict, before, isNew: known === undefined };
   }
 
   async createKey(request: KeyRequest, actor: Actor): Promise<NewKey> {
-    checkName(request.name);
+    const { name, role, gateways } = request;
+    checkName(name);
     checkGateways(request);
     const terms = checkTerms(request.terms);
-    const standing = request.account === undefined ? undefined : this.#account(request.account);
-    const account = standing ?? (await this.createAccount({ name: request.name, limits: {}, strict: false }, actor));
-    const made = { account: account.account, strict: account.strict, role: request.role, gateways: request.gateways };
-    return await this.#makeKey({ ...made, terms, name: request.name }, 'key.create', actor);
-  }
-
-  async #makeKey(
-    made: Omit<KeyGrant, 'keyId' | 'issuer' | keyof KeyTerms> & {
-      readonly terms: KeyTerms;
-      readonly name: string | undefined;
-      readonly replaces?: KeyId;
-    },
-    action: AuditAction,
-    actor: Actor,
-  ): Promise<NewKey> {
-    const { account, role, gateways, terms, name, replaces, strict } = made;
-    const { mesh, issuer } = this.#options;
-    const keyId = this.#id(8) as KeyId;
-    const grant: KeyGrant = { keyId, issuer: this.issuer, account, role, gateways, strict, ...terms };
-    const entry: Entry = { kind: 'key', key: keyId, account, role, gateways, terms };
-    return await this.#audited({ action, object: `key:${keyId}`, actor }, async () => {
-      const signing = { tokens: this.#deps.tokens, nowMs: this.#deps.clock.wallMs() };
-      const text = await signKey({ ...grant, meshId: mesh.meshId }, issuer.key, signing);
-      if (name !== undefined) await this.#deps.names.give(`key:${keyId}`, name);
-      await this.#append(replaces === undefined ? entry : { ...entry, replaces });
-      return { text, grant };
+    const { account, strict, before, isNew } = this.#accountFor(request.account);
+    const made = await this.#make({ role, gateways, account, strict, terms });
+    const deeds: Deed[] = [['key.create', `key:${made.grant.keyId}`]];
+    if (isNew) deeds.unshift(['account.create', `account:${account}`]);
+    return await this.#audited(actor, deeds, async () => {
+      await this.#appendNamed(
+        deeds.map(([, object]) => [object as NamedThing, name]),
+        ...before,
+        made.entry,
+      );
+      return { text: made.text, grant: made.grant };
     });
   }
 
+  /** Signs a key; nobody has it before its entry is written. */
+  async #make({ terms, replaces, ...plan }: KeyPlan): Promise<MadeKey> {
+    const { mesh, issuer } = this.#options;
+    const { role, gateways, account } = plan;
+    const keyId = this.#id(8) as KeyId;
+    const grant: KeyGrant = { keyId, issuer: this.issuer, ...plan, ...terms };
+    const signing = { tokens: this.#deps.tokens, nowMs: this.#deps.clock.wallMs() };
+    const text = await signKey({ ...grant, meshId: mesh.meshId }, issuer.key, signing);
+    if (text.length > limits.tokenMaxChars) {
+      throw invalid('the key would be too long for any client; name fewer or shorter model patterns');
+    }
+    const entry: KeyEntry = { kind: 'key', key: keyId, account, role, gateways, terms };
+    return { text, grant, entry: replaces === undefined ? entry : { ...entry, replaces } };
+  }
+
   async keys(): Promise<readonly (KeyStanding & Named)[]> {
-    const own = joinAll(this.#ours(this.#deps.ledger.standing.keys()), ({ key }) => key, joinKeys);
-    return await Promise.all(own.map((standing) => this.#namedKey(standing)));
+    const names = await this.#deps.names.all('key');
+    return keysIn(this.#deps.ledger, this.issuer).map((standing) => ({ ...standing, name: names.get(standing.key) }));
   }
 
   async key(key: KeyId): Promise<KeyStanding & Named> {
-    return await this.#namedKey(this.#key(key));
+    const standing = this.#key(key);
+    return { ...standing, name: await this.#deps.names.of(`key:${key}`) };
   }
 
   async setKey(key: KeyId, terms: KeyTerms, actor: Actor): Promise<KeyStanding & Named> {
     this.#key(key);
     const checked = checkTerms(terms);
-    await this.#audited({ action: 'key.set', object: `key:${key}`, actor }, () =>
-      this.#append({ kind: 'terms', key, terms: checked }),
-    );
+    await this.#audited(actor, [['key.set', `key:${key}`]], () => this.#append({ kind: 'terms', key, terms: checked }));
     return await this.key(key);
   }
 
-  async rotateKey(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }> {
-    const old = this.#key(key);
-    const { made } = old;
-    if (made === undefined) throw unknown('key', key);
-    if (old.revoked !== undefined) throw invalid(`the key ${key} has been revoked; make a new one`);
-    const { account, role, gateways } = made;
-    const { strict } = this.#account(account);
-    const terms = old.terms ?? made.terms;
+  rotateKey(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }> {
+    return this.#inLane(`key:${key}`, () => this.#rotate(key, grace, actor));
+  }
+
+  async #rotate(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }> {
+    const nowMs = this.#deps.clock.wallMs();
+    const { made: old, terms: later, revoked } = this.#key(key);
+    if (old === undefined) throw unknown('key', key);
+    const terms = checkTerms(later ?? old.terms);
+    if (revoked !== undefined) throw invalid(`the key ${key} has been revoked; make a new one`);
+    if (terms.expiresMs !== undefined && terms.expiresMs <= nowMs) {
+      throw invalid(`the key ${key} has expired, and so would the new one; set its expiry first`);
+    }
+    const oldUntilMs = checkSpan(nowMs, grace);
+    const { account, role, gateways } = old;
+    const { strict, before } = this.#accountFor(account);
     const name = await this.#deps.names.of(`key:${key}`);
-    const next = await this.#makeKey(
-      { account, role, gateways, terms, strict, name, replaces: key },
-      'key.rotate',
-      actor,
+    const made = await this.#make({ role, gateways, account, strict, terms, replaces: key });
+    const object = `key:${made.grant.keyId}` as const;
+    const deeds: readonly Deed[] = [
+      ['key.rotate', object],
+      ['key.revoke', `key:${key}`],
+    ];
+    const revoke: Entry = { kind: 'revoke', key, fromMs: oldUntilMs, cut: false };
+    await this.#audited(actor, deeds, () =>
+      this.#appendNamed(name === undefined ? [] : [[object, name]], ...before, made.entry, revoke),
     );
-    const oldUntilMs = unixMs(this.#deps.clock.wallMs() + grace);
-    await this.#revoke(key, oldUntilMs, false, actor);
-    return { ...next, oldUntilMs };
+    return { text: made.text, grant: made.grant, oldUntilMs };
   }
 
   async revokeKey(key: KeyId, cut: boolean, actor: Actor): Promise<KeyStanding & Named> {
-    this.#key(key);
-    await this.#revoke(key, this.#deps.clock.wallMs(), cut, actor);
+    const object = `key:${key}`;
+    await this.#inLane(object, async () => {
+      this.#key(key);
+      const entry: Entry = { kind: 'revoke', key, fromMs: this.#deps.clock.wallMs(), cut };
+      await this.#audited(actor, [['key.revoke', object]], () => this.#append(entry));
+    });
     return await this.key(key);
   }
 
-  async #revoke(key: KeyId, fromMs: UnixMs, cut: boolean, actor: Actor): Promise<void> {
-    await this.#audited({ action: 'key.revoke', object: `key:${key}`, actor }, () =>
-      this.#append({ kind: 'revoke', key, fromMs, cut }),
-    );
+  /** An invite is no entry, so what `append` would refuse is asked here. */
+  #checkInOffice(): void {
+    const { roots } = this.#deps.ledger;
+    const isSucceeded = this.#deps.ledger.authorsOf(this.issuer).length > 1;
+    const reason = roots.isRevoked(this.issuer) ? 'revoked' : isSucceeded ? 'succeeded' : undefined;
+    if (reason !== undefined) throw new HelixFlowError('ISSUER_RETIRED', { issuer: this.issuer, reason });
   }
 
   async createInvite(
     request: InviteRequest,
     actor: Actor,
   ): Promise<{ readonly token: string; readonly inviteId: string; readonly expiresMs: UnixMs }> {
-    const { role, owner, uses, ttl, network, gateways } = request;
-    if (uses === 0 && !(this.#options.isOpen && role === 'node')) {
-      throw invalid(
-        'an invite without a number of uses takes an open mesh (mesh create --open), and is for nodes only',
-      );
-    }
-    const { mesh, issuer } = this.#options;
-    const inviteId = this.#id(16);
+    const { mesh, issuer, isOpen } = this.#options;
     const nowMs = this.#deps.clock.wallMs();
-    const expiresMs = unixMs(nowMs + ttl);
+    const expiresMs = checkInviteRequest(request, nowMs, isOpen);
+    const { role, owner, uses, network, gateways } = request;
     const { certificate } = issuer;
+    const inviteId = this.#id(16);
     const invite: Invite = {
       ...{ meshId: mesh.meshId, rootPublicKey: mesh.rootPublicKey, issuer: this.issuer, certificate },
       ...{ inviteId, role, uses, network, gateways, expiresMs },
       ...(owner === undefined ? {} : { owner }),
     };
-    const token = await this.#audited({ action: 'invite.create', object: `invite:${inviteId}`, actor }, () =>
-      signInvite(invite, issuer.key, { tokens: this.#deps.tokens, nowMs }),
-    );
+    const token = await this.#audited(actor, [['invite.create', `invite:${inviteId}`]], async () => {
+      this.#checkInOffice();
+      return await signInvite(invite, issuer.key, { tokens: this.#deps.tokens, nowMs });
+    });
     return { token, inviteId, expiresMs };
   }
 
   async ban(peer: PeerId, actor: Actor): Promise<void> {
-    if (this.#deps.ledger.standing.isBanned(peer)) return;
-    await this.#audited({ action: 'member.ban', object: `peer:${peer}`, actor }, () =>
-      this.#append({ kind: 'ban', peer, ban: this.#id(16) }),
-    );
+    if (!isPeerId(peer)) throw invalid('a ban names a peer by its id');
+    await this.#audited(actor, [['member.ban', `peer:${peer}`]], async () => {
+      // Another issuer's ban ends with that issuer, so it does not stand for this one's.
+      if (this.#deps.ledger.standing.isBanned(peer, this.#author)) return;
+      await this.#append({ kind: 'ban', peer, ban: this.#id(16) });
+    });
   }
 
   async unban(peer: PeerId, actor: Actor): Promise<void> {
@@ -304,7 +346,7 @@ class IssuerDesk implements Desk {
     for (let at = 0; at < bans.length; at += unbansAtOnce) {
       entries.push({ kind: 'unban', peer, bans: bans.slice(at, at + unbansAtOnce) });
     }
-    await this.#audited({ action: 'member.unban', object: `peer:${peer}`, actor }, () => this.#append(...entries));
+    await this.#audited(actor, [['member.unban', `peer:${peer}`]], () => this.#append(...entries));
   }
 }
 

@@ -39,6 +39,7 @@ function overLine<T>(
 }
 
 type Known = Pick<Ledger, 'standing' | 'authorsOf'>;
+type Line = Known & Pick<Ledger, 'roots'>;
 
 /** What counts for a key that this issuer has signed. Nothing is made anew where nobody took over. */
 export const keyOf = (ledger: Known, key: KeyId, issuer: IssuerId): KeyStanding | undefined =>
@@ -49,7 +50,7 @@ export const accountOf = (ledger: Known, account: AccountId, issuer: IssuerId): 
   overLine(ledger.authorsOf(issuer), (author) => ledger.standing.account(account, author), joinAccounts);
 
 /** Issuers whose authority came to this one, oldest first, and it itself. */
-export function heldBy(ledger: Pick<Ledger, 'authorsOf' | 'roots'>, issuer: IssuerId): readonly IssuerId[] {
+function inCareOf(ledger: Line, issuer: IssuerId): readonly IssuerId[] {
   const [own] = ledger.authorsOf(issuer);
   const before = [...ledger.roots.issuers.keys()].filter(
     (other) => other !== issuer && own !== undefined && ledger.authorsOf(other).includes(own),
@@ -57,4 +58,65 @@ export function heldBy(ledger: Pick<Ledger, 'authorsOf' | 'roots'>, issuer: Issu
   // Whoever came earlier has more that came after it.
   const age = (other: IssuerId): number => ledger.authorsOf(other).length;
   return [...before.sort((a, b) => age(b) - age(a) || (a < b ? -1 : 1)), issuer];
+}
+
+/** Whose thing this is: that of the first who made it, or else of the first who says anything of it. */
+function ofWhom(
+  ledger: Line,
+  issuers: readonly IssuerId[],
+  saysOf: (author: AuthorId) => 'made' | 'said' | 'nothing',
+): IssuerId | undefined {
+  const says = issuers.map((issuer) => {
+    const [own] = ledger.authorsOf(issuer);
+    return own === undefined ? 'nothing' : saysOf(own);
+  });
+  const at = says.includes('made') ? says.indexOf('made') : says.indexOf('said');
+  return issuers[at];
+}
+
+function keyAmong(ledger: Line, key: KeyId, issuers: readonly IssuerId[]): KeyStanding | undefined {
+  const issuer = ofWhom(ledger, issuers, (author) => {
+    const said = ledger.standing.key(key, author);
+    return said === undefined ? 'nothing' : said.made === undefined ? 'said' : 'made';
+  });
+  return issuer && keyOf(ledger, key, issuer);
+}
+
+function accountAmong(ledger: Line, account: AccountId, issuers: readonly IssuerId[]): AccountStanding | undefined {
+  const issuer = ofWhom(ledger, issuers, (author) =>
+    ledger.standing.account(account, author) === undefined ? 'nothing' : 'made',
+  );
+  return issuer && accountOf(ledger, account, issuer);
+}
+
+/** A key that this issuer looks after: its own, or of one that it took over from. */
+export const keyIn = (ledger: Line, key: KeyId, issuer: IssuerId): KeyStanding | undefined =>
+  keyAmong(ledger, key, inCareOf(ledger, issuer));
+
+/** As `keyIn`, for an account. */
+export const accountIn = (ledger: Line, account: AccountId, issuer: IssuerId): AccountStanding | undefined =>
+  accountAmong(ledger, account, inCareOf(ledger, issuer));
+
+/** Each id of rows of these issuers once. */
+function idsOf<Row extends { readonly by: AuthorId }, Id>(
+  ledger: Line,
+  issuers: readonly IssuerId[],
+  rows: { readonly all: readonly Row[]; readonly idOf: (row: Row) => Id },
+): readonly Id[] {
+  const authors = new Set(issuers.flatMap((issuer) => ledger.authorsOf(issuer)));
+  return [...new Set(rows.all.filter(({ by }) => authors.has(by)).map(rows.idOf))];
+}
+
+/** Every key that `keyIn` would find. */
+export function keysIn(ledger: Line, issuer: IssuerId): readonly KeyStanding[] {
+  const issuers = inCareOf(ledger, issuer);
+  const ids = idsOf(ledger, issuers, { all: ledger.standing.keys(), idOf: ({ key }) => key });
+  return ids.flatMap((key) => keyAmong(ledger, key, issuers) ?? []);
+}
+
+/** Every account that `accountIn` would find. */
+export function accountsIn(ledger: Line, issuer: IssuerId): readonly AccountStanding[] {
+  const issuers = inCareOf(ledger, issuer);
+  const ids = idsOf(ledger, issuers, { all: ledger.standing.accounts(), idOf: ({ account }) => account });
+  return ids.flatMap((account) => accountAmong(ledger, account, issuers) ?? []);
 }
