@@ -35,6 +35,8 @@ class PeerLedger implements Ledger {
   readonly #rootStore: RootStore;
   readonly #replication: Replication;
   readonly #listeners = new Set<Listener>();
+  /** What the root has just said, on its way to the disk. */
+  readonly #settling = new Set<Promise<void>>();
   readonly #own: ReadonlyMap<Writer, AuthorId>;
   readonly #writers = new Map<Writer, OwnFeed>();
   #recovery: Recovery | undefined;
@@ -158,7 +160,9 @@ class PeerLedger implements Ledger {
 
   #said(said: RootToken): void {
     this.#issuers.changed();
-    void this.#settle(said);
+    const settling = this.#settle(said);
+    this.#settling.add(settling);
+    void settling.finally(() => this.#settling.delete(settling));
     this.#replication.said(said);
     this.#tell({ kind: 'roots' });
   }
@@ -342,6 +346,7 @@ class PeerLedger implements Ledger {
     this.#cancelRoots();
     this.#recovery?.close();
     this.#replication.close();
+    await Promise.all(this.#settling);
     await this.#beats.close();
     await this.#feeds.close();
   }
