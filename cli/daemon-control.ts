@@ -2,11 +2,13 @@
 
 import { z } from 'zod';
 import type { AdminContext } from '../gateway/admin/operation.ts';
+import type { Audit } from '../ledger/audit.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { limits } from '../protocol/limits.ts';
-import type { Roots } from '../protocol/peer/roots.ts';
+import type { Roots, RootToken } from '../protocol/peer/roots.ts';
 import type { Contact } from '../protocol/ports.ts';
 import type { ControlRoutes } from './control.ts';
+import { takeRoots } from './take-roots.ts';
 
 /** The part of a daemon that a command may talk to. */
 export interface Controlled {
@@ -25,16 +27,14 @@ const rootTokens = z
   )
   .max(64);
 
-async function takeRoots(roots: Roots, body: unknown): Promise<{ readonly taken: number }> {
+function readTokens(body: unknown): readonly RootToken[] {
   const parsed = rootTokens.safeParse(body);
-  if (!parsed.success) throw new HelixFlowError('REQUEST_MALFORMED', { reason: 'These are no tokens of a root.' });
-  let taken = 0;
-  for (const said of parsed.data) taken += (await roots.take(said)) ? 1 : 0;
-  return { taken };
+  if (parsed.success) return parsed.data;
+  throw new HelixFlowError('REQUEST_MALFORMED', { reason: 'These are no tokens of a root.' });
 }
 
 /** @param part Undefined while it is starting: what needs it is refused with LEDGER_UNREADY. */
-export function controlRoutes(part: () => Controlled | undefined): ControlRoutes {
+export function controlRoutes(part: () => Controlled | undefined, audit: Audit): ControlRoutes {
   const started = (): Controlled => {
     const controlled = part();
     if (controlled === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'it is starting' });
@@ -42,7 +42,7 @@ export function controlRoutes(part: () => Controlled | undefined): ControlRoutes
   };
   return {
     'GET /contacts': () => started().contacts(),
-    'POST /roots': (body) => takeRoots(started().roots, body),
+    'POST /roots': async (body) => ({ taken: await takeRoots(started().roots, audit, readTokens(body)) }),
     admin: () => started().admin,
   };
 }

@@ -99,7 +99,7 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
     await stop.requested;
   };
   const status = (): Promise<DaemonStatus> => describeDaemon(dir, since, startedMs, options);
-  hold.serve({ 'GET /status': status, ...controlRoutes(options.controlled) });
+  hold.serve({ 'GET /status': status, ...controlRoutes(options.controlled, audit) });
   try {
     await Promise.race([run(), failed, stop.requested]);
   } catch (error) {

@@ -25,6 +25,7 @@ import { openDesk } from './open-desk.ts';
 import { openRoots } from './open-roots.ts';
 import { readIdentity, readMembership, readSettings, writeIdentity } from './peer-files.ts';
 import type { World } from './peer-runtime.ts';
+import { takeRoots } from './take-roots.ts';
 
 /** A network on which nobody is: a command has no connections. */
 function emptyNetwork(self: PeerId): Network {
@@ -134,11 +135,7 @@ export async function openOffline(dir: DataDir, known: KnownMesh, command: strin
     known,
     call: <Name extends OperationName>(name: Name, request: AdminApi[Name]['request']) =>
       runOperation(name, context, request, 'local'),
-    takeRoots: async (tokens) => {
-      let taken = 0;
-      for (const token of tokens) taken += (await ledger.roots.take(token)) ? 1 : 0;
-      return taken;
-    },
+    takeRoots: (tokens) => takeRoots(ledger.roots, audit, tokens),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };
 }
