@@ -12,8 +12,8 @@ import type { AuthorId, IssuerId, OwnerId, PeerId } from '../protocol/ids.ts';
 import { type IssuerRecord, issueCredentials, type MeshRecord } from '../protocol/mesh.ts';
 import type { Admitter } from '../protocol/peer/admit.ts';
 import type { Clock, Log, Tokens } from '../protocol/ports.ts';
-import { unixMs } from '../protocol/units.ts';
-import type { Audit, AuditAction } from './audit.ts';
+import { type UnixMs, unixMs } from '../protocol/units.ts';
+import type { Audit, AuditAction, AuditRecord } from './audit.ts';
 import { authorIdOf } from './block.ts';
 import type { Ledger } from './ledger.ts';
 
@@ -33,19 +33,18 @@ export interface AdmitterOptions {
 /** A membership that was written with this much of its time left need not be written again. */
 const freshShare = 0.9;
 
+type Member = Pick<Membership, 'peer' | 'role' | 'owner'>;
+type Note = (action: AuditAction, object: string, outcome?: AuditRecord['outcome'], reason?: string) => void;
+
 /** Of a peer that nobody answers for but itself. */
 const ownerOf = (peer: PeerId): OwnerId => `peer-${peer.slice(-12)}` as OwnerId;
 
-const refused = (reason: string): HelixFlowError => new HelixFlowError('INVITE_INVALID', { reason });
-
-/** Why the ledger cannot write now is this gateway's affair; the joiner may try again. */
-const unavailable = (cause: HelixFlowError): HelixFlowError =>
-  new HelixFlowError('ADMISSION_UNAVAILABLE', { reason: 'the issuer cannot write now' }, { cause });
+const unavailable = (reason: string, cause?: HelixFlowError): HelixFlowError =>
+  new HelixFlowError('ADMISSION_UNAVAILABLE', { reason }, { cause });
 
 class LedgerAdmitter implements Admitter {
   readonly #deps: AdmitterDeps;
   readonly #options: AdmitterOptions;
-  readonly #issuer: IssuerId;
   readonly #author: AuthorId;
   /** The last exchange of each invite: the next one waits for it, so that two peers cannot take one use. */
   readonly #exchanges = new Map<string, Promise<unknown>>();
@@ -53,112 +52,130 @@ class LedgerAdmitter implements Admitter {
   constructor(deps: AdmitterDeps, options: AdmitterOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#issuer = issuerIdOf(options.issuer.key.publicKey);
     this.#author = authorIdOf(options.issuer.key.publicKey);
   }
 
+  /** Nobody, once the root has named a successor: what that one wrote may not be known here. */
   handles(issuer: IssuerId): boolean {
     const { roots } = this.#deps.ledger;
-    const counts = issuer === this.#issuer ? !roots.isRevoked(issuer) : roots.issuers.has(issuer);
-    return counts && (issuer === this.#issuer || this.#deps.ledger.authorsOf(issuer).includes(this.#author));
+    const isInOffice = !roots.isRevoked(issuerIdOf(this.#options.issuer.key.publicKey));
+    return isInOffice && !roots.isRevoked(issuer) && this.#deps.ledger.authorsOf(issuer).at(-1) === this.#author;
   }
 
   async admit(invite: Invite, joiner: PeerId): Promise<Credentials> {
-    const earlier = this.#exchanges.get(invite.inviteId);
-    const exchange = (earlier ?? Promise.resolve()).then(
-      () => this.#exchange(invite, joiner),
-      () => this.#exchange(invite, joiner),
-    );
-    this.#exchanges.set(invite.inviteId, exchange);
+    // Uses that nobody counts are nothing to wait for.
+    const turn = invite.uses === 0 ? `${invite.inviteId}/${joiner}` : invite.inviteId;
+    const exchange = (): Promise<Credentials> => this.#exchange(invite, joiner);
+    const mine = (this.#exchanges.get(turn) ?? Promise.resolve()).then(exchange, exchange);
+    this.#exchanges.set(turn, mine);
     try {
-      return await exchange;
+      return await mine;
     } finally {
-      if (this.#exchanges.get(invite.inviteId) === exchange) this.#exchanges.delete(invite.inviteId);
+      if (this.#exchanges.get(turn) === mine) this.#exchanges.delete(turn);
     }
   }
 
   async #exchange(invite: Invite, joiner: PeerId): Promise<Credentials> {
-    const note = this.#noteFor('invite.use', joiner, `invite:${invite.inviteId}`);
+    const { inviteId, issuer, role, owner = ownerOf(joiner) } = invite;
+    const note = this.#noteFor(joiner);
     const refuse = (word: string, reason: string): never => {
-      note('refused', word);
-      throw refused(reason);
+      note('invite.use', `invite:${inviteId}`, 'refused', word);
+      throw new HelixFlowError('INVITE_INVALID', { reason });
     };
-    const { standing } = this.#deps.ledger;
-    if (!this.handles(invite.issuer)) refuse('issuer-unknown', 'its issuer counts no more');
-    if (standing.isBanned(joiner)) refuse('banned', 'this peer has been banned');
-    const admitted = this.#admittedBy(invite);
-    const isKnown = admitted.has(joiner);
-    if (!isKnown && invite.uses > 0 && admitted.size >= invite.uses) refuse('used-up', 'it has been used');
-    const { role, inviteId } = invite;
-    return await this.#issue({ peer: joiner, role, owner: invite.owner ?? ownerOf(joiner) }, inviteId, note);
+    if (this.#deps.ledger.roots.isRevoked(issuer)) refuse('taken-back', 'its issuer was taken back');
+    if (!this.handles(issuer)) throw unavailable('this gateway does not hold the key of the issuer');
+    if (this.#deps.ledger.standing.isBanned(joiner)) refuse('banned', 'this peer has been banned');
+    const isNew = !this.#admittedBy(invite).includes(joiner);
+    if (isNew && !this.#hasRoom(invite)) refuse('used-up', 'it has been used');
+    const member = { peer: joiner, role, owner };
+    const failed = (code: string): void => note('membership.issue', `peer:${joiner}`, 'failed', code);
+    const nowMs = await this.#write(member, inviteId, failed);
+    // Another process, or another admitter of this one, may have written in between: the feed's order decides.
+    if (!this.#isAmongFirst(invite, joiner)) refuse('used-up', 'it has been used');
+    if (isNew) note('invite.use', `invite:${inviteId}`);
+    return await this.#sign(member, nowMs, () => note('membership.issue', `peer:${joiner}`));
   }
 
-  #admittedBy({ inviteId, issuer }: Invite): Set<PeerId> {
-    const { standing, authorsOf } = this.#deps.ledger;
-    const authors = new Set([...authorsOf.call(this.#deps.ledger, issuer), this.#author]);
-    return new Set([...authors].flatMap((author) => [...standing.admittedBy(inviteId, author)]));
+  /** Peers that it admitted, those that did so first in front; by a predecessor's entries as well as our own. */
+  #admittedBy({ inviteId, issuer }: Invite): readonly PeerId[] {
+    const { ledger } = this.#deps;
+    const [first, ...others] = ledger.authorsOf(issuer).map((author) => ledger.standing.admittedBy(inviteId, author));
+    if (others.every((peers) => peers.length === 0)) return first ?? [];
+    return [...new Set([first ?? [], ...others].flat())];
+  }
+
+  #hasRoom(invite: Invite): boolean {
+    return invite.uses === 0 || this.#admittedBy(invite).length < invite.uses;
+  }
+
+  #isAmongFirst(invite: Invite, joiner: PeerId): boolean {
+    if (invite.uses === 0) return true;
+    const rank = this.#admittedBy(invite).indexOf(joiner);
+    return rank >= 0 && rank < invite.uses;
   }
 
   async renew(current: Membership): Promise<Credentials> {
     const { peer, role, owner, issuer } = current;
-    const note = this.#noteFor('membership.renew', peer, `peer:${peer}`);
-    if (!this.handles(issuer) || this.#deps.ledger.standing.isBanned(peer)) {
-      note('refused', 'taken-back');
-      throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: 'it was taken back' });
+    const { standing, roots } = this.#deps.ledger;
+    const note = this.#noteFor(peer);
+    const isBanned = standing.isBanned(peer);
+    if (isBanned || roots.isRevoked(issuer)) {
+      note('membership.renew', `peer:${peer}`, 'refused', isBanned ? 'banned' : 'taken-back');
+      throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: isBanned ? 'the peer is banned' : 'it was taken back' });
     }
-    return await this.#issue({ peer, role, owner }, '', note);
+    if (!this.handles(issuer)) throw unavailable('this gateway does not hold the key of the issuer');
+    const member = { peer, role, owner };
+    const failed = (code: string): void => note('membership.renew', `peer:${peer}`, 'failed', code);
+    const nowMs = await this.#write(member, '', failed);
+    return await this.#sign(member, nowMs, () => note('membership.renew', `peer:${peer}`));
   }
 
-  #noteFor(
-    action: AuditAction,
-    peer: PeerId,
-    object: string,
-  ): (outcome: 'done' | 'refused' | 'failed', reason: string) => void {
-    return (outcome, reason) => this.#deps.audit.note({ action, actor: `peer:${peer}`, object, outcome, reason });
+  #noteFor(peer: PeerId): Note {
+    return (action, object, outcome = 'done', reason = '') =>
+      this.#deps.audit.note({ action, actor: `peer:${peer}`, object, outcome, reason });
   }
 
   /** A peer that asks again and again shall not fill the feed. */
-  #isWritten({ peer, role, owner }: Pick<Membership, 'peer' | 'role' | 'owner'>, invite: string): boolean {
-    const { ledger, clock } = this.#deps;
-    if (invite !== '' && !ledger.standing.admittedBy(invite, this.#author).includes(peer)) return false;
-    const freshFromMs = clock.wallMs() + freshShare * membershipLifetimeMs;
-    return ledger.standing
-      .members()
-      .some(
-        (known) =>
-          known.peer === peer &&
-          known.by === this.#author &&
-          known.role === role &&
-          known.owner === owner &&
-          known.expiresMs >= freshFromMs,
-      );
+  #isWritten({ peer, role, owner }: Member, invite: string): boolean {
+    const { standing } = this.#deps.ledger;
+    if (invite !== '' && !standing.admittedBy(invite, this.#author).includes(peer)) return false;
+    const known = standing.member(peer, this.#author);
+    const freshFromMs = this.#deps.clock.wallMs() + freshShare * membershipLifetimeMs;
+    return known?.role === role && known.owner === owner && known.expiresMs >= freshFromMs;
   }
 
-  /** Writes that the peer is a member, then signs it. */
-  async #issue(
-    member: Pick<Membership, 'peer' | 'role' | 'owner'>,
-    invite: string,
-    note: (outcome: 'done' | 'failed', reason: string) => void,
-  ): Promise<Credentials> {
-    const { ledger, clock, tokens, log } = this.#deps;
+  /** Writes that the peer is a member. @returns the moment from which it is one. */
+  async #write(member: Member, invite: string, failed: (code: string) => void): Promise<UnixMs> {
+    const { ledger, clock } = this.#deps;
     const nowMs = clock.wallMs();
+    if (this.#isWritten(member, invite)) return nowMs;
     const expiresMs = unixMs(nowMs + membershipLifetimeMs);
+    const known = ledger.standing.member(member.peer, this.#author);
     try {
-      if (!this.#isWritten(member, invite)) {
-        await ledger.append('issuer', [{ kind: 'member', invite, ...member, expiresMs }]);
-      }
+      await ledger.append('issuer', [
+        { kind: 'member', invite: invite === '' ? (known?.invite ?? '') : invite, ...member, expiresMs },
+      ]);
+      return nowMs;
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
-      note('failed', error.code);
-      throw unavailable(error);
+      failed(error.code);
+      // Why the ledger cannot write now is this gateway's affair; whoever asked may try again.
+      throw unavailable('the issuer cannot write now', error);
     }
+  }
+
+  async #sign(member: Member, nowMs: UnixMs, note: () => void): Promise<Credentials> {
+    const { tokens, log } = this.#deps;
     const credentials = await issueCredentials(this.#options, member, { tokens, nowMs });
-    log.info('admission.admitted', { peer: member.peer, role: member.role, owner: member.owner, invite });
-    note('done', '');
+    log.info('admission.admitted', { peer: member.peer, role: member.role, owner: member.owner });
+    note();
     return credentials;
   }
 }
 
-/** Admits and renews with an issuer's key over the ledger. */
+/**
+ * Admits and renews with an issuer's key over the ledger. A `member` entry is on disk before a membership leaves, and one
+ * peer's repeats add no more than one entry in three days. Errors are those of `Admitter`, nothing else of the ledger's.
+ */
 export const createAdmitter = (deps: AdmitterDeps, options: AdmitterOptions): Admitter =>
   new LedgerAdmitter(deps, options);
