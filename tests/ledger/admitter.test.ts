@@ -61,6 +61,21 @@ const read = (credentials: Credentials, of: PeerId, clock: ManualClock): Promise
 
 const banEntry = (of: PeerId) => ({ kind: 'ban', peer: of, ban: 'ba'.repeat(16) }) as const;
 
+type Outcome = 'in' | 'INVITE_INVALID' | 'ADMISSION_UNAVAILABLE';
+const peers = ['Ann', 'Bea', 'Cid', 'Dan'].map(peer);
+
+/** What became of it; anything but the errors of the contract is thrown. */
+async function outcomeOf(admission: Promise<Credentials>): Promise<Outcome> {
+  try {
+    await admission;
+    return 'in';
+  } catch (error) {
+    if (isHelixFlowError(error, 'INVITE_INVALID') || isHelixFlowError(error, 'ADMISSION_UNAVAILABLE'))
+      return error.code;
+    throw error;
+  }
+}
+
 test('an invite makes a member of a peer, which is written down before it is signed', async ({ expect }) => {
   let isDurable = false;
   const { admitter, ledger, clock, noted } = await openDoor({
@@ -115,6 +130,22 @@ test('a peer that comes again weeks later is written again, for its membership e
     expiresMs: clock.wallMs() + membershipLifetimeMs,
   });
   expect(ledger.standing.admittedBy(inviteId, ledger.author)).toEqual([joiner]);
+});
+
+test('a member that uses another invite uses it up', async ({ expect }) => {
+  const { admitter, ledger } = await openDoor();
+  const other = { ...usual, inviteId: '2b'.repeat(16) };
+  await admitter.admit(usual, joiner);
+  await admitter.admit(other, joiner);
+  expect(ledger.standing.admittedBy(other.inviteId, ledger.author)).toEqual([joiner]);
+  expect(await failure(() => admitter.admit(other, peer('Second')))).toMatchObject({ code: 'INVITE_INVALID' });
+});
+
+test('of peers that come at once no more are written than are let in', async ({ expect }) => {
+  const { admitter, ledger } = await openDoor({ disk: () => new Promise((resolve) => setImmediate(resolve)) });
+  const outcomes = await Promise.all(peers.map((one) => outcomeOf(admitter.admit({ ...usual, uses: 2 }, one))));
+  expect(outcomes).toEqual(['in', 'in', 'INVITE_INVALID', 'INVITE_INVALID']);
+  expect(ledger.entries).toHaveLength(2);
 });
 
 test('a peer that nobody answers for answers for itself', async ({ expect }) => {
@@ -227,21 +258,6 @@ test('entries of another process of this issuer, learnt late, decide who was fir
   expect(await failure(() => admitter.admit(usual, joiner))).toMatchObject({ code: 'INVITE_INVALID' });
   expect(await admitter.admit(usual, peer('First'))).toBeDefined();
 });
-
-type Outcome = 'in' | 'INVITE_INVALID' | 'ADMISSION_UNAVAILABLE';
-const peers = ['Ann', 'Bea', 'Cid', 'Dan'].map(peer);
-
-/** What became of it; anything but the errors of the contract is thrown. */
-async function outcomeOf(admission: Promise<Credentials>): Promise<Outcome> {
-  try {
-    await admission;
-    return 'in';
-  } catch (error) {
-    if (isHelixFlowError(error, 'INVITE_INVALID') || isHelixFlowError(error, 'ADMISSION_UNAVAILABLE'))
-      return error.code;
-    throw error;
-  }
-}
 
 test('two admitters that race on one invite never let in more peers than it has uses', async ({ expect }) => {
   await fc.assert(

@@ -289,6 +289,15 @@ test('after a fork terms only narrow, whatever each branch says and in whatever 
   expect(heard(told.toReversed()).key(key, ann)?.terms).toEqual(narrow);
 });
 
+test('of two branches that nobody has proven yet, both narrow', ({ expect }) => {
+  const branches = [terms({ rpm: 1, tpm: 9 }), terms({ rpm: 9, tpm: 1 })].map(
+    (said) => [termsEntry(said), at(1)] as const,
+  );
+  for (const told of [branches, branches.toReversed()]) {
+    expect(heard(told).key(key, ann)?.terms).toEqual(terms({ rpm: 1, tpm: 1 }));
+  }
+});
+
 test('a key without earlier terms keeps those it was made with when its issuer forks', ({ expect }) => {
   const standing = heard([
     [madeEntry(terms({ rpm: 10 })), at(0)],
@@ -348,7 +357,8 @@ test('after a handover the old issuer takes away as before, and gives nothing ba
 
 test('an end that names an epoch not yet heard of holds everything back until it is', ({ expect }) => {
   const last = { epoch: epochs[3].epoch, number: 0 };
-  const standing = createStanding(all, () => ({ issuer: 'ee'.repeat(16) as IssuerId, last }));
+  const end = { issuer: 'ee'.repeat(16) as IssuerId, last };
+  const standing = createStanding(all, () => end);
   heard(
     [
       [madeEntry(terms({ rpm: 5 })), at(0)],
