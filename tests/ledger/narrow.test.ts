@@ -1,0 +1,83 @@
+/** The narrowest of several terms: never more than each of them allows. */
+
+import fc from 'fast-check';
+import { test } from 'vitest';
+import { narrowLimits, narrowTerms } from '../../ledger/narrow.ts';
+import { allowsModel, type KeyTerms, type RateLimits } from '../../protocol/grants.ts';
+import { unixMs } from '../../protocol/units.ts';
+import '../support/seed.ts';
+
+const given = <T extends object>(fields: T): T =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
+const rate = fc.option(fc.integer({ min: 1, max: 5 }), { nil: undefined });
+const someLimits = fc.record({ rpm: rate, tpm: rate, concurrency: rate }).map((rates) => given(rates) as RateLimits);
+/** Few letters, so that patterns and names meet often. */
+const somePattern = fc.string({ unit: fc.constantFrom('a', 'b', '*'), minLength: 1, maxLength: 4 });
+const someName = fc.string({ unit: fc.constantFrom('a', 'b', '*', 'c'), minLength: 1, maxLength: 6 });
+const someTerms = fc
+  .record({
+    models: fc.array(somePattern, { maxLength: 4 }),
+    limits: someLimits,
+    expiresMs: fc.option(fc.integer({ min: 0, max: 9 }).map(unixMs), { nil: undefined }),
+  })
+  .map((terms) => given(terms) as KeyTerms);
+
+const fits = (value: number | undefined, limit: number | undefined): boolean =>
+  limit === undefined || (value !== undefined && value <= limit);
+
+test('narrowed terms allow no model, rate or moment that one of them does not', ({ expect }) => {
+  fc.assert(
+    fc.property(fc.array(someTerms, { minLength: 1, maxLength: 4 }), someName, (all, name) => {
+      const narrow = all.reduce(narrowTerms);
+      for (const { models, limits, expiresMs } of all) {
+        if (!allowsModel({ models }, name)) expect(allowsModel(narrow, name)).toBe(false);
+        expect(fits(narrow.expiresMs, expiresMs)).toBe(true);
+        for (const unit of ['rpm', 'tpm', 'concurrency'] as const) {
+          expect(fits(narrow.limits[unit], limits[unit])).toBe(true);
+        }
+      }
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
+test('it does not matter which of two comes first', ({ expect }) => {
+  fc.assert(
+    fc.property(someTerms, someTerms, (a, b) => {
+      expect(narrowTerms(a, b)).toEqual(narrowTerms(b, a));
+    }),
+  );
+});
+
+test('what was narrowed by something is not narrowed by it again, nor anything by itself', ({ expect }) => {
+  fc.assert(
+    fc.property(someTerms, someTerms, someName, (a, b, name) => {
+      const both = narrowTerms(a, b);
+      expect(narrowTerms(both, both)).toEqual(narrowTerms(narrowTerms(both, both), both));
+      const again = narrowTerms(both, a);
+      expect([again.limits, again.expiresMs]).toEqual([both.limits, both.expiresMs]);
+      expect(allowsModel(again, name)).toBe(allowsModel(both, name));
+      expect(allowsModel(narrowTerms(a, a), name)).toBe(allowsModel(a, name));
+    }),
+  );
+});
+
+test('of limits the smallest counts, however they are grouped', ({ expect }) => {
+  fc.assert(
+    fc.property(someLimits, someLimits, someLimits, (a, b, c) => {
+      expect(narrowLimits(narrowLimits(a, b), c)).toEqual(narrowLimits(a, narrowLimits(b, c)));
+    }),
+  );
+});
+
+test('a pattern within a wider one stays; what two share in part is left out', ({ expect }) => {
+  const modelsOf = (a: readonly string[], b: readonly string[]): readonly string[] =>
+    narrowTerms({ models: a, limits: {} }, { models: b, limits: {} }).models;
+  expect(modelsOf(['qwen*', 'llama'], ['qwen3-*', 'phi'])).toEqual(['qwen3-*']);
+  expect(modelsOf([], ['phi'])).toEqual(['phi']);
+  expect(modelsOf([], [])).toEqual([]);
+  const none = { models: modelsOf(['a*'], ['*b']) };
+  expect(['ab', 'a', 'b', 'a*', '*b', ''].map((name) => allowsModel(none, name))).toEqual(Array(6).fill(false));
+  expect(modelsOf(none.models, ['*'])).toEqual(none.models);
+  expect(modelsOf(none.models, [])).toEqual(none.models);
+});
