@@ -6,7 +6,8 @@ import { describe, test } from 'vitest';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { checkInvite } from '../../protocol/grants.ts';
 import { unixMs } from '../../protocol/units.ts';
-import { type CliOptions, jsonLine, runCli } from './run-cli.ts';
+import { runHere } from './in-process.ts';
+import { runCli } from './run-cli.ts';
 import { tempDir } from './temp-dir.ts';
 
 const peer = '12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo';
@@ -15,16 +16,16 @@ const backupSecret = { HELIXFLOW_BACKUP_PASSPHRASE: 'of the backup' };
 
 /** Runs commands on one directory. */
 function on(dir: string) {
-  const run = (words: readonly string[], env: CliOptions['env'] = {}) =>
-    runCli([...words, '--data-dir', dir, '--json'], { env });
-  const ok = async (words: readonly string[], env?: CliOptions['env']): Promise<Record<string, unknown>> => {
-    const { code, stdout, stderr } = await run(words, env);
-    if (code !== 0) throw new Error(`${words.join(' ')} exited ${code}: ${stderr}`);
-    return jsonLine(stdout);
+  const run = (words: readonly string[], env?: Readonly<Record<string, string>>) =>
+    runHere([...words, '--data-dir', dir], env);
+  const ok = async (words: readonly string[], env?: Readonly<Record<string, string>>) => {
+    const { code, value, error } = await run(words, env);
+    if (code !== 0) throw new Error(`${words.join(' ')} exited ${code}: ${error}`);
+    return value;
   };
-  const fails = async (words: readonly string[], env?: CliOptions['env']): Promise<readonly unknown[]> => {
-    const { code, stderr } = await run(words, env);
-    return [code, jsonLine(stderr)['code']];
+  const fails = async (words: readonly string[], env?: Readonly<Record<string, string>>) => {
+    const { code, error } = await run(words, env);
+    return [code, error];
   };
   return { ok, fails };
 }
