@@ -51,7 +51,7 @@ const privateKey = (seed: Uint8Array): KeyObject =>
 const publicKey = (raw: Uint8Array): KeyObject =>
   createPublicKey({ key: Buffer.concat([publicPrefix, raw]), format: 'der', type: 'spki' });
 
-/** Reading a key costs two signatures, or a third of a check: those in use are kept read. */
+/** Reading a key costs as much as two signatures, or a quarter of a check: those in use are kept read. */
 const readPrivate = new WeakMap<SigningKey, KeyObject>();
 const readPublic = new Map<string, KeyObject>();
 const readPublicMax = 1_024;
