@@ -127,7 +127,8 @@ describe('a node that is told to stop', () => {
     const answers = Array.from({ length: 8 }, (_, index) =>
       index % 2 === 0 ? client.chat.completions.stream(ask).finalChatCompletion() : client.chat.completions.create(ask),
     );
-    const hasAll = async (): Promise<boolean> => (await nodesOf(gateway)).some(({ active }) => active === answers.length);
+    const hasAll = async (): Promise<boolean> =>
+      (await nodesOf(gateway)).some(({ active }) => active === answers.length);
     await until(async () => ((await hasAll()) ? true : undefined));
     node.kill('SIGTERM');
     const finished = await Promise.all(answers);
