@@ -7,8 +7,9 @@ import {
   issuerIdOf,
   type Membership,
   membershipLifetimeMs,
+  ownerBy,
 } from '../protocol/grants.ts';
-import type { AuthorId, IssuerId, OwnerId, PeerId } from '../protocol/ids.ts';
+import type { AuthorId, IssuerId, PeerId } from '../protocol/ids.ts';
 import { type IssuerRecord, issueCredentials, type MeshRecord } from '../protocol/mesh.ts';
 import type { Admitter } from '../protocol/peer/admit.ts';
 import type { Clock, Log, Tokens } from '../protocol/ports.ts';
@@ -35,9 +36,6 @@ const freshShare = 0.9;
 
 type Member = Pick<Membership, 'peer' | 'role' | 'owner'>;
 type Note = (action: AuditAction, object: string, outcome?: AuditRecord['outcome'], reason?: string) => void;
-
-/** Of a peer that nobody answers for but itself. */
-const ownerOf = (peer: PeerId): OwnerId => `peer-${peer.slice(-12)}` as OwnerId;
 
 const unavailable = (reason: string, cause?: HelixFlowError): HelixFlowError =>
   new HelixFlowError('ADMISSION_UNAVAILABLE', { reason }, { cause });
@@ -76,7 +74,8 @@ class LedgerAdmitter implements Admitter {
   }
 
   async #exchange(invite: Invite, joiner: PeerId): Promise<Credentials> {
-    const { inviteId, issuer, role, owner = ownerOf(joiner) } = invite;
+    const { inviteId, issuer, role } = invite;
+    const owner = ownerBy(invite, joiner);
     const note = this.#noteFor(joiner);
     const refuse = (word: string, reason: string): never => {
       note('invite.use', `invite:${inviteId}`, 'refused', word);
@@ -84,13 +83,19 @@ class LedgerAdmitter implements Admitter {
     };
     if (this.#deps.ledger.roots.isRevoked(issuer)) refuse('taken-back', 'its issuer was taken back');
     if (!this.handles(issuer)) throw unavailable('this gateway does not hold the key of the issuer');
-    if (this.#deps.ledger.standing.isBanned(joiner)) refuse('banned', 'this peer has been banned');
+    const refuseBanned = (): void => {
+      if (this.#deps.ledger.standing.isBanned(joiner)) refuse('banned', 'this peer has been banned');
+    };
+    refuseBanned();
+    if (invite.uses === 0 && role !== 'node') refuse('unlimited', 'only nodes are let in without a number');
     const isNew = !this.#admittedBy(invite).includes(joiner);
     if (isNew && !this.#hasRoom(invite)) refuse('used-up', 'it has been used');
     const member = { peer: joiner, role, owner };
     const failed = (code: string): void => note('membership.issue', `peer:${joiner}`, 'failed', code);
     const nowMs = await this.#write(member, inviteId, failed);
-    // Another process, or another admitter of this one, may have written in between: the feed's order decides.
+    // Another process, or another admitter of this one, may have written in between, or what was lost came back while
+    // the ledger waited for it: the feed's order decides.
+    refuseBanned();
     if (!this.#isAmongFirst(invite, joiner)) refuse('used-up', 'it has been used');
     if (isNew) note('invite.use', `invite:${inviteId}`);
     return await this.#sign(member, nowMs, () => note('membership.issue', `peer:${joiner}`));

@@ -148,8 +148,9 @@ class LiveStanding implements Standing {
     const { author } = place;
     if (entry.kind === 'other') return undefined;
     if (entry.kind === 'author' && entry.role === 'gateway') this.#gateways.add(author);
-    // A gateway's word on such things never counts, so a member cannot fill this memory with it.
-    if (this.#gateways.has(author)) return undefined;
+    // A gateway's word on such things never counts, so a member cannot fill this memory with it. An issuer's does, also
+    // of one that calls itself a gateway somewhere: else the order of its entries would matter.
+    if (this.#gateways.has(author) && !this.#rules.counts(author)) return undefined;
     const record = this.#authors.get(author) ?? new AuthorRecord(author);
     this.#authors.set(author, record);
     record.seen(place);

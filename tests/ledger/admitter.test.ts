@@ -152,7 +152,39 @@ test('a peer that nobody answers for answers for itself', async ({ expect }) => 
   const { admitter, clock } = await openDoor();
   const { owner: _, ...unowned } = usual;
   const member = await read(await admitter.admit({ ...unowned, uses: 0 }, joiner), joiner, clock);
-  expect(member.owner).toBe(`peer-${joiner.slice(-12)}`);
+  expect(member.owner).toBe(joiner);
+});
+
+test('an invite without a number of uses is honoured for nodes only', async ({ expect }) => {
+  const { admitter, ledger, noted } = await openDoor();
+  const unlimited = { ...usual, uses: 0 };
+  expect(await outcomeOf(admitter.admit({ ...unlimited, role: 'gateway' }, joiner))).toBe('INVITE_INVALID');
+  expect(noted).toEqual([['invite.use', `invite:${inviteId}`, 'refused', 'unlimited']]);
+  expect(ledger.entries).toEqual([]);
+  expect(await outcomeOf(admitter.admit(unlimited, joiner))).toBe('in');
+});
+
+test('what comes back while an exchange waits for its write counts for it', async ({ expect }) => {
+  let refill = (): void => {};
+  const { admitter, ledger } = await openDoor({ disk: async () => refill() });
+  const held = (entry: HeldEntry['entry'], number: number): HeldEntry => {
+    const epoch = 'ff'.repeat(16) as EpochId;
+    const place = { author: ledger.author, epoch, generation: -1, number, index: 0, timeMs: 1, isAfterFork: false };
+    return { entry, place };
+  };
+  refill = () => ledger.take(held(banEntry(joiner), 0));
+  expect(await outcomeOf(admitter.admit({ ...usual, uses: 5 }, joiner))).toBe('INVITE_INVALID');
+  const expiresMs = unixMs(startMs + membershipLifetimeMs);
+  const first = {
+    kind: 'member',
+    invite: '3c'.repeat(16),
+    peer: peer('First'),
+    role: 'node',
+    owner,
+    expiresMs,
+  } as const;
+  refill = () => ledger.take(held(first, 1));
+  expect(await outcomeOf(admitter.admit({ ...usual, inviteId: first.invite }, peer('Second')))).toBe('INVITE_INVALID');
 });
 
 test('an invite of an open mesh admits any number, none of them waiting for another', async ({ expect }) => {

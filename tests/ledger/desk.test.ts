@@ -393,6 +393,25 @@ describe('bans', () => {
     const { standing } = site.ledger;
     const author = authorIdOf(stage.mesh.mesh.issuer.key.publicKey);
     const other = 'cd'.repeat(32) as AuthorId;
+    const foreign = createStanding(() => true);
+    const place = { author: other, epoch: '0a'.repeat(16) as EpochId, generation: 0, number: 0, index: 0 };
+    foreign.apply({ entry: banOf(gateway), place: { ...place, timeMs: 0, isAfterFork: false } });
+    const appended: Entry[] = [];
+    const { ledger } = site;
+    const beside = stage.deskWith({
+      ledger: {
+        standing: foreign,
+        roots: ledger.roots,
+        authorsOf: (issuer) => ledger.authorsOf(issuer),
+        append: async (_, entries) => {
+          appended.push(...entries);
+          return [];
+        },
+      },
+    });
+    await run(beside.ban(gateway, 'local'));
+    expect(appended).toMatchObject([{ kind: 'ban', peer: gateway }]);
+    noted.length = 0;
     await run(desk.ban(gateway, 'local'));
     await run(desk.ban(gateway, 'local'));
     expect(standing.bans().get(gateway)).toHaveLength(1);
@@ -462,6 +481,7 @@ describe('after a handover', () => {
     const { mesh, run, desk } = old;
     const { account } = await run(desk.createAccount({ name: 'team', limits: { rpm: 7 }, strict: true }, 'local'));
     const { grant: made } = await run(desk.createKey({ ...userKey, account }, 'local'));
+    await run(desk.setKey(made.keyId, { models: ['a'], limits: { tpm: 5 } }, 'local'));
     const key = createIdentity(seededRandom('successor'));
     const { meshId } = mesh.mesh.mesh;
     const succeeds = { issuer: desk.issuer };

@@ -229,11 +229,19 @@ test('entries count only while their author is an issuer that the root stands by
 });
 
 test('what a gateway writes about keys and peers is not kept', ({ expect }) => {
-  const standing = createStanding(all);
+  let counts = false;
+  const standing = createStanding(() => counts);
   const entry: Entry = { kind: 'author', role: 'gateway', peer: mallory, certificate: '', membership: '' };
   expect(standing.apply({ entry, place: at(0) })).toBeUndefined();
   expect(standing.apply({ entry: banEntry(), place: at(1) })).toBeUndefined();
+  counts = true;
   expect([standing.isBanned(mallory), [...standing.bans()]]).toEqual([false, []]);
+});
+
+test('an issuer that calls itself a gateway somewhere counts in any order', ({ expect }) => {
+  const entry: Entry = { kind: 'author', role: 'gateway', peer: mallory, certificate: '', membership: '' };
+  const told = [[entry, at(1)] as const, [banEntry(), at(2)] as const];
+  expect([told, told.toReversed()].map((order) => heard(order).isBanned(mallory))).toEqual([true, true]);
 });
 
 test('the earliest revocation counts, a cut sticks, and no terms take it back', ({ expect }) => {
