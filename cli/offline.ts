@@ -19,6 +19,7 @@ import type { Network, SigningKey, Store } from '../protocol/ports.ts';
 import type { Admin } from './admin.ts';
 import { createAdminContext, inviteContacts } from './admin-context.ts';
 import type { DataDir } from './data-dir.ts';
+import { fileExists } from './files.ts';
 import { holdDataDir } from './holder.ts';
 import type { KnownMesh } from './mesh-files.ts';
 import { openDesk } from './open-desk.ts';
@@ -41,7 +42,7 @@ function emptyNetwork(self: PeerId): Network {
   };
 }
 
-/** Whose store is opened: the gateway's where an issuer writes, else that of the peer that has one. */
+/** Whose store is opened: the gateway's where issuer or root have something to say, else that of the peer there is. */
 async function choosePeer(
   dir: DataDir,
   known: KnownMesh,
@@ -49,7 +50,7 @@ async function choosePeer(
 ): Promise<{ readonly role: Role; readonly key: SigningKey }> {
   const gateway = await readIdentity(dir.peer('gateway'));
   if (gateway !== undefined) return { role: 'gateway', key: gateway };
-  if (known.issuer !== undefined) {
+  if (known.issuer !== undefined || (await fileExists(dir.rootFile))) {
     const key = createIdentity(world.random);
     await writeIdentity(dir.peer('gateway'), key);
     return { role: 'gateway', key };

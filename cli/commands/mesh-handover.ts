@@ -11,7 +11,7 @@ import {
   parseHandoverGrant,
   parseHandoverRequest,
 } from '../../protocol/handover.ts';
-import type { IssuerId, MeshId } from '../../protocol/ids.ts';
+import type { EpochId, IssuerId, MeshId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import { createIdentity, encodeIdentityRecord, issuerOf, parseIdentityRecord } from '../../protocol/mesh.ts';
 import type { RootToken } from '../../protocol/peer/roots.ts';
@@ -54,8 +54,17 @@ async function prepare({ common, output }: CommandContext): Promise<number> {
   return 0;
 }
 
-/** Whose authority goes over: the one that was named, that of this directory, or the only one there is. */
-async function chooseOld(admin: Admin, from: string | undefined) {
+interface OldIssuer {
+  readonly issuer: IssuerId;
+  /** Of its feed, as far as is known here. */
+  readonly newest?: { readonly epoch: EpochId; readonly number: number };
+}
+
+/**
+ * Whose authority goes over: the one that was named (a root's own directory may know none), that of this directory, or
+ * the only one there is.
+ */
+async function chooseOld(admin: Admin, from: IssuerId | undefined): Promise<OldIssuer> {
   const { issuers } = await admin.call('ledger.status', {});
   const here = admin.known.issuer === undefined ? undefined : issuerOf(admin.known.issuer).issuer;
   const others = issuers.filter(({ isRevoked }) => !isRevoked);
@@ -65,9 +74,7 @@ async function chooseOld(admin: Admin, from: string | undefined) {
       `--from is missing: the issuers are ${others.map(({ issuer }) => issuer).join(', ') || 'not known here'}`,
     );
   }
-  const found = issuers.find(({ issuer }) => issuer === wanted);
-  if (found === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'issuer', id: wanted });
-  return found;
+  return issuers.find(({ issuer }) => issuer === wanted) ?? { issuer: wanted };
 }
 
 async function sign(config: HandoverConfig, to: string, context: CommandContext): Promise<number> {
@@ -75,7 +82,7 @@ async function sign(config: HandoverConfig, to: string, context: CommandContext)
   await using admin = await openAdmin(context.common.dataDir, 'mesh handover');
   const { mesh } = admin.known;
   if (meshId !== mesh.meshId) throw new HelixFlowError('MESH_MISMATCH', { theirs: meshId, ours: mesh.meshId });
-  const old = await chooseOld(admin, config.from);
+  const old = await chooseOld(admin, config.from as IssuerId | undefined);
   const issuer = issuerIdOf(publicKey);
   if (issuer === old.issuer) throw unfit('the request is of the issuer that is to be succeeded');
   const root = await openRoot(admin.dir, meshId, config, context);

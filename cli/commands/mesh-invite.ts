@@ -52,7 +52,7 @@ export const runMeshInvite: RunCommand<typeof meshInviteOptions> = async (config
   const made = await admin.call('invites.create', {
     role,
     uses,
-    ttlMs: Math.max(config.ttl, 60_000),
+    ttlMs: config.ttl,
     ...(owner === undefined ? {} : { owner }),
     ...(given.length === 0
       ? {}

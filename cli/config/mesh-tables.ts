@@ -75,6 +75,8 @@ export const meshCreateOptions = {
   ...rootPassphrase,
 } as const;
 
+const inviteTtl = duration(365).refine((value) => value >= 60_000);
+
 export const meshInviteOptions = {
   role: option(z.enum(['node', 'gateway']), {
     flag: '--role <role>',
@@ -87,11 +89,11 @@ export const meshInviteOptions = {
     expected: `an integer from 1 to ${inviteUsesMax}, or unlimited (nodes of an open mesh only)`,
     about: 'Peers that it may admit; each of them may use it again.',
   }),
-  ttl: option(duration(365).prefault(`${inviteLifetimeMs / 3_600_000}h`), {
+  ttl: option(inviteTtl.prefault(`${inviteLifetimeMs / 3_600_000}h`), {
     flag: '--ttl <duration>',
     env: 'HELIXFLOW_INVITE_TTL',
-    expected: durationText(365),
-    about: 'How long the invite is good for, from one minute.',
+    expected: `${durationText(365)}, at least 1m`,
+    about: 'How long the invite is good for.',
   }),
   gateway: option(z.array(multiaddr).max(limits.peerAddressesMax).default([]), {
     flag: '--gateway <multiaddr>',

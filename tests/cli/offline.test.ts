@@ -230,4 +230,25 @@ describe('a handover', () => {
     expect(await readdir(join(temp.path, 'mesh'))).toContain(`issuer-${String(old)}.key`);
     expect(await ok(['keys', 'create'])).toMatchObject({ role: 'user' });
   });
+
+  test('can be signed where there is a root and nothing else', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [home, vault] = [join(temp.path, 'home'), join(temp.path, 'vault')];
+    const { issuer } = await on(home).ok(['mesh', 'create']);
+    const file = join(temp.path, 'backup.json');
+    await on(home).ok(['mesh', 'backup', '--plain', '--out', file]);
+    await on(vault).ok(['mesh', 'restore', '--from', file]);
+    await Promise.all([rm(join(vault, 'mesh/issuer.key')), rm(join(home, 'mesh/root.key'))]);
+    const { request } = await on(home).ok(['mesh', 'handover', '--prepare']);
+    const sign = ['mesh', 'handover', '--to', String(request)];
+    expect(await on(home).fails(sign)).toEqual([4, 'ROOT_MISSING']);
+    expect(await on(vault).fails(sign)).toEqual([2, 'CONFIG_INVALID']);
+    const signed = await on(vault).ok([...sign, '--from', String(issuer), '--revoke']);
+    expect(signed).toMatchObject({ succeeds: { issuer }, revoked: true });
+    expect(await on(home).ok(['mesh', 'handover', '--accept', String(signed['grant'])])).toMatchObject({
+      issuer: signed['issuer'],
+    });
+    expect(await on(vault).fails(['keys', 'create'])).toEqual([4, 'ISSUER_MISSING']);
+    expect(await on(home).ok(['keys', 'create'])).toMatchObject({ role: 'user' });
+  });
 });

@@ -157,7 +157,11 @@ describe('the issuer’s gateway', () => {
     const { grant, issuer: next, succeeds } = await at(issuer.dir, 'mesh', 'handover', '--to', String(request));
     expect(succeeds).toMatchObject({ issuer: expect.any(String), last: { number: expect.any(Number) } });
     const held = await daemons.run(['mesh', 'handover', '--accept', String(grant), '--data-dir', other.dir, '--json']);
-    expect([held.code, errorCode(held)]).toEqual([5, 'DATA_DIR_HELD']);
+    const leaving = await daemons.run(['mesh', 'leave', '--force', '--data-dir', other.dir, '--json']);
+    expect([held, leaving].map((ran) => [ran.code, errorCode(ran)])).toEqual([
+      [5, 'DATA_DIR_HELD'],
+      [5, 'DATA_DIR_HELD'],
+    ]);
     expect(await ended(other, 'SIGTERM')).toBe(0);
     await at(other.dir, 'mesh', 'handover', '--accept', String(grant));
     expect(await ended(issuer, 'SIGTERM')).toBe(0);
