@@ -43,8 +43,11 @@ export interface InviteRequest {
 export type Actor = string;
 
 /**
- * What an issuer can do. Every method writes its entry (synced) before it resolves, and tells the audit log.
- * @throws HelixFlowError (all) as `Ledger.append`; SUBJECT_UNKNOWN for what this issuer does not know.
+ * What an issuer can do, for its own keys and accounts and those of the issuers it took over from. Every method that
+ * changes something writes its entries (synced, all or none) before it resolves, and tells the audit log; an invite is no
+ * entry. Times that end a key or an invite are cut to whole seconds.
+ * @throws HelixFlowError (all) as `Ledger.append`; SUBJECT_UNKNOWN for what this issuer does not know; CONFIG_INVALID for
+ *   what is out of bounds, before anything is written; of invites GATEWAY_UNKNOWN (none named), INVITE_INVALID (too long).
  */
 export interface Desk {
   readonly issuer: IssuerId;
@@ -62,13 +65,19 @@ export interface Desk {
   keys(): Promise<readonly (KeyStanding & Named)[]>;
   key(key: KeyId): Promise<KeyStanding & Named>;
   setKey(key: KeyId, terms: KeyTerms, actor: Actor): Promise<KeyStanding & Named>;
-  /** A new key with the same account, role, gateways and terms; the old one is good for `grace` more. */
+  /**
+   * A new key with the same account, role, gateways and terms; the old one is good for `grace` more. One that was revoked,
+   * rotated before, or has expired is refused (CONFIG_INVALID).
+   */
   rotateKey(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }>;
+  /** From `limits.clockSkewMaxMs` ago on, so that it counts at once wherever it is heard. */
   revokeKey(key: KeyId, cut: boolean, actor: Actor): Promise<KeyStanding & Named>;
   createInvite(
     request: InviteRequest,
     actor: Actor,
   ): Promise<{ readonly token: string; readonly inviteId: string; readonly expiresMs: UnixMs }>;
+  /** Where this issuer has banned the peer already, nothing is written. */
   ban(peer: PeerId, actor: Actor): Promise<void>;
+  /** Takes back every ban that is known here, whoever made it. */
   unban(peer: PeerId, actor: Actor): Promise<void>;
 }
