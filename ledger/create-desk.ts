@@ -15,7 +15,7 @@ import { type AccountId, type AuthorId, type IssuerId, isPeerId, type KeyId, typ
 import { limits } from '../protocol/limits.ts';
 import type { IssuerRecord, MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Random, Tokens } from '../protocol/ports.ts';
-import type { Ms, UnixMs } from '../protocol/units.ts';
+import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
 import type { Audit, AuditAction } from './audit.ts';
 import { authorIdOf } from './block.ts';
 import type { Actor, Desk, InviteRequest, KeyRequest, Named, NewKey } from './desk.ts';
@@ -294,7 +294,9 @@ class IssuerDesk implements Desk {
     const object = `key:${key}`;
     await this.#inLane(object, async () => {
       this.#key(key);
-      const entry: Entry = { kind: 'revoke', key, fromMs: this.#deps.clock.wallMs(), cut };
+      // A gateway whose clock is behind, as far as clocks may be, has to refuse the key at once, too.
+      const fromMs = unixMs(Math.max(0, this.#deps.clock.wallMs() - limits.clockSkewMaxMs));
+      const entry: Entry = { kind: 'revoke', key, fromMs, cut };
       await this.#audited(actor, [['key.revoke', object]], () => this.#append(entry));
     });
     return await this.key(key);

@@ -12,6 +12,7 @@ import { keyOf } from '../../ledger/succession.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { checkInvite, checkKey, issuerIdOf, type KeyGrant, signCertificate } from '../../protocol/grants.ts';
 import type { AccountId, AuthorId, EpochId, IssuerId, KeyId, OwnerId } from '../../protocol/ids.ts';
+import { limits } from '../../protocol/limits.ts';
 import { createIdentity, type IssuerRecord } from '../../protocol/mesh.ts';
 import { signRevocation } from '../../protocol/root-tokens.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
@@ -164,6 +165,14 @@ describe('a key', () => {
     expect(again.revoked).toEqual({ fromMs: first.revoked?.fromMs, cut: true });
     expect(linesOf(noted)).toEqual(Array(2).fill(['key.revoke', `key:${keyId}`, 'done']));
   });
+});
+
+test('a revocation counts at once where the clock is behind as far as clocks may be', async ({ expect }) => {
+  await using stage = await openStage();
+  const { desk, run, site } = stage;
+  const { keyId } = (await run(desk.createKey(userKey, 'local'))).grant;
+  const { revoked } = await run(desk.revokeKey(keyId, false, 'local'));
+  expect(revoked?.fromMs).toBeLessThanOrEqual(site.ports.clock.wallMs() - limits.clockSkewMaxMs);
 });
 
 describe('a rotated key', () => {
