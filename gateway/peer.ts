@@ -79,8 +79,9 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     },
     { refused: noteRefused },
   );
-  ledger.onChange(({ kind }) => {
-    if (kind === 'ban' || kind === 'roots') member.review();
+  ledger.onChange((change) => {
+    if (change.kind === 'ban') member.review(change.peer);
+    else if (change.kind === 'roots') member.review();
   });
   const unfollow = followCuts({ clock: ports.clock, ledger, cut: (key, of) => gateway.cut(key, of) });
   return {

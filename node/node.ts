@@ -52,8 +52,9 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
       admitted: (connection, info) => ledger.admitted(connection, info),
     },
   );
-  ledger.onChange(({ kind }) => {
-    if (kind === 'ban' || kind === 'roots') member.review();
+  ledger.onChange((change) => {
+    if (change.kind === 'ban') member.review(change.peer);
+    else if (change.kind === 'roots') member.review();
   });
   let advertised = '';
   const advertise = (): void => {

@@ -144,6 +144,8 @@ export interface Directory {
   putAdvert(advert: Uint8Array, signal: AbortSignal): Promise<void>;
   /** The newest valid advert of `peer` that could be found. */
   getAdvert(peer: PeerId, signal: AbortSignal): Promise<Uint8Array | undefined>;
+  /** The peer is a member no more: nothing that it left here is told to anybody. */
+  forget?(peer: PeerId): void;
   /** How many peers the directory could ask at this moment. */
   size(): number;
   close(): Promise<void>;

@@ -1,5 +1,6 @@
 /** The `Directory` on Kademlia: provider records and signed adverts among the members of one mesh. */
 
+import type { PeerId as Libp2pPeerId } from '@libp2p/interface';
 import type { QueryEvent } from '@libp2p/kad-dht';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { pipe } from 'it-pipe';
@@ -36,6 +37,8 @@ export interface KademliaDeps {
   readonly adverts: SeenAdverts;
   /** True while an admitted connection is open: with `peer`, or with anybody. */
   readonly isConnected: (peer?: string) => boolean;
+  /** Drops what `peer` provides, and where it was. */
+  readonly forget: (peer: Libp2pPeerId) => void;
 }
 
 export interface KademliaOptions {
@@ -49,6 +52,17 @@ const unavailable = (reason: string, cause?: unknown): HelixFlowError<'DIRECTORY
   new HelixFlowError('DIRECTORY_UNAVAILABLE', { reason }, { cause });
 
 const cidOf = (key: string): CID => CID.createV1(raw.code, createDigest(sha2256Code, sha256(key)));
+
+/** Undefined for text that looks like a peer id and is none, as an entry may name. */
+function readPeer(text: string): Libp2pPeerId | undefined {
+  try {
+    return peerIdFromString(text);
+  } catch (error) {
+    // Each part of the decoding has an error of its own.
+    if (error instanceof Error) return undefined;
+    throw error;
+  }
+}
 
 /** Passes `events` on and counts the peers that answered with `messageName`, or with anything. */
 async function* counted(events: Events, count: () => void, messageName?: string): Events {
@@ -175,7 +189,15 @@ export class KademliaDirectory implements Directory {
   /** The last admitted connection with `peer` is gone: nobody asks it any more. */
   gone(peer: string): void {
     const { kad } = this.#deps;
-    kad.routingTable.remove(peerIdFromString(peer)).catch((error: unknown) => this.#log('remove', error));
+    const id = readPeer(peer);
+    if (id !== undefined) kad.routingTable.remove(id).catch((error: unknown) => this.#log('remove', error));
+  }
+
+  forget(peer: PeerId): void {
+    const id = readPeer(peer);
+    if (id === undefined) return;
+    this.gone(peer);
+    this.#deps.forget(id);
   }
 
   /** Keeps a record of this peer here, for those who ask it directly: a gateway may have only peers that nobody can ask. */

@@ -1,6 +1,6 @@
 /** The `Network` on libp2p, and the `Directory` that shares its connections. */
 
-import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId, StreamHandler } from '@libp2p/interface';
+import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId, Peer, StreamHandler } from '@libp2p/interface';
 import { multiaddr } from '@multiformats/multiaddr';
 import { HelixFlowError } from '../errors.ts';
 import type { NetworkKind } from '../grants.ts';
@@ -15,6 +15,7 @@ import { createSeenAdverts } from './libp2p/adverts.ts';
 import { type Connections, createConnections } from './libp2p/connections.ts';
 import { gatedHandler } from './libp2p/gate.ts';
 import { introduce } from './libp2p/introduce.ts';
+import { createKadStore } from './libp2p/kad-store.ts';
 import { createNode, type Libp2pNode } from './libp2p/node.ts';
 import { createTurnEnd } from './libp2p/turn-end.ts';
 
@@ -177,22 +178,25 @@ class Adapter implements Libp2pNetwork {
     gone.gone();
     if (connections.all().some(({ peer }) => peer === gone.peer)) return;
     if (gone.isAdmitted) this.directory.gone(gone.peer);
-    else if (node.status === 'started') void this.#forget(connection.remotePeer);
+    else if (node.status === 'started') void forgetPeer(node, connection.remotePeer, this.#log, isUnknown);
   }
+}
 
-  /** Strangers may come by the million: libp2p keeps what it heard of them, unless others named them. */
-  async #forget(peer: Libp2pPeerId): Promise<void> {
-    const { peerStore } = this.#parts.node;
-    try {
-      if (!(await peerStore.has(peer))) return;
-      const { addresses, tags } = await peerStore.get(peer);
-      if (addresses.length === 0 && tags.size === 0) await peerStore.delete(peer);
-    } catch (error) {
-      this.#log.debug('network.not-forgotten', {
-        peer: peer.toString(),
-        reason: error instanceof Error ? error.name : '',
-      });
-    }
+/** Strangers may come by the million: libp2p keeps what it heard of them, unless others named them. */
+const isUnknown = ({ addresses, tags }: Peer): boolean => addresses.length === 0 && tags.size === 0;
+
+/** Takes a peer out of libp2p's store, if `is` holds for what is there. */
+async function forgetPeer(
+  { peerStore }: Libp2pNode,
+  id: Libp2pPeerId,
+  log: Log,
+  is: (peer: Peer) => boolean = () => true,
+): Promise<void> {
+  try {
+    if ((await peerStore.has(id)) && is(await peerStore.get(id))) await peerStore.delete(id);
+  } catch (error) {
+    const reason = error instanceof Error ? error.name : '';
+    log.debug('network.not-forgotten', { peer: id.toString(), reason });
   }
 }
 
@@ -219,6 +223,13 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     turnEnd: createTurnEnd(),
     frameMaxBytes: (protocol) => handlers.get(protocol)?.frameMaxBytes ?? limits.frameMaxBytes,
     admitted: (connection) => void introduce(deps, node.services.identify, connection),
+    aborted: ({ peer }) => directory.forget(peer),
+  });
+  const store = createKadStore({
+    self,
+    keysPerPeerMax: 2 * limits.offerModelsMax,
+    providersMax: 32_768,
+    recordsMax: limits.peersRememberedMax,
   });
   const adverts = createSeenAdverts(deps.clock, { meshId, peersMax: limits.peersRememberedMax });
   const { whenAdmitted } = connections;
@@ -228,7 +239,7 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     network,
     connectionsMax: options.connectionsMax ?? connectionsMax,
     connectionsPerSecondMax: options.connectionsPerSecondMax ?? connectionsPerSecondMax,
-    kad: { clock: deps.clock, meshId, network, self, addresses, adverts, whenAdmitted },
+    kad: { clock: deps.clock, meshId, network, self, addresses, adverts, store, whenAdmitted },
     listening: (read) => {
       listening = read;
     },
@@ -237,7 +248,12 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     },
   });
   const { isConnected } = connections;
-  const directory = new KademliaDirectory({ ...deps, kad: node.services.kad, adverts, isConnected }, { self, network });
+  const forget = (peer: Libp2pPeerId): void => {
+    store.forget(peer.toString());
+    void forgetPeer(node, peer, deps.log);
+  };
+  const { kad } = node.services;
+  const directory = new KademliaDirectory({ ...deps, kad, adverts, isConnected, forget }, { self, network });
   return new Adapter(deps, options, {
     node,
     connections,

@@ -61,8 +61,11 @@ export interface Member {
   readonly hello: Hello;
   /** Every admitted connection with what its hello told. */
   admitted(): readonly (readonly [Connection, PeerInfo])[];
-  /** Closes the connections of those that are members no more, and with them their sessions. */
-  review(): void;
+  /**
+   * Closes the connections of those that are members no more, and with them their sessions.
+   * @param banned One that may not be connected: it is forgotten all the same.
+   */
+  review(banned?: PeerId): void;
   /**
    * Listens, then joins, then looks for others. `join` makes this peer a member; needed when it is none yet.
    * @throws HelixFlowError PORT_IN_USE, and what `join` throws.
@@ -151,10 +154,13 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
       refused: (connection, error) => events.refused?.(connection, error),
     },
   );
-  const review = (): void => {
-    for (const peer of hello.review()) discovery.forget(peer);
+  const review = (banned?: PeerId): void => {
+    for (const peer of new Set([...hello.review(), ...(banned === undefined ? [] : [banned])])) {
+      discovery.forget(peer);
+      ports.directory.forget?.(peer);
+    }
   };
-  const forgetRoots = options.roots?.onChange(review);
+  const forgetRoots = options.roots?.onChange(() => review());
   return {
     sessions,
     discovery,

@@ -15,7 +15,7 @@ import type { Network } from '../../protocol/ports.ts';
 import { nextSeed, testMeshId } from './libp2p-world.ts';
 
 /** A started peer that serves and speaks everything ungated. */
-export async function openRaw(seed = nextSeed()) {
+export async function openRaw(seed = nextSeed(), meshId = testMeshId) {
   return await createLibp2p({
     privateKey: await generateKeyPairFromSeed('Ed25519', seed),
     addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
@@ -27,7 +27,7 @@ export async function openRaw(seed = nextSeed()) {
       ping: ping({ timeout: 2_000 }),
       identify: identify(),
       kad: kadDHT({
-        protocol: kadProtocol(testMeshId),
+        protocol: kadProtocol(meshId),
         clientMode: false,
         peerInfoMapper: passthroughMapper,
         validators: { hx: () => {} },

@@ -18,6 +18,8 @@ export interface ConnectionDeps {
   /** The longest frame of a protocol, as its handler names it. */
   readonly frameMaxBytes: (protocol: string) => number;
   readonly admitted: (connection: PeerConnection) => void;
+  /** The connection was aborted: nothing of this peer is to be kept. */
+  readonly aborted: (connection: PeerConnection) => void;
 }
 
 /** A multiaddr's text without the peer id at its end. */
@@ -125,6 +127,7 @@ export class PeerConnection implements Connection {
     if (this.#isClosed) return;
     this.libp2p.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'the connection was aborted' }));
     this.gone();
+    this.#deps.aborted(this);
   }
 
   /** libp2p says that the connection is gone. */

@@ -19,7 +19,7 @@ import type { Clock } from '../../ports.ts';
 import { ADVERT_NAMESPACE, type SeenAdverts } from './adverts.ts';
 import { withoutPeer } from './connection.ts';
 import { type GateDeps, gateComponents } from './gate.ts';
-import { createKadStore } from './kad-store.ts';
+import type { KadStore } from './kad-store.ts';
 import { createMeter, type Meter } from './meter.ts';
 import { overlay } from './overlay.ts';
 
@@ -36,6 +36,7 @@ export interface KadOptions extends GateDeps {
   readonly network: NetworkKind;
   readonly self: string;
   readonly adverts: SeenAdverts;
+  readonly store: KadStore;
 }
 
 /** The routing table's members that its public type leaves out. */
@@ -133,13 +134,7 @@ export const kadProtocol = (meshId: MeshId): string => `/helixflow/${meshId.slic
 export const kadService =
   (options: KadOptions) =>
   (components: KadDHTComponents): Kad => {
-    const { clock, meshId, network, adverts } = options;
-    const store = createKadStore({
-      self: options.self,
-      keysPerPeerMax: 2 * limits.offerModelsMax,
-      providersMax: 32_768,
-      recordsMax: limits.peersRememberedMax,
-    });
+    const { clock, meshId, network, adverts, store } = options;
     const gated = gateComponents(components, options, {
       datastore: store as unknown as KadDHTComponents['datastore'],
       peerStore: kadPeerStore(components.peerStore, options),

@@ -68,6 +68,14 @@ class Providers {
     this.#count -= 1;
   }
 
+  forget(peer: string): void {
+    if (!this.#perPeer.delete(peer)) return;
+    for (const [name, group] of this.#groups) {
+      if (group.delete(peer)) this.#count -= 1;
+      if (group.size === 0) this.#groups.delete(name);
+    }
+  }
+
   /** A copy, since the caller may delete while it reads. */
   under(prefix: string): Entry[] {
     const exact = this.#groups.get(prefix);
@@ -85,8 +93,13 @@ function split(key: Key): [directory: string, name: string] {
 
 const isProvider = (key: Key): boolean => key.toString().includes('/provider/');
 
-/** The part of a datastore that Kademlia uses, and the number of entries it holds. */
-export type KadStore = Pick<Datastore, 'put' | 'get' | 'delete' | 'query'> & { readonly size: number };
+/** The part of a datastore that Kademlia uses, and what its owner may do with it. */
+export interface KadStore extends Pick<Datastore, 'put' | 'get' | 'delete' | 'query'> {
+  /** Entries that it holds. */
+  readonly size: number;
+  /** Drops all that `peer` provides. */
+  forget(peer: string): void;
+}
 
 export function createKadStore(options: KadStoreOptions): KadStore {
   const providers = new Providers(options);
@@ -102,6 +115,7 @@ export function createKadStore(options: KadStoreOptions): KadStore {
     get size() {
       return providers.size + records.size;
     },
+    forget: (peer) => providers.forget(peer),
     put: async (key, value) => {
       if (isProvider(key)) providers.put({ key, value });
       else putRecord({ key, value });

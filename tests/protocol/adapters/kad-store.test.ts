@@ -44,6 +44,18 @@ describe('the store of Kademlia', () => {
     expect(store.size).toBe(3);
   });
 
+  test('forgets all that one peer provides, and takes from it anew', async ({ expect }) => {
+    const store = createKadStore({ ...small, providersMax: 100 });
+    for (const content of ['a', 'b', 'c'])
+      for (const peer of ['x', 'y']) await store.put(provider(content, peer), value);
+    store.forget('x');
+    store.forget('nobody');
+    expect(await peersUnder(store, '/dht/provider')).toEqual(['a', 'b', 'c'].map((name) => `/dht/provider/${name}/y`));
+    expect(store.size).toBe(3);
+    for (const content of ['a', 'b', 'd']) await store.put(provider(content, 'x'), value);
+    expect([store.size, await outcome(store.put(provider('e', 'x'), value))]).toEqual([6, 'DIRECTORY_UNAVAILABLE']);
+  });
+
   test('takes a quota of keys from each peer, and a renewed one always', async ({ expect }) => {
     const store = createKadStore({ ...small, providersMax: 100 });
     for (const content of ['a', 'b', 'c']) await store.put(provider(content, 'x'), value);
