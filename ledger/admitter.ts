@@ -1,25 +1,20 @@
 /** Who is let in by an invite, and who stays: the issuer's side of admission, written down before anything leaves. */
 
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
-import {
-  type Credentials,
-  type Invite,
-  issuerIdOf,
-  type Membership,
-  membershipLifetimeMs,
-  ownerBy,
-} from '../protocol/grants.ts';
+import { type Credentials, issuerIdOf, type Membership, membershipLifetimeMs } from '../protocol/grants.ts';
 import type { AuthorId, IssuerId, PeerId } from '../protocol/ids.ts';
+import { type Invite, ownerBy } from '../protocol/invites.ts';
 import { type IssuerRecord, issueCredentials, type MeshRecord } from '../protocol/mesh.ts';
 import type { Admitter } from '../protocol/peer/admit.ts';
 import type { Clock, Log, Tokens } from '../protocol/ports.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
 import type { Audit, AuditAction, AuditRecord } from './audit.ts';
 import { authorIdOf } from './block.ts';
+import type { MemberEntry } from './entry.ts';
 import type { Ledger } from './ledger.ts';
 
 export interface AdmitterDeps {
-  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots'>;
+  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots' | 'holdsBefore'>;
   readonly clock: Clock;
   readonly tokens: Tokens;
   readonly audit: Audit;
@@ -83,6 +78,9 @@ class LedgerAdmitter implements Admitter {
     };
     if (this.#deps.ledger.roots.isRevoked(issuer)) refuse('taken-back', 'its issuer was taken back');
     if (!this.handles(issuer)) throw unavailable('this gateway does not hold the key of the issuer');
+    const failed = (code: string): void => note('membership.issue', `peer:${joiner}`, 'failed', code);
+    await this.#ready(failed);
+    if (!this.#deps.ledger.holdsBefore(issuer)) throw unavailable('whom its issuer admitted is not all known here yet');
     const refuseBanned = (): void => {
       if (this.#deps.ledger.standing.isBanned(joiner)) refuse('banned', 'this peer has been banned');
     };
@@ -91,7 +89,6 @@ class LedgerAdmitter implements Admitter {
     const isNew = !this.#admittedBy(invite).includes(joiner);
     if (isNew && !this.#hasRoom(invite)) refuse('used-up', 'it has been used');
     const member = { peer: joiner, role, owner };
-    const failed = (code: string): void => note('membership.issue', `peer:${joiner}`, 'failed', code);
     const nowMs = await this.#write(member, inviteId, failed);
     // Another process, or another admitter of this one, may have written in between, or what was lost came back while
     // the ledger waited for it: the feed's order decides.
@@ -121,18 +118,40 @@ class LedgerAdmitter implements Admitter {
 
   async renew(current: Membership): Promise<Credentials> {
     const { peer, role, owner, issuer } = current;
-    const { standing, roots } = this.#deps.ledger;
     const note = this.#noteFor(peer);
-    const isBanned = standing.isBanned(peer);
-    if (isBanned || roots.isRevoked(issuer)) {
+    const check = (): void => {
+      const { standing, roots } = this.#deps.ledger;
+      const isBanned = standing.isBanned(peer);
+      if (!isBanned && !roots.isRevoked(issuer)) return;
       note('membership.renew', `peer:${peer}`, 'refused', isBanned ? 'banned' : 'taken-back');
       throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: isBanned ? 'the peer is banned' : 'it was taken back' });
-    }
+    };
+    check();
     if (!this.handles(issuer)) throw unavailable('this gateway does not hold the key of the issuer');
     const member = { peer, role, owner };
     const failed = (code: string): void => note('membership.renew', `peer:${peer}`, 'failed', code);
+    await this.#ready(failed);
+    check();
     const nowMs = await this.#write(member, '', failed);
+    // It may have been taken back while that was written.
+    check();
     return await this.#sign(member, nowMs, () => note('membership.renew', `peer:${peer}`));
+  }
+
+  /** Nobody is judged before it is known, as far as anyone can tell, what this issuer wrote before it started. */
+  #ready(failed: (code: string) => void): Promise<void> {
+    return this.#append([], failed);
+  }
+
+  async #append(entries: readonly MemberEntry[], failed: (code: string) => void): Promise<void> {
+    try {
+      await this.#deps.ledger.append('issuer', entries);
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      failed(error.code);
+      // Why the ledger cannot write now is this gateway's affair; whoever asked may try again.
+      throw unavailable('the issuer cannot write now', error);
+    }
   }
 
   #noteFor(peer: PeerId): Note {
@@ -156,17 +175,9 @@ class LedgerAdmitter implements Admitter {
     if (this.#isWritten(member, invite)) return nowMs;
     const expiresMs = unixMs(nowMs + membershipLifetimeMs);
     const known = ledger.standing.member(member.peer, this.#author);
-    try {
-      await ledger.append('issuer', [
-        { kind: 'member', invite: invite === '' ? (known?.invite ?? '') : invite, ...member, expiresMs },
-      ]);
-      return nowMs;
-    } catch (error) {
-      if (!isHelixFlowError(error)) throw error;
-      failed(error.code);
-      // Why the ledger cannot write now is this gateway's affair; whoever asked may try again.
-      throw unavailable('the issuer cannot write now', error);
-    }
+    const from = invite === '' ? (known?.invite ?? '') : invite;
+    await this.#append([{ kind: 'member', invite: from, ...member, expiresMs }], failed);
+    return nowMs;
   }
 
   async #sign(member: Member, nowMs: UnixMs, note: () => void): Promise<Credentials> {

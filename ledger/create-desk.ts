@@ -2,16 +2,9 @@
 
 import { toHex } from '../protocol/crypto.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
-import {
-  type Invite,
-  issuerIdOf,
-  type KeyGrant,
-  type KeyTerms,
-  type RateLimits,
-  signInvite,
-  signKey,
-} from '../protocol/grants.ts';
+import { issuerIdOf, type KeyGrant, type KeyTerms, type RateLimits, signKey } from '../protocol/grants.ts';
 import { type AccountId, type AuthorId, type IssuerId, isPeerId, type KeyId, type PeerId } from '../protocol/ids.ts';
+import { type Invite, signInvite } from '../protocol/invites.ts';
 import { limits } from '../protocol/limits.ts';
 import type { IssuerRecord, MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Random, Tokens } from '../protocol/ports.ts';
@@ -92,6 +85,16 @@ class IssuerDesk implements Desk {
 
   #id(bytes: number): string {
     return toHex(this.#deps.random.bytes(bytes));
+  }
+
+  /** What is read and then changed is read once it is known what this issuer wrote before it started. */
+  async #ready(): Promise<void> {
+    try {
+      await this.#deps.ledger.append('issuer', []);
+    } catch (error) {
+      // It is refused, and the audit log told, where it would be written.
+      if (!isHelixFlowError(error)) throw error;
+    }
   }
 
   /** Does it, and tells the audit log what became of it. */
@@ -179,6 +182,7 @@ class IssuerDesk implements Desk {
   ): Promise<AccountStanding & Named> {
     const object = `account:${account}`;
     await this.#inLane(object, async () => {
+      await this.#ready();
       const now = this.#account(account);
       const rates = checkRates(change.limits ?? now.limits);
       const strict = change.strict ?? now.strict;
@@ -265,6 +269,7 @@ class IssuerDesk implements Desk {
   }
 
   async #rotate(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }> {
+    await this.#ready();
     const nowMs = this.#deps.clock.wallMs();
     const { made: old, terms: later, revoked } = this.#key(key);
     if (old === undefined) throw unknown('key', key);
@@ -335,6 +340,7 @@ class IssuerDesk implements Desk {
   async ban(peer: PeerId, actor: Actor): Promise<void> {
     if (!isPeerId(peer)) throw invalid('a ban names a peer by its id');
     await this.#audited(actor, [['member.ban', `peer:${peer}`]], async () => {
+      await this.#ready();
       // Another issuer's ban ends with that issuer, so it does not stand for this one's.
       if (this.#deps.ledger.standing.isBanned(peer, this.#author)) return;
       await this.#append({ kind: 'ban', peer, ban: this.#id(16) });
@@ -342,6 +348,7 @@ class IssuerDesk implements Desk {
   }
 
   async unban(peer: PeerId, actor: Actor): Promise<void> {
+    await this.#ready();
     const bans = this.#deps.ledger.standing.bans().get(peer);
     if (bans === undefined) throw unknown('ban of', peer);
     const entries: Entry[] = [];

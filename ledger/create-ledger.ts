@@ -54,7 +54,10 @@ class PeerLedger implements Ledger {
     this.roots = roots;
     this.#issuers = createIssuers(roots);
     const isIssuer = (author: AuthorId): boolean => this.#issuers.isIssuer(author);
-    this.standing = createStanding((author) => this.#issuers.counts(author));
+    this.standing = createStanding(
+      (author) => this.#issuers.counts(author),
+      (author) => this.#issuers.endOf(author),
+    );
     this.#own = new Map<Writer, AuthorId>([
       ...(role === 'gateway' ? ([['gateway', authorIdOf(key.publicKey)]] as const) : []),
       ...(issuer === undefined ? [] : ([['issuer', authorIdOf(issuer.key.publicKey)]] as const)),
@@ -228,10 +231,16 @@ class PeerLedger implements Ledger {
     const last = line.findLast((_, at) => at === 0 || this.#holdsAllBefore(line, at));
     if (last === undefined) return { asOfMs: undefined, hasFutureHeartbeat: false };
     const author = authorOf(last);
-    if (author === this.#own.get('issuer')) {
+    // Until others have had their time to tell what this disk has lost, its last heartbeat is all it knows.
+    if (author === this.#own.get('issuer') && this.#recovery?.isOver === true) {
       return { asOfMs: this.#ports.clock.wallMs(), hasFutureHeartbeat: false };
     }
     return this.#beats.of(author);
+  }
+
+  holdsBefore(issuer: IssuerId): boolean {
+    const line = this.#issuers.line(issuer);
+    return line.every((_, at) => at === 0 || this.#holdsAllBefore(line, at));
   }
 
   /** True when what counts of the predecessor's feed, as the handover names it, is held. */

@@ -1,6 +1,6 @@
 /** Issuers as the ledger sees them: their authors, who took over from whom, and whose key is held here. */
 
-import { type IssuerCertificate, issuerIdOf } from '../protocol/grants.ts';
+import { type IssuerCertificate, issuerIdOf, type Succession } from '../protocol/grants.ts';
 import type { AuthorId, IssuerId } from '../protocol/ids.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import { authorIdOf, authorKeyOf } from './block.ts';
@@ -16,6 +16,8 @@ export interface Issuers {
   counts(author: AuthorId): boolean;
   /** Itself, then those that succeeded it and were not revoked, oldest first; none when the root never named it. */
   line(issuer: IssuerId): readonly IssuerCertificate[];
+  /** The handover that ended this author's authority; the same object until the root says something new. */
+  endOf(author: AuthorId): Succession | undefined;
   /** What was looked up before counts no more: the root has said something. */
   changed(): void;
 }
@@ -24,6 +26,7 @@ export function createIssuers(roots: Roots): Issuers {
   /** The id of an author that the root has named; asked with every request, and a hash each time would be half its cost. */
   const named = new Map<AuthorId, IssuerId | null>();
   const lines = new Map<IssuerId, readonly IssuerCertificate[]>();
+  const ends = new Map<IssuerId, Succession | null>();
   const idOf = (author: AuthorId): IssuerId => issuerIdOf(authorKeyOf(author));
   // Authors come from peers, so what is remembered of them has a bound.
   const remembered = 8_192;
@@ -37,25 +40,50 @@ export function createIssuers(roots: Roots): Issuers {
     }
     return known;
   };
+  const line = (issuer: IssuerId): readonly IssuerCertificate[] => {
+    let known = lines.get(issuer);
+    if (known === undefined) {
+      const first = roots.certificateOf(issuer);
+      known = first === undefined ? [] : [first, ...roots.successorsOf(issuer)];
+      if (lines.size >= remembered) lines.clear();
+      lines.set(issuer, known);
+    }
+    return known;
+  };
+  /** Whoever took over at once may have been revoked since: then one that took over from it leads back there. */
+  const findEnd = (issuer: IssuerId): Succession | null => {
+    for (const heir of line(issuer).slice(1)) {
+      const seen = new Set<IssuerId>();
+      let at: IssuerCertificate | undefined = heir;
+      while (at?.succeeds !== undefined && !seen.has(at.issuer)) {
+        if (at.succeeds.issuer === issuer) return at.succeeds;
+        seen.add(at.issuer);
+        at = roots.certificateOf(at.succeeds.issuer);
+      }
+    }
+    return null;
+  };
   return {
     isIssuer: (author) => issuerOf(author) !== null,
     counts: (author) => {
       const issuer = issuerOf(author);
       return issuer !== null && !roots.isRevoked(issuer);
     },
-    line: (issuer) => {
-      let known = lines.get(issuer);
+    line,
+    endOf: (author) => {
+      const issuer = issuerOf(author);
+      if (issuer === null) return undefined;
+      let known = ends.get(issuer);
       if (known === undefined) {
-        const first = roots.certificateOf(issuer);
-        known = first === undefined ? [] : [first, ...roots.successorsOf(issuer)];
-        if (lines.size >= remembered) lines.clear();
-        lines.set(issuer, known);
+        known = findEnd(issuer);
+        ends.set(issuer, known);
       }
-      return known;
+      return known ?? undefined;
     },
     changed: () => {
       named.clear();
       lines.clear();
+      ends.clear();
     },
   };
 }

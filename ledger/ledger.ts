@@ -86,6 +86,8 @@ export interface Ledger {
   isMember(membership: { readonly peer: PeerId; readonly issuer: IssuerId }): boolean;
   /** How fresh this peer is, for keys of this issuer. An own issuer is always fresh. */
   freshness(issuer: IssuerId): Freshness;
+  /** True where all is held that handovers name of the feeds of this issuer and its successors; so too without any. */
+  holdsBefore(issuer: IssuerId): boolean;
   /** The author whose entries count for an issuer's grants: itself, then those that succeeded it, oldest first. */
   authorsOf(issuer: IssuerId): readonly AuthorId[];
   /** Where an issuer's key is held, as its newest heartbeat says. */

@@ -47,6 +47,11 @@ export class Recovery {
     return this.#state === 'ready' || (this.#state === 'waiting' && this.#mayEnd());
   }
 
+  /** Others have told what this process may have lost, or had their time to; or it never wrote anything. */
+  get isOver(): boolean {
+    return this.#state === 'ready' || (this.#state === 'waiting' && !this.#isNeeded);
+  }
+
   #bound(): void {
     if (this.#isBounded) return;
     this.#isBounded = true;

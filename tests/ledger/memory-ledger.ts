@@ -12,7 +12,7 @@ import type { Roots } from '../../protocol/peer/roots.ts';
 import type { Clock } from '../../protocol/ports.ts';
 import { tokens } from '../protocol/mesh-fixture.ts';
 
-type Granting = Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots'>;
+type Granting = Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots' | 'holdsBefore'>;
 
 export interface MemoryLedgerParts {
   readonly mesh: NewMesh;
@@ -69,11 +69,19 @@ export class MemoryLedger implements Granting {
     this.#line = line;
   }
 
+  /** Whether all is held that handovers name. */
+  isWhole = true;
+
+  holdsBefore(): boolean {
+    return this.isWhole;
+  }
+
   authorsOf(): readonly AuthorId[] {
     return this.#line;
   }
 
   async append(_as: 'issuer' | 'gateway', entries: readonly Entry[]): Promise<readonly EntryPlace[]> {
+    if (entries.length === 0) return [];
     const before = this.#tail;
     const write = (async () => this.#parts.disk?.())();
     // A feed's blocks are on disk in their order, whatever the disk does.
