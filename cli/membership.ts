@@ -5,14 +5,12 @@ import {
   type Checking,
   type Credentials,
   checkCredentials,
-  checkInvite,
-  type Invite,
   type Membership,
   membershipLifetimeMs,
-  ownerBy,
   type Role,
 } from '../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../protocol/ids.ts';
+import { checkInvite, type Invite, ownerBy } from '../protocol/invites.ts';
 import type { MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Contact, Log, Tokens } from '../protocol/ports.ts';
 import type { DataDir } from './data-dir.ts';

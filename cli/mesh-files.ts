@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HelixFlowError } from '../protocol/errors.ts';
-import type { Invite } from '../protocol/grants.ts';
+import type { Invite } from '../protocol/invites.ts';
 import {
   encodeIssuerRecord,
   encodeMeshRecord,

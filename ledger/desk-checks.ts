@@ -2,8 +2,6 @@
 
 import { HelixFlowError } from '../protocol/errors.ts';
 import {
-  inviteGatewaysMax,
-  inviteUsesMax,
   type KeyTerms,
   keyGatewaysMax,
   keyModelsMax,
@@ -12,6 +10,7 @@ import {
   secondsOf,
 } from '../protocol/grants.ts';
 import { isOwnerId, isPeerId } from '../protocol/ids.ts';
+import { inviteGatewaysMax, inviteUsesMax } from '../protocol/invites.ts';
 import { limits } from '../protocol/limits.ts';
 import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
 import type { InviteRequest, KeyRequest } from './desk.ts';

@@ -1,4 +1,4 @@
-/** What a signed token grants, once verified: an issuer's certificate, a membership, an invite, an API key. */
+/** What a signed token grants, once verified: an issuer's certificate, a membership, an API key; invites have a file of their own. */
 
 import { z } from 'zod';
 import { fromBase64Url, sha256Hex, toBase64Url } from './crypto.ts';
@@ -23,7 +23,7 @@ import { assert } from './invariant.ts';
 import { limits } from './limits.ts';
 import { parseModelReference } from './model-reference.ts';
 import { matchesPattern } from './patterns.ts';
-import type { Contact, SigningKey, TokenClaims, TokenKind, Tokens } from './ports.ts';
+import type { SigningKey, TokenClaims, TokenKind, Tokens } from './ports.ts';
 import { type Ms, ms, type UnixMs, unixMs } from './units.ts';
 
 /** What a member may be. */
@@ -83,29 +83,6 @@ export interface Credentials {
   readonly membership: string;
 }
 
-/** A bearer's right to become a member, and what it takes to find and trust the mesh. */
-export interface Invite {
-  readonly meshId: MeshId;
-  readonly issuer: IssuerId;
-  /** 32 hex characters. */
-  readonly inviteId: string;
-  readonly role: Role;
-  /** Who answers for the peers that it admits; undefined: each of them for itself (an open mesh). */
-  readonly owner?: OwnerId;
-  /** Peers that it may admit; 0 is any number of them, an open mesh's. */
-  readonly uses: number;
-  readonly network: NetworkKind;
-  /** Gateways to dial first. */
-  readonly gateways: readonly Contact[];
-  readonly rootPublicKey: Uint8Array;
-  readonly certificate: string;
-  readonly expiresMs: UnixMs;
-}
-
-/** Who answers for a peer that comes with this invite: on an open mesh it itself. */
-export const ownerBy = (invite: Pick<Invite, 'owner'>, joiner: PeerId): OwnerId =>
-  invite.owner ?? (joiner as string as OwnerId);
-
 /** How much may be used at one gateway; absent is unbounded. All are integers from 1 to 2^31 - 1. */
 export interface RateLimits {
   /** Requests in any 60 s. */
@@ -141,12 +118,6 @@ export interface KeyGrant extends KeyTerms {
 
 /** How long a membership is good for; renewed in its last third. */
 export const membershipLifetimeMs: Ms = ms(30 * 86_400_000);
-/** How long an invite is good for unless its maker says otherwise. */
-export const inviteLifetimeMs: Ms = ms(86_400_000);
-/** Gateways that one invite may name. */
-export const inviteGatewaysMax = 8;
-/** Peers that one invite may admit, but for an open mesh's. */
-export const inviteUsesMax = 10_000;
 /** Model patterns that one key may carry. */
 export const keyModelsMax = 64;
 /** Gateways that one key may name. */
@@ -154,7 +125,6 @@ export const keyGatewaysMax = 16;
 /** The largest rate or count that a limit may name. */
 export const rateMax = 2_147_483_647;
 
-const INVITE_PREFIX = 'hx-invite-';
 const KEY_PREFIX = 'sk-hx-';
 
 /** The mesh that a root key makes. */
@@ -175,8 +145,8 @@ export interface Checking {
   readonly nowMs: UnixMs;
 }
 
-const roles = ['node', 'gateway'] as const;
-const networks = ['lan', 'public'] as const;
+/** Every role, as claims name them. */
+export const roles = ['node', 'gateway'] as const;
 const keyRoles = ['user', 'operator', 'admin'] as const;
 
 /** 32 bytes as 43 characters of base64url. */
@@ -185,12 +155,8 @@ export const bytes32Text = z
   .regex(/^[A-Za-z0-9_-]{43}$/)
   .transform(fromBase64Url);
 
-const secondsClaim = z.int().min(0).max(8_640_000_000_000);
-const address = z.string().min(1).max(limits.addressMaxChars);
-const contact = z
-  .tuple([z.custom<PeerId>(isPeerId), z.array(address).min(1).max(limits.peerAddressesMax)])
-  .transform(([peer, addresses]): Contact => ({ peer, addresses }));
-
+/** A moment as claims tell it. */
+export const secondsClaim = z.int().min(0).max(8_640_000_000_000);
 const succession = z
   .object({
     issuer: z.custom<IssuerId>(isIssuerId),
@@ -207,15 +173,6 @@ const membershipClaims = z.object({
   exp: secondsClaim,
   role: z.enum(roles),
   owner: z.custom<OwnerId>(isOwnerId),
-});
-const inviteClaims = z.object({
-  sub: z.string().regex(/^[0-9a-f]{32}$/),
-  exp: secondsClaim,
-  role: z.enum(roles),
-  owner: z.custom<OwnerId>(isOwnerId).optional(),
-  uses: z.int().min(0).max(inviteUsesMax).default(1),
-  network: z.enum(networks),
-  gateways: z.array(contact).min(1).max(inviteGatewaysMax),
 });
 const rate = z.int().min(1).max(rateMax).optional();
 /** The shape of `RateLimits`, for claims and for whoever reads them from people. */
@@ -240,7 +197,8 @@ const keyClaims = keyShape.refine(({ role, gateways }) => role === 'user' || gat
 
 /** The whole seconds that a token's times are told in. */
 export const secondsOf = (moment: UnixMs): number => Math.floor(moment / 1_000);
-const momentOf = (seconds: number): UnixMs => unixMs(seconds * 1_000);
+/** The moment behind a claim. */
+export const momentOf = (seconds: number): UnixMs => unixMs(seconds * 1_000);
 
 /** What a token's claims say, by their shape. @throws HelixFlowError TOKEN_INVALID */
 export function parseClaims<T>(schema: z.ZodType<T>, claims: TokenClaims): T {
@@ -250,7 +208,8 @@ export function parseClaims<T>(schema: z.ZodType<T>, claims: TokenClaims): T {
   throw new HelixFlowError('TOKEN_INVALID', { reason: `${where} does not fit` }, { cause: parsed.error });
 }
 
-const reasonOf = (error: unknown): string => {
+/** Why a token did not check. @throws whatever is no fault of the token. */
+export const reasonOf = (error: unknown): string => {
   if (isHelixFlowError(error, 'TOKEN_INVALID')) return error.details.reason;
   throw error;
 };
@@ -344,66 +303,6 @@ export async function checkCredentials(
     return { meshId, issuer, peer, role: claims.role, owner: claims.owner, expiresMs: momentOf(claims.exp) };
   } catch (cause) {
     throw new HelixFlowError('MEMBERSHIP_INVALID', { reason: reasonOf(cause) }, { cause });
-  }
-}
-
-/**
- * Makes the text of an invite: `hx-invite-`, then root public key, certificate and invite token, joined by dots.
- * One line of `A–Z a–z 0–9 . _ -`.
- * @throws HelixFlowError INVITE_INVALID when it would be longer than `limits.tokenMaxChars`.
- */
-export async function signInvite(invite: Invite, issuerKey: SigningKey, signing: Signing): Promise<string> {
-  assert(issuerIdOf(issuerKey.publicKey) === invite.issuer, 'an invite is signed by its issuer');
-  assert(meshIdOf(invite.rootPublicKey) === invite.meshId, 'an invite carries the root key of its mesh');
-  const claims = {
-    iss: invite.issuer,
-    aud: invite.meshId,
-    sub: invite.inviteId,
-    iat: secondsOf(signing.nowMs),
-    exp: secondsOf(invite.expiresMs),
-    role: invite.role,
-    ...(invite.owner === undefined ? {} : { owner: invite.owner }),
-    uses: invite.uses,
-    network: invite.network,
-    gateways: invite.gateways.map(({ peer, addresses }) => [peer, addresses]),
-  };
-  const token = await signing.tokens.sign('invite', claims, issuerKey);
-  const text = `${INVITE_PREFIX}${toBase64Url(invite.rootPublicKey)}.${invite.certificate}.${token}`;
-  if (text.length > limits.tokenMaxChars) {
-    throw new HelixFlowError('INVITE_INVALID', { reason: 'it names too many addresses' });
-  }
-  return text;
-}
-
-/** Root key, certificate and token of an invite's text, unverified. */
-function splitInvite(text: string): readonly [rootPublicKey: Uint8Array, certificate: string, token: string] {
-  const fits = text.length <= limits.tokenMaxChars && text.startsWith(INVITE_PREFIX);
-  const [root = '', ...parts] = fits ? text.slice(INVITE_PREFIX.length).split('.') : [];
-  const rootPublicKey = bytes32Text.safeParse(root);
-  if (parts.length !== 6 || !rootPublicKey.success || toBase64Url(rootPublicKey.data) !== root) {
-    throw new HelixFlowError('TOKEN_INVALID', { reason: 'it is no invite' });
-  }
-  return [rootPublicKey.data, parts.slice(0, 3).join('.'), parts.slice(3).join('.')];
-}
-
-/**
- * Reads an invite and checks that it is one piece: the root key it carries named the issuer that signed it. That this
- * root is the right one is what its bearer trusts; everything after is checked against the mesh id.
- * @throws HelixFlowError INVITE_INVALID, with reason `expired` when that is the only fault.
- */
-export async function checkInvite(text: string, checking: Omit<Checking, 'meshId'>): Promise<Invite> {
-  const { tokens, nowMs } = checking;
-  try {
-    const [rootPublicKey, certificate, token] = splitInvite(text);
-    const meshId = meshIdOf(rootPublicKey);
-    const { issuer, publicKey } = await checkCertificate(certificate, rootPublicKey, { tokens, meshId, nowMs });
-    const expected = { publicKey, iss: issuer, aud: meshId, nowMs };
-    const claims = parseClaims(inviteClaims, await tokens.verify('invite', token, expected));
-    const { sub: inviteId, exp, owner, ...rest } = claims;
-    const grant = { inviteId, ...rest, ...(owner === undefined ? {} : { owner }), expiresMs: momentOf(exp) };
-    return { meshId, issuer, rootPublicKey, certificate, ...grant };
-  } catch (cause) {
-    throw new HelixFlowError('INVITE_INVALID', { reason: reasonOf(cause) }, { cause });
   }
 }
 

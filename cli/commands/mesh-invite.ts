@@ -3,8 +3,9 @@
 import { systemClock } from '../../protocol/adapters/clock.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import { checkInvite, inviteUsesMax, type NetworkKind } from '../../protocol/grants.ts';
+import type { NetworkKind } from '../../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../../protocol/ids.ts';
+import { checkInvite, inviteUsesMax } from '../../protocol/invites.ts';
 import type { MeshRecord } from '../../protocol/mesh.ts';
 import { checkAddress } from '../../protocol/peer/address.ts';
 import type { Contact } from '../../protocol/ports.ts';

@@ -1,8 +1,8 @@
 /** Options of the commands that make and run a mesh. */
 
 import { z } from 'zod';
-import { inviteLifetimeMs, inviteUsesMax } from '../../protocol/grants.ts';
 import { type AuthorId, type EpochId, isAuthorId, isEpochId, isIssuerId, isPeerId } from '../../protocol/ids.ts';
+import { inviteLifetimeMs, inviteUsesMax } from '../../protocol/invites.ts';
 import { limits } from '../../protocol/limits.ts';
 import { argument, option } from './option.ts';
 import { duration, durationText, label, labelText, multiaddr, owner, ownerText } from './values.ts';

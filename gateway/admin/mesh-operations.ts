@@ -2,8 +2,9 @@
 
 import { z } from 'zod';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import { inviteGatewaysMax, inviteLifetimeMs, inviteUsesMax, type Role } from '../../protocol/grants.ts';
+import type { Role } from '../../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../../protocol/ids.ts';
+import { inviteGatewaysMax, inviteLifetimeMs, inviteUsesMax } from '../../protocol/invites.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { UnixMs } from '../../protocol/units.ts';
 import { unsupported } from '../openai/refuse.ts';

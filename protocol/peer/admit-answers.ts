@@ -1,8 +1,9 @@
 /** What a gateway says to those who ask to be, or stay, members: by itself, or by asking the issuer's gateway once. */
 
 import { HelixFlowError, isHelixFlowError, toHelixFlowError } from '../errors.ts';
-import { type Credentials, checkCredentials, checkInvite, type Invite } from '../grants.ts';
+import { type Credentials, checkCredentials } from '../grants.ts';
 import type { IssuerId, PeerId } from '../ids.ts';
+import { checkInvite, type Invite } from '../invites.ts';
 import { limits } from '../limits.ts';
 import {
   type AdmitFrame,

@@ -1,8 +1,9 @@
 /** How a peer with an invite becomes a member, and a member stays one: the joiner's side, and the gateways' (design §4, §6). */
 
 import { HelixFlowError, toHelixFlowError } from '../errors.ts';
-import { type Credentials, checkCredentials, checkInvite, type Invite, type Membership } from '../grants.ts';
+import { type Credentials, checkCredentials, type Membership } from '../grants.ts';
 import type { IssuerId, MeshId, PeerId } from '../ids.ts';
+import { checkInvite, type Invite } from '../invites.ts';
 import { limits } from '../limits.ts';
 import type { MeshRecord } from '../mesh.ts';
 import { ADMIT_PROTOCOL, type AdmitFrame, encodeAdmitFrame, type RefuseCode } from '../messages/admit.ts';

@@ -4,7 +4,7 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
-import { checkInvite } from '../../protocol/grants.ts';
+import { checkInvite } from '../../protocol/invites.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { runHere } from './in-process.ts';
 import { runCli } from './run-cli.ts';

@@ -10,12 +10,12 @@ import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import {
   type Credentials,
   checkCredentials,
-  type Invite,
   issuerIdOf,
   type Membership,
   membershipLifetimeMs,
 } from '../../protocol/grants.ts';
 import type { AuthorId, EpochId, PeerId } from '../../protocol/ids.ts';
+import type { Invite } from '../../protocol/invites.ts';
 import { type IssuerRecord, issuerOf } from '../../protocol/mesh.ts';
 import type { Admitter } from '../../protocol/peer/admit.ts';
 import { signRevocation } from '../../protocol/root-tokens.ts';

@@ -3,7 +3,8 @@
 import fc from 'fast-check';
 import { test } from 'vitest';
 import { encodeValue } from '../../protocol/codec.ts';
-import { issuerIdOf, signInvite } from '../../protocol/grants.ts';
+import { issuerIdOf } from '../../protocol/grants.ts';
+import { signInvite } from '../../protocol/invites.ts';
 import { limits } from '../../protocol/limits.ts';
 import { createIdentity, issueCredentials } from '../../protocol/mesh.ts';
 import { ADMIT_PROTOCOL, type AdmitFrame, encodeAdmitFrame, parseAdmitFrame } from '../../protocol/messages/admit.ts';

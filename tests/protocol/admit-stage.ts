@@ -1,16 +1,9 @@
 /** A stage for the admission: gateways in one memory network, and a joiner. */
 
 import { HelixFlowError } from '../../protocol/errors.ts';
-import {
-  type Credentials,
-  checkCredentials,
-  type Invite,
-  issuerIdOf,
-  type Membership,
-  ownerBy,
-  signInvite,
-} from '../../protocol/grants.ts';
+import { type Credentials, checkCredentials, issuerIdOf, type Membership } from '../../protocol/grants.ts';
 import type { IssuerId, PeerId } from '../../protocol/ids.ts';
+import { type Invite, ownerBy, signInvite } from '../../protocol/invites.ts';
 import { issueCredentials, type NewMesh } from '../../protocol/mesh.ts';
 import { ADMIT_PROTOCOL, type AdmitFrame, encodeAdmitFrame, parseAdmitFrame } from '../../protocol/messages/admit.ts';
 import {

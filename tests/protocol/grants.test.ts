@@ -6,18 +6,15 @@ import {
   allowsModel,
   checkCertificate,
   checkCredentials,
-  checkInvite,
   checkKey,
-  type Invite,
   type IssuerCertificate,
   issuerIdOf,
   type KeyGrant,
-  ownerBy,
   signCertificate,
-  signInvite,
   signKey,
 } from '../../protocol/grants.ts';
 import type { AccountId, EpochId, IssuerId, KeyId } from '../../protocol/ids.ts';
+import { checkInvite, type Invite, ownerBy, signInvite } from '../../protocol/invites.ts';
 import { issuerOf } from '../../protocol/mesh.ts';
 import { createRoots } from '../../protocol/peer/create-roots.ts';
 import type { TokenClaims } from '../../protocol/ports.ts';

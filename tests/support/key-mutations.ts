@@ -3,8 +3,9 @@
 import { createHmac, createPrivateKey, sign } from 'node:crypto';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { keyFromSeed, sha256, toBase64Url } from '../../protocol/crypto.ts';
-import { type KeyGrant, signInvite, signKey, signMembership } from '../../protocol/grants.ts';
+import { type KeyGrant, signKey, signMembership } from '../../protocol/grants.ts';
 import type { AccountId, KeyId, MeshId, OwnerId, PeerId } from '../../protocol/ids.ts';
+import { signInvite } from '../../protocol/invites.ts';
 import { issuerOf, type NewMesh } from '../../protocol/mesh.ts';
 import type { SigningKey } from '../../protocol/ports.ts';
 import { type UnixMs, unixMs } from '../../protocol/units.ts';
