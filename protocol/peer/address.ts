@@ -54,6 +54,21 @@ function parseIp6(text: string): readonly number[] | undefined {
   return [...head, ...new Array<number>(16 - head.length - tail.length).fill(0), ...tail];
 }
 
+/**
+ * Whom an IP address may belong to, as text: an IPv4 address alone, an IPv6 address with all of its /64, which one host
+ * has as a rule. IPv4 in IPv6, as a socket for both shows it, counts as IPv4; what does not parse stands for itself.
+ */
+export function sourceOf(ip: string): string {
+  const bytes = parseIp6(ip.split('%')[0] ?? '');
+  if (bytes === undefined) return ip;
+  const isMapped = bytes.every((byte, at) => at >= 12 || byte === (at < 10 ? 0 : 0xff));
+  if (isMapped) return bytes.slice(12).join('.');
+  return `${bytes
+    .slice(0, 8)
+    .map((byte) => byte.toString(16).padStart(2, '0'))
+    .join('')}/64`;
+}
+
 function range(cidr: string, scope: Scope, what: string): Range {
   const [text = '', bits = ''] = cidr.split('/');
   const bytes = parseIp4(text) ?? parseIp6(text) ?? [];
@@ -68,6 +83,9 @@ const ranges: readonly Range[] = [
   range('0.0.0.0/8', 'never', 'unspecified'),
   range('192.0.0.0/24', 'never', 'reserved'),
   range('192.88.99.0/24', 'never', 'reserved'),
+  range('192.0.2.0/24', 'never', 'for documentation'),
+  range('198.51.100.0/24', 'never', 'for documentation'),
+  range('203.0.113.0/24', 'never', 'for documentation'),
   range('224.0.0.0/4', 'never', 'multicast'),
   range('240.0.0.0/4', 'never', 'broadcast or reserved'),
   range('127.0.0.0/8', 'lan', 'loopback'),
@@ -83,6 +101,9 @@ const ranges: readonly Range[] = [
   range('64:ff9b::/96', 'never', 'IPv4 in disguise'),
   range('64:ff9b:1::/48', 'never', 'IPv4 in disguise'),
   range('2001::/32', 'never', 'IPv4 in disguise'),
+  range('2001::/23', 'never', 'reserved'),
+  range('2001:db8::/32', 'never', 'for documentation'),
+  range('3fff::/20', 'never', 'for documentation'),
   range('2002::/16', 'never', 'IPv4 in disguise'),
   range('fe80::/10', 'never', 'link-local'),
   range('fec0::/10', 'never', 'site-local'),
@@ -90,6 +111,10 @@ const ranges: readonly Range[] = [
   range('fd00:ec2::254/128', 'never', 'a metadata service'),
   range('fd20:ce::254/128', 'never', 'a metadata service'),
   range('fc00::/7', 'lan', 'private'),
+  // Of the rest, only 2000::/3 has been given to anybody.
+  range('::/3', 'never', 'reserved'),
+  range('4000::/2', 'never', 'reserved'),
+  range('8000::/1', 'never', 'reserved'),
 ];
 
 function isIn(bytes: readonly number[], { bytes: start, bits }: Range): boolean {

@@ -1,11 +1,12 @@
 /** The address policy: what is dialled on a lan, what anywhere, and what nowhere. */
 
+import { BlockList, isIPv6 } from 'node:net';
 import { multiaddr } from '@multiformats/multiaddr';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import type { NetworkKind } from '../../../protocol/grants.ts';
 import { limits } from '../../../protocol/limits.ts';
-import { checkAddress, filterAddresses } from '../../../protocol/peer/address.ts';
+import { checkAddress, filterAddresses, sourceOf } from '../../../protocol/peer/address.ts';
 
 const networks: readonly NetworkKind[] = ['lan', 'public'];
 const allows = (text: string, network: NetworkKind): boolean => checkAddress(text, network).ok;
@@ -71,6 +72,16 @@ const nowhere = [
   '/ip6/::/tcp/80',
   '/ip6/ff02::1/tcp/80',
   '/ip6/fec0::1/tcp/80',
+  '/ip4/192.0.2.7/tcp/80',
+  '/ip4/198.51.100.7/tcp/80',
+  '/ip4/203.0.113.7/tcp/80',
+  '/ip6/2001:db8::1/tcp/80',
+  '/ip6/2001:20::1/tcp/80',
+  '/ip6/3fff:1::1/tcp/80',
+  '/ip6/100::1/tcp/80',
+  '/ip6/5f00::1/tcp/80',
+  '/ip6/4000::1/tcp/80',
+  '/ip6/f000::1/tcp/80',
   // Other forms of the same, and other transports.
   '/dns4/localhost/tcp/80',
   '/dns/example.com/tcp/80',
@@ -144,6 +155,52 @@ describe('the address policy', () => {
     );
   });
 
+  test('agrees with lists of the system that nobody here wrote, next to their borders most of all', ({ expect }) => {
+    const nets4 = ['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12'].concat(
+      ['192.0.0.0/24', '192.0.2.0/24', '192.168.0.0/16', '198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24'],
+      ['224.0.0.0/3', '168.63.129.16/32', '192.88.99.0/24'],
+    );
+    const nets6 = ['::/3', '4000::/2', '8000::/1', '2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20'];
+    // One list each: a list of Node's looks for IPv4 addresses among IPv6 ones, too.
+    const listOf = (nets: readonly string[], family: 'ipv4' | 'ipv6'): BlockList => {
+      const list = new BlockList();
+      for (const net of nets) list.addSubnet(net.split('/')[0] ?? '', Number(net.split('/')[1]), family);
+      return list;
+    };
+    const [special4, special6] = [listOf(nets4, 'ipv4'), listOf(nets6, 'ipv6')];
+    const near4 = fc
+      .tuple(fc.constantFrom(...nets4), fc.integer({ min: -3, max: 3 }), fc.boolean())
+      .map(([net, by, end]) => {
+        const [text = '', bits = ''] = net.split('/');
+        const start = text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+        const at = (start + (end ? 2 ** (32 - Number(bits)) : 0) + by + 2 ** 32) % 2 ** 32;
+        return [24, 16, 8, 0].map((shift) => Math.floor(at / 2 ** shift) % 256).join('.');
+      });
+    fc.assert(
+      fc.property(fc.oneof(near4, fc.ipV4()), (ip) => {
+        expect(allows(`/ip4/${ip}/tcp/80`, 'public'), ip).toBe(!special4.check(ip, 'ipv4'));
+      }),
+      { numRuns: 2_000 },
+    );
+    const near6 = fc.tuple(fc.constantFrom(...nets6), fc.ipV6()).map(([net, other]) => {
+      const [head = ''] = net.split('::');
+      const tail = asLibp2pWrites(`/ip6/${other}/tcp/80`)?.split('/')[2] ?? '::1';
+      const rest = tail
+        .split(':')
+        .filter((part) => part !== '')
+        .slice(-4)
+        .join(':');
+      return `${head}::${rest}`;
+    });
+    fc.assert(
+      fc.property(fc.oneof(near6, fc.ipV6()), (ip) => {
+        fc.pre(isIPv6(ip));
+        expect(allows(`/ip6/${ip}/tcp/80`, 'public'), ip).toBe(!special6.check(ip, 'ipv6'));
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   test('allows in public only what it allows on a lan', ({ expect }) => {
     const address = fc.oneof(
       fc.ipV4().map((ip) => `/ip4/${ip}/tcp/80`),
@@ -164,5 +221,19 @@ describe('the address policy', () => {
     expect(filterAddresses([...list, ...list], 'public')).toEqual(anywhere.slice(0, limits.peerAddressesMax));
     expect(filterAddresses(['/ip4/1.1.1.1/tcp/1', '/ip4/1.1.1.1/tcp/1'], 'lan')).toEqual(['/ip4/1.1.1.1/tcp/1']);
     expect(filterAddresses([], 'lan')).toEqual([]);
+  });
+});
+
+describe('where a connection comes from', () => {
+  test('is an IPv4 address, in IPv6 too, or the network of an IPv6 host', ({ expect }) => {
+    expect(sourceOf('203.0.113.9')).toBe('203.0.113.9');
+    for (const mapped of ['::ffff:203.0.113.9', '::ffff:cb00:7109', '0:0:0:0:0:ffff:cb00:7109']) {
+      expect(sourceOf(mapped)).toBe('203.0.113.9');
+    }
+    expect(sourceOf('2001:db8:1:2::1')).toBe('20010db800010002/64');
+    expect(sourceOf('2001:db8:1:2:ffff:ffff:ffff:ffff')).toBe(sourceOf('2001:db8:1:2::1'));
+    expect(sourceOf('2001:db8:1:3::1')).not.toBe(sourceOf('2001:db8:1:2::1'));
+    expect(sourceOf('fe80::1%eth0')).toBe(sourceOf('fe80::2'));
+    expect([sourceOf(''), sourceOf('what')]).toEqual(['', 'what']);
   });
 });
