@@ -61,7 +61,7 @@ export const limitTable = {
   helloMaxBytes: {
     value: 16_384,
     unit: 'bytes',
-    why: 'one hello: a membership, its certificate and the newest issuer headers',
+    why: 'one hello: a membership, its certificate and the newest that the root has said',
   },
   sessionSettleMs: { value: 3_000, unit: 'ms', why: 'a new session must exchange its first frames within this time' },
   sessionStaleMs: { value: 5_000, unit: 'ms', why: 'a session silent for this long loses to any new one' },

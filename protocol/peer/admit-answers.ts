@@ -168,5 +168,6 @@ class AdmissionAnswers implements Answers {
   }
 }
 
+/** Answers for the admission of `admit.ts`, which bounds how many are under way. */
 export const createAnswers = (deps: AdmissionDeps, options: AdmissionOptions, events: AdmissionEvents): Answers =>
   new AdmissionAnswers(deps, options, events);

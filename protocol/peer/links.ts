@@ -12,6 +12,7 @@ const triesPerTickMax = 4;
 /** Between exchanges of one link: two halves of a mesh that lost each other, and are both full, mix again. */
 const exchangeMs = 60_000;
 
+/** How a gateway is linked now. */
 export interface LinkView {
   readonly nowMs: Ms;
   /** Gateways that there is a connection to, whoever dialled. */
@@ -24,6 +25,7 @@ export interface LinkView {
   readonly candidates: readonly Target[];
 }
 
+/** What to do about it. */
 export interface LinkPlan {
   readonly dial: readonly Target[];
   /** One that made room for another. */
