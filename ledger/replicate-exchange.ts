@@ -11,6 +11,7 @@ import {
   type OpenBlocks,
   parseLedgerFrame,
   type Want,
+  wantMinBytes,
 } from '../protocol/messages/ledger.ts';
 import type { RootToken } from '../protocol/peer/roots.ts';
 import type { Cancel, Channel, Clock, Log } from '../protocol/ports.ts';
@@ -56,6 +57,8 @@ const proofUnits = 20;
 const storeBatch = 32;
 /** Without an answer for this long another peer is asked. */
 const stallMs = ms(15_000);
+/** Who takes longer than this for less than a small answer lets others be asked first. */
+const slowMs = 5_000;
 /** Naming everything anew is for states that got lost. */
 const againMinMs = 10_000;
 /** Jobs that wait behind storing; more pushes and heartbeats are passed over. */
@@ -64,7 +67,7 @@ const jobsMax = 64;
 const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
 
 export class Exchange implements Source {
-  readonly heard = new Heard();
+  readonly heard: Heard;
   readonly todo = new Set<EpochKey>();
   readonly contradictions = new Map<EpochKey, Contradiction>();
   readonly role: Role;
@@ -81,6 +84,9 @@ export class Exchange implements Source {
   #storingBytes = 0;
   #isStalled = false;
   #stall: Cancel = () => {};
+  /** Since when the oldest want waits, and what of its answer came since the peer was last watched. */
+  #oldestMs = 0;
+  #cameBytes = 0;
   #jobs = 0;
   #tail: Promise<void> = Promise.resolve();
   #restartedMs = Number.NEGATIVE_INFINITY;
@@ -89,6 +95,7 @@ export class Exchange implements Source {
   constructor(channel: Channel, role: Role, outbox: (exchange: Exchange) => Outbox, world: ExchangeWorld) {
     this.channel = channel;
     this.role = role;
+    this.heard = new Heard(role);
     this.#world = world;
     this.#allowance = new Allowance(world.clock, work);
     this.heardMs = world.clock.nowMs();
@@ -102,16 +109,44 @@ export class Exchange implements Source {
 
   ask(want: Want, contradiction?: Contradiction): void {
     this.#asked.add(want, contradiction);
-    if (this.#asked.size === 1) this.#watch();
+    if (this.#asked.size === 1) this.#watchNext();
     this.outbox.want(want);
+  }
+
+  #watchNext(): void {
+    this.#oldestMs = this.#world.clock.nowMs();
+    this.#watch();
   }
 
   #watch(): void {
     this.#stall();
+    this.#cameBytes = 0;
     this.#stall = this.#world.clock.timer(stallMs, () => {
-      if (this.#asked.size === 0 || this.#isOver) return;
-      this.#isStalled = true;
-      this.#world.wants.released(this);
+      if (this.#asked.size > 0) this.#giveWay();
+    });
+  }
+
+  /** Others are asked for what this peer was to give. */
+  #giveWay(): void {
+    if (this.#isOver) return;
+    this.#isStalled = true;
+    this.#world.wants.released(this);
+    this.#world.progressed();
+  }
+
+  /** A little now and then is no answer: whoever gives no more would hold back what others have. */
+  #answered(asked: Asked, isLast: boolean, bytes: number): void {
+    const { clock } = this.#world;
+    this.#cameBytes += bytes;
+    if (!isLast && this.#cameBytes < wantMinBytes) return;
+    const isSlow = isLast && asked.gotBytes < wantMinBytes && clock.nowMs() - this.#oldestMs > slowMs;
+    this.#isStalled = false;
+    if (isLast) this.#watchNext();
+    else this.#watch();
+    if (!isSlow) return;
+    this.#giveWay();
+    clock.timer(stallMs, () => {
+      this.#isStalled = false;
       this.#world.progressed();
     });
   }
@@ -136,6 +171,7 @@ export class Exchange implements Source {
         break;
       case 'have':
         this.#spend(itemUnits * (frame.news.length + frame.changes.length));
+        if (frame.isStart) this.#forget();
         this.#heard(this.heard.take(frame));
         break;
       case 'want':
@@ -168,6 +204,17 @@ export class Exchange implements Source {
         this.#restart();
         break;
     }
+  }
+
+  /** What it had named counts no more. */
+  #forget(): void {
+    this.todo.clear();
+    this.contradictions.clear();
+  }
+
+  /** The peer has more of this epoch than is held here, as far as is remembered of it. */
+  #lacks(key: EpochKey): void {
+    if (this.heard.countOf(key) > this.#world.wants.held(key)) this.todo.add(key);
   }
 
   async #proof(proof: ForkProof): Promise<void> {
@@ -256,9 +303,8 @@ export class Exchange implements Source {
     const { isLast } = frame;
     const asked = this.#asked.answer(blocks, isLast, bytes);
     if (isLast && asked.next === asked.from) this.#spend(mishapUnits);
-    this.#isStalled = false;
     this.#storingBytes += bytes;
-    this.#watch();
+    this.#answered(asked, isLast, bytes);
     if (asked.contradiction === undefined) this.#world.wants.came(asked.key, this, asked.next, isLast);
     this.#later(() => this.#store(blocks, asked, bytes));
     this.#world.wants.fill(this);
@@ -314,13 +360,13 @@ export class Exchange implements Source {
     this.heard.showed(key, number + 1);
     if (this.#world.wants.held(key) > number) return;
     if (this.#jobs >= jobsMax) {
-      this.todo.add(key);
+      this.#lacks(key);
       return;
     }
     this.#later(async () => {
       const outcome = await this.#world.feeds.accept(block);
       this.#judge(outcome, block, key);
-      if (outcome === 'gap') this.todo.add(key);
+      if (outcome === 'gap') this.#lacks(key);
       this.#world.wants.fill(this);
       this.#world.progressed();
     });

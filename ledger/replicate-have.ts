@@ -1,14 +1,15 @@
 /** Header vectors of one exchange: what this side has told, and what the other side has. */
 
 import { HelixFlowError } from '../protocol/errors.ts';
+import type { Role } from '../protocol/grants.ts';
 import type { AuthorId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
-import { type Have, haveItemsMax, type Tally, tallyModulus } from '../protocol/messages/ledger.ts';
+import { type Have, type HaveNew, haveItemsMax, type Tally, tallyModulus } from '../protocol/messages/ledger.ts';
 import type { EpochHead } from './feeds.ts';
-import { type EpochKey, type EpochName, keyOf, shortHash } from './replicate-wire.ts';
+import { type EpochKey, keyOf, shortHash } from './replicate-wire.ts';
 
-/** Epochs that one peer may name: what it costs to remember them is bounded. */
-const namedMax = 262_144;
+/** Epochs that one peer may name: what it costs to remember them is bounded. Nodes hold those of issuers only. */
+const namedMax = { gateway: 262_144, node: 32_768 } as const;
 
 const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
 
@@ -57,16 +58,21 @@ export class Told {
   }
 }
 
-/** An epoch as a peer has named it. */
-export interface HeardEpoch extends EpochName {
+/** An epoch as a peer has named it; `keyOf` of its author and id is all that is remembered of those. */
+interface NamedEpoch {
   readonly key: EpochKey;
   readonly count: number;
+}
+
+/** What a peer has just told of an epoch. */
+export interface HeardEpoch extends NamedEpoch {
   readonly hash: Uint8Array;
 }
 
 /** What one peer has told. */
 export class Heard {
-  #named: HeardEpoch[] = [];
+  #named: NamedEpoch[] = [];
+  readonly #namedMax: number;
   readonly #counts = new Map<EpochKey, number>();
   readonly #epochsOf = new Map<AuthorId, number>();
   #blocks = 0;
@@ -74,6 +80,10 @@ export class Heard {
   isWhole = false;
   /** What it names counts only from its next start on. */
   isAwaitingStart = true;
+
+  constructor(role: Role) {
+    this.#namedMax = namedMax[role];
+  }
 
   /** Blocks of the epoch that the peer holds, as far as it told. */
   countOf(key: EpochKey): number {
@@ -87,46 +97,50 @@ export class Heard {
 
   /** The peer holds these blocks, although no `have` has said so. */
   showed(key: EpochKey, count: number): void {
-    if (this.countOf(key) < count && (this.#counts.has(key) || this.#counts.size < namedMax))
+    if (this.countOf(key) < count && (this.#counts.has(key) || this.#counts.size < this.#namedMax))
       this.#counts.set(key, count);
   }
 
   /** @returns what has changed. @throws HelixFlowError PROTOCOL_VIOLATION */
   take(have: Have): readonly HeardEpoch[] {
+    if (have.isStart && !this.isAwaitingStart) throw violation('a start that nobody asked for');
     if (have.isStart) this.#reset();
     if (this.isAwaitingStart) return [];
     this.isWhole ||= have.isWhole;
-    const news = have.news.map((item) => this.#name({ ...item, key: keyOf(item) }));
+    const news = have.news.map((item) => this.#name(item));
     const changes = have.changes.map(({ index, count, hash }) => {
       const known = this.#named[index];
       if (known === undefined) throw violation('a change of an epoch that was never named');
       if (count <= known.count) throw violation('a count that does not grow');
-      const changed = { ...known, count, hash };
-      this.#named[index] = changed;
-      this.#note(changed, known.count);
-      return changed;
+      const { key } = known;
+      this.#named[index] = { key, count };
+      this.#note({ key, count }, known.count);
+      return { key, count, hash };
     });
     return [...news, ...changes];
   }
 
-  #name(epoch: HeardEpoch): HeardEpoch {
-    const ofAuthor = (this.#epochsOf.get(epoch.author) ?? 0) + 1;
-    this.#epochsOf.set(epoch.author, ofAuthor);
+  #name({ author, epoch, count, hash }: HaveNew): HeardEpoch {
+    const key = keyOf({ author, epoch });
+    const ofAuthor = (this.#epochsOf.get(author) ?? 0) + 1;
+    this.#epochsOf.set(author, ofAuthor);
     const isTooMany =
-      this.#named.length >= namedMax || ofAuthor > limits.epochsPerAuthorMax || this.#epochsOf.size > limits.authorsMax;
+      this.#named.length >= this.#namedMax ||
+      ofAuthor > limits.epochsPerAuthorMax ||
+      this.#epochsOf.size > limits.authorsMax;
     if (isTooMany) throw violation('more epochs than there may be');
-    this.#named.push(epoch);
-    this.#note(epoch, 0);
-    return epoch;
+    this.#named.push({ key, count });
+    this.#note({ key, count }, 0);
+    return { key, count, hash };
   }
 
-  #note({ key, count }: HeardEpoch, before: number): void {
+  #note({ key, count }: NamedEpoch, before: number): void {
     this.#counts.set(key, Math.max(this.countOf(key), count));
     this.#blocks = (this.#blocks + count - before) % tallyModulus;
   }
 
   /** Everything that was named. */
-  all(): readonly HeardEpoch[] {
+  all(): readonly NamedEpoch[] {
     return this.#named;
   }
 

@@ -135,6 +135,19 @@ const strangers = async (count: number): Promise<Block[]> => {
   });
 };
 
+/** Epochs of nobody in particular, as many as frames of them have room for. */
+function* namesOf(frames: number): Generator<Have> {
+  for (let frame = 0; frame < frames; frame += 1) {
+    const news = Array.from({ length: 512 }, (_, at) => ({
+      author: String((frame * 512 + at) % 1_000).padStart(64, '0') as AuthorId,
+      epoch: String(frame * 512 + at).padStart(32, '0') as EpochId,
+      count: 1,
+      hash: new Uint8Array(16),
+    }));
+    yield { ...nothing, isStart: frame === 0, news };
+  }
+}
+
 const abuses: Readonly<Record<string, Abuse>> = {
   'bytes that are no frame': ({ send }) => send(Uint8Array.of(1, 2, 3)),
   'a frame that is cut short': ({ send }) => send(encodeLedgerFrame(nothing).slice(0, -1)),
@@ -187,17 +200,8 @@ const abuses: Readonly<Record<string, Abuse>> = {
     const tally = encodeLedgerFrame({ type: 'tally', epochs: 0, blocks: 0 }).slice();
     for (let count = 0; count < 25_000; count += 1) send(tally.slice());
   },
-  'a flood of epochs': ({ send }) => {
-    for (let frame = 0; frame < 600; frame += 1) {
-      const news = Array.from({ length: 512 }, (_, at) => ({
-        author: String((frame * 512 + at) % 1_000).padStart(64, '0') as AuthorId,
-        epoch: String(frame * 512 + at).padStart(32, '0') as EpochId,
-        count: 1,
-        hash: new Uint8Array(16),
-      }));
-      send({ ...nothing, isStart: frame === 0, news });
-    }
-  },
+  'a flood of epochs': ({ send }) => send(...namesOf(600)),
+  'a second start that nobody asked for': ({ send }) => send(nothing, nothing),
   'blocks of strangers': async ({ send }) => send(...(await strangers(60)).map(push)),
 };
 
@@ -256,6 +260,18 @@ describe('a peer that breaks the rules', () => {
     await mesh.append(issuer, 'issuer', [revocationOf(keyNumber(1))]);
     await mesh.until(() => gateway.ledger.standing.key(keyNumber(1), mesh.issuer)?.revoked !== undefined, 2_000);
     expect(gateway.ledger.status()).toMatchObject({ blocks: 1, frozen: [] });
+  });
+
+  test('as a node that names more than nodes hold, is cut off before that takes up memory', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const puppet = await mesh.puppet(gateway, 'node');
+    puppet.send(...namesOf(64));
+    await mesh.pass(1_000);
+    expect(puppet.connection.isOpen).toBe(true);
+    const [more] = namesOf(1);
+    puppet.send({ ...(more ?? nothing), isStart: false });
+    await mesh.until(() => !puppet.connection.isOpen, 1_000);
   });
 
   test('of the right form but with any content whatever, breaks nothing', async ({ expect }) => {
@@ -318,6 +334,55 @@ describe('what was told', () => {
     const live = await mesh.link(other, gateway);
     await mesh.pass(300_000);
     expect([puppet.connection.isOpen, live.isOpen]).toEqual([false, true]);
+  });
+});
+
+describe('a peer that answers with next to nothing', () => {
+  const drips = {
+    'parts without a block': [{ type: 'open', isLast: false, blocks: [] }],
+    'an empty answer each time, and the next claim': [{ type: 'open', isLast: true, blocks: [] }],
+    'nothing at all': [],
+  } as const satisfies Record<string, readonly LedgerFrame[]>;
+
+  test.for(Object.entries(drips))('holds nothing back that others have: %s', async ([name, frames], { expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const issuer = await mesh.addIssuer();
+    const node = await mesh.add('node');
+    await mesh.link(node, issuer);
+    await mesh.append(issuer, 'issuer', [banOf(issuer.peer)]);
+    await mesh.until(() => node.ledger.status().blocks === 1);
+    const puppet = await mesh.puppet(node);
+    await mesh.until(() => puppet.last('have')?.news.length === 1);
+    const claim = { count: 1_000, hash: new Uint8Array(16) };
+    puppet.send({ ...nothing, news: (puppet.last('have')?.news ?? []).map((epoch) => ({ ...epoch, ...claim })) });
+    await mesh.until(() => puppet.last('want') !== undefined);
+    await mesh.append(issuer, 'issuer', [banOf(puppet.site.peer)]);
+    for (let second = 0; second < 30 && !node.ledger.standing.isBanned(puppet.site.peer); second += 1) {
+      if (second % 10 === 9) {
+        puppet.send(...frames);
+        const next = { index: 0, count: 1_001 + second, hash: claim.hash };
+        if (name.startsWith('an empty')) puppet.send({ ...nothing, isStart: false, changes: [next] });
+      }
+      await mesh.pass(1_000);
+    }
+    expect(node.ledger.standing.isBanned(puppet.site.peer)).toBe(true);
+  });
+
+  test('block by block, each of them late, does not keep its place', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const [slow, prompt] = [await mesh.puppet(gateway), await mesh.puppet(gateway)];
+    const blocks = stolen(mesh, 40, 0, gateway);
+    slow.send(have(blocks));
+    await mesh.until(() => slow.last('want') !== undefined);
+    prompt.send(have(blocks));
+    await mesh.pass(10_000);
+    slow.send({ type: 'blocks', isLast: true, blocks: blocks.slice(0, 1).map(wireBlock) });
+    await mesh.until(() => prompt.last('want') !== undefined, 2_000);
+    const from = prompt.last('want')?.from ?? 0;
+    prompt.send({ type: 'blocks', isLast: true, blocks: blocks.slice(from).map(wireBlock) });
+    await mesh.until(() => gateway.ledger.status().blocks === blocks.length, 2_000);
+    expect(slow.connection.isOpen).toBe(true);
   });
 });
 
