@@ -69,9 +69,11 @@ function parseJson(text: string): unknown {
   }
 }
 
+const ascii = /^[\x20-\x7e]*$/;
+
 /** Reads a line; undefined unless it is one to the letter. */
 export function parseLine(text: string): AuditLine | undefined {
-  if (text.length > lineMaxChars) return undefined;
+  if (text.length > lineMaxChars || !ascii.test(text)) return undefined;
   const parsed = lineShape.safeParse(parseJson(text));
   if (!parsed.success) return undefined;
   const { count, ...rest } = parsed.data;
@@ -130,7 +132,7 @@ export function resumeAfter({ first, text }: NewestFile, head: AuditHead): Resum
   let keep = 0;
   let whole = 0;
   let torn = 0;
-  let highest = head.last.number;
+  let highest = Math.max(head.last.number, first - 1);
   for (const { piece, end } of wholeLines(text)) {
     whole = end;
     const line = parseLine(piece);

@@ -1,14 +1,27 @@
-/** What may stand in the audit log: references and words of closed lists, and nothing that could be a secret or an address. */
+/** What may stand in the audit log: references and words of closed forms, and nothing that could be a secret or an address. */
 
+import { isAccountId, isAuthorId, isEpochId, isIssuerId, isKeyId, isMeshId, isPeerId } from '../protocol/ids.ts';
 import { type AuditRecord, auditActions } from './audit.ts';
 
 const actions: ReadonlySet<string> = new Set(auditActions);
 const outcomes: ReadonlySet<string> = new Set(['done', 'refused', 'failed']);
+const nobody: ReadonlySet<string> = new Set(['local', 'none', 'many']);
 
-const reference =
-  /^(?:local|none|many|(?:key|account|peer|invite|issuer|author|mesh):[A-Za-z0-9][A-Za-z0-9._-]{0,127})$/;
+/** Each kind of reference has the form of its own ids: no other text fits behind its colon. */
+const kinds: ReadonlyMap<string, (id: string) => boolean> = new Map<string, (id: string) => boolean>([
+  ['key', isKeyId],
+  ['account', isAccountId],
+  ['peer', isPeerId],
+  // An invite is named by 32 hex characters, as an epoch is.
+  ['invite', isEpochId],
+  ['issuer', isIssuerId],
+  ['author', isAuthorId],
+  ['mesh', isMeshId],
+]);
+
 const route = /^(?:[A-Z]{3,7} )?\/[A-Za-z0-9._:{}*/-]{0,127}$/;
-const word = /^(?:[A-Za-z][A-Za-z0-9_. -]{0,63})?$/;
+/** An error code, or one word: no sentence fits. */
+const word = /^(?:[A-Za-z][A-Za-z0-9_-]{0,47})?$/;
 
 /** API keys, invites, tokens (JWTs begin with `ey`), IPv4, IPv6. */
 const secrets = [
@@ -19,9 +32,16 @@ const secrets = [
   /[0-9a-f]*:[0-9a-f]*:[0-9a-f:]*/i,
 ];
 
-const holds = (text: unknown, ...forms: readonly RegExp[]): boolean =>
-  typeof text === 'string' && forms.some((form) => form.test(text)) && !secrets.some((secret) => secret.test(text));
+function isReference(text: string): boolean {
+  const colon = text.indexOf(':');
+  return colon < 0 ? nobody.has(text) : kinds.get(text.slice(0, colon))?.(text.slice(colon + 1)) === true;
+}
 
+const isClean = (text: unknown, ...forms: readonly ((text: string) => boolean)[]): boolean =>
+  typeof text === 'string' && forms.some((isOf) => isOf(text)) && !secrets.some((secret) => secret.test(text));
+
+const isRoute = (text: string): boolean => route.test(text);
+const isWord = (text: string): boolean => word.test(text);
 const isCount = (count: unknown): boolean => count === undefined || (Number.isSafeInteger(count) && Number(count) > 0);
 
 /** What takes the place of what may not be written. */
@@ -41,10 +61,10 @@ export interface CleanRecord {
 export function cleanRecord({ action, actor, object, outcome, reason, count }: AuditRecord): CleanRecord {
   const checks: readonly (readonly [keyof AuditRecord, boolean])[] = [
     ['action', actions.has(action)],
-    ['actor', holds(actor, reference)],
-    ['object', holds(object, reference, route)],
+    ['actor', isClean(actor, isReference)],
+    ['object', isClean(object, isReference, isRoute)],
     ['outcome', outcomes.has(outcome)],
-    ['reason', holds(reason, word)],
+    ['reason', isClean(reason, isWord)],
     ['count', isCount(count)],
   ];
   const faults = checks.flatMap(([name, isFit]) => (isFit ? [] : [name]));

@@ -50,7 +50,7 @@ function judge(expected: Anchor, before: Seen | undefined, here: Seen, next: See
     return { fault: 'changed', number: changed.number, place: changed.place };
   }
   if (number > expected.number + 1) {
-    const isMoved = next !== undefined && next.number > expected.number && next.number < number;
+    const isMoved = next !== undefined && next.number > expected.number && next.number <= number;
     if (isMoved) return { fault: 'misplaced', number, place };
     return { fault: 'missing', number: expected.number + 1, upTo: number - 1, place };
   }
@@ -71,15 +71,10 @@ export function createVerifier(head: AuditHead | undefined, noted: readonly Anch
   /** Does not follow `before`; waits for the line after it. */
   let doubtful: Seen | undefined;
 
-  const expectedBefore = ({ number, previous }: Seen): Anchor => {
-    if (before !== undefined) return before;
-    // A file whose removal was cut short still stands before the first line that is kept.
-    return start === undefined || number <= start.number ? { number: number - 1, hash: previous } : start;
-  };
+  const expectedBefore = ({ number, previous }: Seen): Anchor =>
+    before ?? start ?? { number: number - 1, hash: previous };
   const isAgainst = ({ number, hash }: Seen): boolean =>
-    [...anchors, ...(start === undefined ? [] : [start])].some(
-      (anchor) => anchor.number === number && anchor.hash !== hash,
-    );
+    anchors.some((anchor) => anchor.number === number && anchor.hash !== hash);
   const seenOf = (text: string, place: Place): Seen | undefined => {
     const line = parseLine(text);
     return line && { number: line.number, previous: line.previous, hash: hashLine(text), place };
@@ -107,7 +102,7 @@ export function createVerifier(head: AuditHead | undefined, noted: readonly Anch
       }
       const last = (before ?? start)?.number ?? -1;
       if (head === undefined && before !== undefined) return { fault: 'headless', number: last };
-      const newest = Math.max(-1, ...anchors.map(({ number }) => number));
+      const newest = Math.max(start?.number ?? -1, ...anchors.map(({ number }) => number));
       if (newest > last) return { fault: 'missing', number: last + 1, upTo: newest };
       const gone = noted.find(({ number }) => number < (first ?? 0));
       return gone && { fault: 'missing', number: gone.number, upTo: gone.number };

@@ -41,13 +41,13 @@ export interface AuditRecord {
   readonly actor: string;
   /**
    * `key:<id>`, `account:<id>`, `peer:<id>`, `invite:<id>`, `issuer:<id>`, `author:<id>`, `mesh:<id>`, a route
-   * (`POST /admin/v1/keys`, with the names of its parameters and not their values), `none`, or `many`.
+   * (`POST /admin/v1/keys`, with the names of its parameters and not their values), `local`, `none`, or `many`.
    */
   readonly object: string;
   readonly outcome: 'done' | 'refused' | 'failed';
-  /** An error code, or a word of a closed list; empty when done. */
+  /** An error code, or one word of a closed list; empty when done. */
   readonly reason: string;
-  /** How many of them this line stands for, when more than 1: refusals of one actor, object and reason, or lines lost. */
+  /** How many of them this line stands for, when more than 1: repetitions within a minute, or lines lost or removed. */
   readonly count?: number;
 }
 
@@ -61,7 +61,10 @@ export interface AuditLine extends AuditRecord {
   readonly previous: string;
 }
 
-/** Where things that happened are told; never throws, never waits. Refusals are coalesced per reason and minute. */
+/**
+ * Where things that happened are told; never throws, never waits. Repetitions of a refusal, of a failure, and of what one
+ * peer has done for it, are counted for a minute and told in one line; the first of them is told at once.
+ */
 export interface Audit {
   note(record: AuditRecord): void;
 }

@@ -3,7 +3,8 @@
 import { type FileHandle, open, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import { type AuditHead, auditFormat, lineMaxChars, parseHead, printHead } from '../audit-chain.ts';
+import type { AuditLine } from '../audit.ts';
+import { type AuditHead, auditFormat, lineMaxChars, parseHead, parseLine, printHead } from '../audit-chain.ts';
 
 /** One file of lines. */
 export interface AuditFile {
@@ -31,6 +32,12 @@ const chunkBytes = 65_536;
 export function codeOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
   throw error;
+}
+
+/** What a fault of the system comes to for whoever opens or reads the log. @throws `error` itself when it is none. */
+export function unusable(directory: string, error: unknown): HelixFlowError {
+  if (error instanceof HelixFlowError) return error;
+  return new HelixFlowError('DATA_DIR_UNUSABLE', { path: directory, reason: codeOf(error) }, { cause: error });
 }
 
 export const fileAt = (directory: string, first: number): AuditFile => {
@@ -120,4 +127,19 @@ export async function* readLines(path: string): AsyncGenerator<RawLine> {
   } finally {
     await handle.close();
   }
+}
+
+/** The first line of a file; undefined when it has none that can be read. */
+export async function firstLine({ path }: AuditFile): Promise<AuditLine | undefined> {
+  for await (const { text, isWhole } of readLines(path)) return isWhole ? parseLine(text) : undefined;
+  return undefined;
+}
+
+/** Those without the files that a writer had decided to remove and did not get to. A head that does not fit decides nothing. */
+export async function keptFiles(all: readonly AuditFile[], head: AuditHead | undefined): Promise<readonly AuditFile[]> {
+  const index = all.findIndex(({ first }) => first === head?.first.number);
+  const oldest = all[index];
+  if (oldest === undefined || index === 0) return all;
+  const line = await firstLine(oldest);
+  return line !== undefined && line.previous === head?.first.previous ? all.slice(index) : all;
 }

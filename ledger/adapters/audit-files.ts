@@ -1,35 +1,16 @@
 /** The audit log on disk: lines are chained, fsynced in groups and bounded in size, and a full disk stops nobody. */
 
-import { chmod, type FileHandle, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
-import { HelixFlowError } from '../../protocol/errors.ts';
+import { chmod, type FileHandle, mkdir, open, rm } from 'node:fs/promises';
+import { assert } from '../../protocol/invariant.ts';
 import type { Cancel, Clock, Log } from '../../protocol/ports.ts';
 import { type Ms, ms, seconds, type UnixMs } from '../../protocol/units.ts';
 import type { Audit, AuditLine, AuditRecord } from '../audit.ts';
-import {
-  type Anchor,
-  type AuditHead,
-  emptyHead,
-  hashLine,
-  headFrom,
-  lineOf,
-  type NewestFile,
-  parseLine,
-  resumeAfter,
-} from '../audit-chain.ts';
+import { type Anchor, type AuditHead, hashLine, lineOf } from '../audit-chain.ts';
 import { type CoalesceOptions, type Coalescer, coalesceDefaults, createCoalescer } from '../audit-coalesce.ts';
 import { cleanRecord } from '../audit-record.ts';
-import {
-  type AuditFile,
-  codeOf,
-  fileAt,
-  listFiles,
-  readHead,
-  readLines,
-  syncNames,
-  writeAt,
-  writeHead,
-} from './audit-disk.ts';
+import { codeOf, fileAt, firstLine, syncNames, unusable, writeAt, writeHead } from './audit-disk.ts';
 import { type AuditVerdict, readAuditTail, verifyAudit } from './audit-read.ts';
+import { type Found, type OpenFile, resume } from './audit-resume.ts';
 
 export interface AuditLogDeps {
   readonly clock: Clock;
@@ -48,7 +29,7 @@ export interface AuditLogOptions {
 
 export const auditLogDefaults: AuditLogOptions = {
   fileMaxBytes: 8_388_608,
-  totalMaxBytes: 67_108_864,
+  totalMaxBytes: 268_435_456,
   waitingMax: 8_192,
   coalesce: coalesceDefaults,
 };
@@ -66,18 +47,6 @@ export interface AuditLog extends Audit, AsyncDisposable {
 interface Noted {
   readonly record: AuditRecord;
   readonly time: UnixMs;
-}
-
-interface OpenFile extends AuditFile {
-  bytes: number;
-}
-
-/** What was found on opening. */
-interface Found {
-  readonly head: AuditHead;
-  readonly last: Anchor;
-  readonly files: OpenFile[];
-  readonly handle: FileHandle | undefined;
 }
 
 const privateFile = 0o600;
@@ -193,7 +162,7 @@ class FileAuditLog implements AuditLog {
     this.#tellDropped();
     const { lines, bytes, last } = this.#nextGroup();
     const file = await this.#roomFor(bytes);
-    if (this.#handle === undefined) return;
+    assert(this.#handle !== undefined, 'the newest file is open');
     await writeAt(this.#handle, Buffer.from(lines.join(''), 'latin1'), file.bytes);
     await this.#handle.datasync();
     file.bytes += bytes;
@@ -243,12 +212,15 @@ class FileAuditLog implements AuditLog {
     return file;
   }
 
+  /** The head knows all lines before the new file, whatever a crash leaves of it. */
   async #rotate(): Promise<OpenFile> {
+    if (this.#head.last.number !== this.#last.number) await this.#setHead({ ...this.#head, last: this.#last });
+    await syncNames(this.#directory);
     const file = { ...fileAt(this.#directory, this.#last.number + 1), bytes: 0 };
-    const handle = await open(file.path, 'w+', privateFile);
-    await this.#handle?.close();
-    this.#handle = handle;
+    const before = this.#handle;
+    this.#handle = await open(file.path, 'w+', privateFile);
     this.#files.push(file);
+    await before?.close();
     await syncNames(this.#directory);
     return file;
   }
@@ -258,7 +230,8 @@ class FileAuditLog implements AuditLog {
     if (oldest === undefined || second === undefined) return;
     const first = { number: second.first, previous: (await firstLine(second))?.previous ?? this.#last.hash };
     await this.#setHead({ ...this.#head, first });
-    await unlink(oldest.path);
+    await syncNames(this.#directory);
+    await rm(oldest.path, { force: true });
     this.#files.shift();
     this.#self({ action: 'audit.trim', outcome: 'done', reason: '', count: second.first - oldest.first });
   }
@@ -267,54 +240,6 @@ class FileAuditLog implements AuditLog {
     await writeHead(this.#directory, head);
     this.#head = head;
   }
-}
-
-async function firstLine(file: AuditFile): Promise<AuditLine | undefined> {
-  for await (const { text } of readLines(file.path)) return parseLine(text);
-  return undefined;
-}
-
-/** Removes what an earlier run had meant to remove, and measures the rest. */
-async function openFiles(directory: string, head: AuditHead | undefined): Promise<OpenFile[]> {
-  const all = await listFiles(directory);
-  const isKept = (index: number): boolean =>
-    (all[index + 1]?.first ?? Number.POSITIVE_INFINITY) > (head?.first.number ?? 0);
-  const files: OpenFile[] = [];
-  for (const [index, file] of all.entries()) {
-    if (isKept(index)) files.push({ ...file, bytes: (await stat(file.path)).size });
-    else await unlink(file.path);
-  }
-  return files;
-}
-
-/** Finds where to go on, and cuts off what was never written whole. */
-async function resume(
-  directory: string,
-  tell: (record: Omit<AuditRecord, 'actor' | 'object'>) => void,
-): Promise<Found> {
-  const known = await readHead(directory);
-  const files = await openFiles(directory, known);
-  const [oldest] = files;
-  const newest = files.at(-1);
-  if (newest === undefined) {
-    const head = known ?? emptyHead;
-    if (known === undefined) await writeHead(directory, head);
-    if (head.last.number >= 0) tell({ action: 'audit.repair', outcome: 'failed', reason: 'missing' });
-    return { head, last: head.last, files, handle: undefined };
-  }
-  const content: NewestFile = { first: newest.first, text: await readFile(newest.path, 'latin1') };
-  const head = known ?? headFrom(oldest && (await firstLine(oldest)), content);
-  const { keep, last, torn, isBroken } = resumeAfter(content, head);
-  const handle = await open(newest.path, 'r+');
-  if (keep < content.text.length) {
-    await handle.truncate(keep);
-    await handle.datasync();
-  }
-  newest.bytes = keep;
-  if (torn > 0) tell({ action: 'audit.repair', outcome: 'done', reason: 'torn', count: torn });
-  if (known === undefined) tell({ action: 'audit.repair', outcome: 'failed', reason: 'headless' });
-  if (isBroken) tell({ action: 'audit.repair', outcome: 'failed', reason: 'broken' });
-  return { head, last, files, handle };
 }
 
 /**
@@ -334,16 +259,14 @@ export async function openAuditLog(
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await chmod(directory, 0o700);
-    const told: Omit<AuditRecord, 'actor' | 'object'>[] = [];
-    const found = await resume(directory, (record) => told.push(record));
+    const found = await resume(directory);
     const log = new FileAuditLog(directory, deps, { ...auditLogDefaults, ...options }, found);
-    for (const { count = 1, ...record } of told) {
-      deps.log.warn('audit.repaired', { reason: record.reason, lines: count });
-      log.note({ ...record, actor: 'none', object: 'none', count });
+    for (const { count, ...record } of found.told) {
+      deps.log.warn('audit.repaired', { reason: record.reason, lines: count ?? 1 });
+      log.note({ ...record, actor: 'none', object: 'none', ...(count === undefined ? {} : { count }) });
     }
     return log;
   } catch (cause) {
-    if (cause instanceof HelixFlowError) throw cause;
-    throw new HelixFlowError('DATA_DIR_UNUSABLE', { path: directory, reason: codeOf(cause) }, { cause });
+    throw unusable(directory, cause);
   }
 }
