@@ -1,13 +1,11 @@
 /** The hello on every connection: who is there, is it a member, and what do both sides agree on (design §4). */
 
 import { errorText, HelixFlowError, toHelixFlowError } from '../errors.ts';
-import { type Credentials, checkCredentials, type Membership } from '../grants.ts';
+import type { Credentials, Membership } from '../grants.ts';
 import type { MeshId, PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import {
   addRoots,
-  agreeLimits,
-  agreeVersion,
   encodeHelloFrame,
   HELLO_PROTOCOL,
   type Hello as HelloFrame,
@@ -19,7 +17,7 @@ import {
 } from '../messages/hello.ts';
 import type { Cancel, Channel, Clock, Connection, Log, Network, Tokens } from '../ports.ts';
 import { ms } from '../units.ts';
-import { takeAll } from './create-roots.ts';
+import { judgeHello, objectionTo } from './judge.ts';
 import type { Roots } from './roots.ts';
 
 /** What the hello of an admitted connection told. */
@@ -246,21 +244,9 @@ class Greeting {
   }
 
   async #check(hello: HelloFrame): Promise<void> {
-    const { clock, tokens, options } = this.#world;
+    const { options } = this.#world;
     try {
-      const version = agreeVersion(ourVersions, hello.versions);
-      const { peer } = this.#connection;
-      const checking = { tokens, meshId: options.meshId, peer, nowMs: clock.wallMs() };
-      const { roots } = options;
-      if (roots !== undefined) await takeAll(roots, hello.roots);
-      const membership = await checkCredentials(hello.credentials, checking);
-      await roots?.take({ kind: 'issuer', token: hello.credentials.certificate });
-      const objection = this.#objection(membership);
-      if (objection !== undefined) throw objection;
-      const features = new Set(hello.features.filter((feature) => options.features?.includes(feature)));
-      const agreed = agreeLimits(ourLimits, hello.limits);
-      const { process, addresses } = hello;
-      this.#info = { membership, process, version, features, limits: agreed, addresses };
+      this.#info = await judgeHello({ ...hello, peer: this.#connection.peer }, this.#world, options);
     } catch (error) {
       const cause = toHelixFlowError(error, () => violation('the hello could not be checked'));
       if (this.#state === 'greeting') this.#refuse(cause);
@@ -274,17 +260,10 @@ class Greeting {
     this.#settle();
   }
 
-  /** Why a membership that holds by its signatures does not count. */
-  #objection(membership: Membership): HelixFlowError | undefined {
-    const { roots, isMember } = this.#world.options;
-    const isTakenBack = roots?.isRevoked(membership.issuer) === true || isMember?.(membership) === false;
-    return isTakenBack ? new HelixFlowError('MEMBERSHIP_INVALID', { reason: 'it was taken back' }) : undefined;
-  }
-
   /** Closes an admitted connection whose member is one no more; it is told why at its next hello, should one come. */
   review(): PeerId | undefined {
     if (this.#state !== 'admitted' || this.#info === undefined) return undefined;
-    const objection = this.#objection(this.#info.membership);
+    const objection = objectionTo(this.#info.membership, this.#world.options);
     if (objection === undefined) return undefined;
     this.#refuse(objection);
     return this.#connection.peer;
@@ -293,7 +272,7 @@ class Greeting {
   #settle(): void {
     if (this.#state !== 'greeting' || this.#info === undefined || !this.#acceptCame) return;
     // It may have been taken back since it was checked.
-    const objection = this.#objection(this.#info.membership);
+    const objection = objectionTo(this.#info.membership, this.#world.options);
     if (objection !== undefined) {
       this.#refuse(objection);
       return;

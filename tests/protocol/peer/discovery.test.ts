@@ -36,6 +36,8 @@ class World {
   /** Every dial, as peer and addresses. */
   readonly dials: Contact[] = [];
   readonly current = new Set<PeerId>();
+  /** Connections that there are. */
+  readonly connections: Connection[] = [];
   readonly adverts: Uint8Array[] = [];
   /** Peers that the directory could ask. */
   directorySize = 0;
@@ -47,7 +49,7 @@ class World {
   constructor(options: Partial<DiscoveryOptions> = {}, book: readonly Remembered[] = []) {
     const network: Partial<Network> = {
       self,
-      connections: () => [],
+      connections: () => this.connections,
       connect: (peer, addresses) => {
         this.dials.push({ peer, addresses });
         if (!this.isReachable) return Promise.reject(new HelixFlowError('CONNECT_FAILED', { peer }));
@@ -235,4 +237,44 @@ test('nothing happens any more once it is stopped', async ({ expect }) => {
   world.discovery.lost(gateway.peer);
   await world.clock.advance(60_000);
   expect([world.dials.length, world.clock.timers]).toEqual([1, 0]);
+});
+
+describe('reaching one peer on demand', () => {
+  test('dials what is known of it, and what it is told, no more addresses than a peer may have', async ({ expect }) => {
+    const world = new World();
+    world.discovery.heard([gateway]);
+    const told = ['/ip4/10.0.0.2/tcp/1', ...gateway.addresses, '/ip4/10.0.0.3/tcp/1', '/ip4/10.0.0.4/tcp/1'];
+    const signal = new AbortController().signal;
+    const connection = await world.discovery.reach(
+      { peer: gateway.peer, addresses: [...told, '/ip4/10.0.0.5/tcp/1'] },
+      signal,
+    );
+    expect(connection.peer).toBe(gateway.peer);
+    expect(world.dials).toEqual([
+      {
+        peer: gateway.peer,
+        addresses: [...gateway.addresses, ...told.filter((text) => text !== gateway.addresses[0])],
+      },
+    ]);
+  });
+
+  test('takes a connection that there is, and says when there is no way', async ({ expect }) => {
+    const world = new World();
+    const signal = new AbortController().signal;
+    world.connections.push(connectionTo(gateway.peer));
+    expect(await world.discovery.reach(gateway, signal)).toBe(world.connections[0]);
+    world.connections.length = 0;
+    world.isReachable = false;
+    await expect(world.discovery.reach(gateway, signal)).rejects.toMatchObject({ code: 'CONNECT_FAILED' });
+  });
+
+  test('a peer that is forgotten is tried no more, until somebody names it', async ({ expect }) => {
+    const world = new World({}, [remembered]);
+    await world.discovery.start();
+    world.discovery.forget(gateway.peer);
+    expect(world.discovery.known()).toEqual([]);
+    world.discovery.heard([gateway]);
+    expect(world.discovery.known().map(({ peer }) => peer)).toEqual([gateway.peer]);
+    world.discovery.stop();
+  });
 });
