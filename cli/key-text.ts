@@ -1,6 +1,7 @@
 /** Keys and accounts in words and in JSON lines. */
 
 import type { AccountView, KeyView, NewKeyView } from '../gateway/admin/key-operations.ts';
+import { HelixFlowError } from '../protocol/errors.ts';
 import type { RateLimits } from '../protocol/grants.ts';
 import { columns, isoOf, moment } from './lists.ts';
 
@@ -17,6 +18,14 @@ export function limitsOf<Rate>({ rpm, tpm, concurrency }: Rates<Rate | undefined
     ...(tpm === undefined ? {} : { tpm }),
     ...(concurrency === undefined ? {} : { concurrency }),
   };
+}
+
+/** What `set` was told about the name: another one, null to erase it, undefined to leave it. */
+export function nameChange({ name, forgetName }: { readonly name: string | undefined; readonly forgetName: boolean }) {
+  if (name !== undefined && forgetName) {
+    throw new HelixFlowError('CONFIG_INVALID', { reason: '--name and --forget-name exclude each other' });
+  }
+  return forgetName ? null : name;
 }
 
 /** `, 60 requests/min`; empty without limits. */

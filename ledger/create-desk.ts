@@ -257,6 +257,17 @@ class IssuerDesk implements Desk {
     return { ...standing, name: await this.#deps.names.of(`key:${key}`) };
   }
 
+  async rename(thing: NamedThing, name: string | undefined, actor: Actor): Promise<void> {
+    const [kind = '', id = ''] = thing.split(':');
+    if (kind === 'key') this.#key(id as KeyId);
+    else this.#account(id as AccountId);
+    if (name !== undefined) checkName(name);
+    await this.#audited(actor, [[kind === 'key' ? 'key.set' : 'account.set', thing]], async () => {
+      if (name === undefined) await this.#deps.names.erase(thing);
+      else await this.#deps.names.give(thing, name);
+    });
+  }
+
   async setKey(key: KeyId, terms: KeyTerms, actor: Actor): Promise<KeyStanding & Named> {
     this.#key(key);
     const checked = checkTerms(terms);

@@ -4,6 +4,7 @@ import type { KeyGrant, KeyRole, KeyTerms, NetworkKind, RateLimits, Role } from 
 import type { AccountId, IssuerId, KeyId, OwnerId, PeerId } from '../protocol/ids.ts';
 import type { Contact } from '../protocol/ports.ts';
 import type { Ms, UnixMs } from '../protocol/units.ts';
+import type { NamedThing } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
 
 /** A name that people gave; kept beside the ledger, in a table that can be erased. */
@@ -64,6 +65,8 @@ export interface Desk {
   createKey(request: KeyRequest, actor: Actor): Promise<NewKey>;
   keys(): Promise<readonly (KeyStanding & Named)[]>;
   key(key: KeyId): Promise<KeyStanding & Named>;
+  /** Gives a key or an account of this issuer another name, or erases the one it has; nothing of it enters the ledger. */
+  rename(thing: NamedThing, name: string | undefined, actor: Actor): Promise<void>;
   setKey(key: KeyId, terms: KeyTerms, actor: Actor): Promise<KeyStanding & Named>;
   /**
    * A new key with the same account, role, gateways and terms; the old one is good for `grace` more. One that was revoked,

@@ -4,12 +4,14 @@ import { HelixFlowError } from '../../protocol/errors.ts';
 import { openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
 import type { accountsSetOptions } from '../config/key-tables.ts';
-import { accountTable, accountValue, limitsOf } from '../key-text.ts';
+import { accountTable, accountValue, limitsOf, nameChange } from '../key-text.ts';
 
 export const runAccountsSet: RunCommand<typeof accountsSetOptions> = async (config, { common, output }) => {
   const { account, strict } = config;
+  const name = nameChange(config);
   const limits = limitsOf(config);
   const change = {
+    ...(name === undefined ? {} : { name }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
     ...(strict === undefined ? {} : { strict }),
   };

@@ -123,8 +123,25 @@ export const keysCreateOptions = {
 
 export const keysShowOptions = { key } as const;
 
+/** Another name, or none: what `set` changes beside the ledger. */
+const renaming = (of: string, env: string) => ({
+  name: option(label.optional(), {
+    flag: '--name <name>',
+    env: `${env}_SET_NAME`,
+    expected: labelText,
+    otherwise: 'as it is',
+    about: `Another name of the ${of}, for people; it stays in this data directory.`,
+  }),
+  forgetName: option(z.boolean().default(false), {
+    flag: '--forget-name',
+    env: `${env}_FORGET_NAME`,
+    about: `Erases the name of the ${of}; nothing else of it changes.`,
+  }),
+});
+
 export const keysSetOptions = {
   key,
+  ...renaming('key', 'HELIXFLOW_KEY'),
   models: option(models.optional(), {
     flag: '--models <patterns>',
     env: 'HELIXFLOW_KEY_SET_MODELS',
@@ -182,6 +199,7 @@ export const accountsSetOptions = {
     expected: 'an account id',
     about: 'Which account; helixflow accounts ls lists them.',
   }),
+  ...renaming('account', 'HELIXFLOW_ACCOUNT'),
   ...changedRates('account', 'HELIXFLOW_ACCOUNT'),
   strict: option(z.boolean().optional(), {
     flag: '--strict [yes]',

@@ -171,21 +171,26 @@ export const keyOperations = {
     method: 'PATCH',
     path: 'keys/:key',
     roles: admins,
-    about: 'Changes what a key may be used for; what is not named stays. A null limit or ttlMs removes it.',
+    about: 'Changes what a key may be used for; what is not named stays. A null limit, ttlMs or name removes it.',
     input: z.strictObject({
       key: keyField,
+      name: nameField.nullable().optional(),
       models: modelsField.optional(),
       limits: limitsChange.optional(),
       ttlMs: ttlField.nullable().optional(),
     }),
-    run: async (context, { key, models, limits, ttlMs }, caller) => {
+    run: async (context, { key, name, ...terms }, caller) => {
       const desk = deskFor(context, caller);
+      if (name !== undefined) await desk.rename(`key:${key}`, name ?? undefined, actorOf(caller));
+      const nowMs = context.clock.wallMs();
+      if (Object.values(terms).every((value) => value === undefined)) return keyView(await desk.key(key), nowMs);
       const before = termsOf(await desk.key(key));
       if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'key', id: key });
       const { expiresMs } = before;
+      const { models, limits, ttlMs } = terms;
       const until = ttlMs === undefined ? (expiresMs === undefined ? {} : { expiresMs }) : untilMs(context, ttlMs);
-      const terms = { models: models ?? before.models, limits: changed(before.limits, limits), ...until };
-      return keyView(await desk.setKey(key, terms, actorOf(caller)), context.clock.wallMs());
+      const next = { models: models ?? before.models, limits: changed(before.limits, limits), ...until };
+      return keyView(await desk.setKey(key, next, actorOf(caller)), nowMs);
     },
   }),
   'keys.rotate': operation({
@@ -236,16 +241,19 @@ export const keyOperations = {
     method: 'PATCH',
     path: 'accounts/:account',
     roles: admins,
-    about: 'Changes an account; what is not named stays. A null limit removes it.',
+    about: 'Changes an account; what is not named stays. A null limit or name removes it.',
     input: z.strictObject({
       account: accountField,
+      name: nameField.nullable().optional(),
       limits: limitsChange.optional(),
       strict: z.boolean().optional(),
     }),
-    run: async (context, { account, limits, strict }, caller) => {
+    run: async (context, { account, name, limits, strict }, caller) => {
       const desk = deskFor(context, caller);
+      if (name !== undefined) await desk.rename(`account:${account}`, name ?? undefined, actorOf(caller));
       const before = (await desk.accounts()).find((each) => each.account === account);
       if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
+      if (limits === undefined && strict === undefined) return accountView(before);
       const change = given({ limits: limits && changed(before.limits, limits), strict });
       return accountView(await desk.setAccount(account, change, actorOf(caller)));
     },

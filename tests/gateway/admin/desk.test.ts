@@ -134,6 +134,10 @@ test('accounts, terms and bans are what the ledger says of them', async ({ expec
   expect(set).toMatchObject({ name: 'Team Ä', limits: { rpm: 10, tpm: 5 }, strict: true });
   const [, made] = await ask('keys.create', { name: 'app', account: team.account, ttlMs: 60_000 }, adminKey);
   expect(made).toMatchObject({ account: team.account, strict: true });
+  const [, renamed] = await ask('keys.set', { key: made.key, name: 'another' }, adminKey);
+  expect(renamed).toMatchObject({ name: 'another' });
+  const [, nameless] = await ask('keys.set', { key: made.key, name: null }, adminKey);
+  expect(nameless).not.toHaveProperty('name');
   const [, longer] = await ask('keys.set', { key: made.key, ttlMs: null, limits: { rpm: 3 } }, adminKey);
   expect(longer).toMatchObject({ limits: { rpm: 3 } });
   expect(longer).not.toHaveProperty('expiresMs');

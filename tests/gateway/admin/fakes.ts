@@ -104,6 +104,10 @@ export class FakeDesk implements Desk {
     return standing;
   }
 
+  async rename(...[thing, name, actor]: Parameters<Desk['rename']>): Promise<void> {
+    this.told.push(['rename', thing, name, actor]);
+  }
+
   async setKey(...[key, terms, actor]: Parameters<Desk['setKey']>): Promise<KeyStanding & Named> {
     this.told.push(['setKey', key, terms, actor]);
     const changed = { ...(await this.key(key)), terms };
