@@ -11,17 +11,16 @@ import {
   type OpenBlocks,
   parseLedgerFrame,
   type Want,
-  wantMinBytes,
 } from '../protocol/messages/ledger.ts';
 import type { RootToken } from '../protocol/peer/roots.ts';
-import type { Cancel, Channel, Clock, Log } from '../protocol/ports.ts';
-import { ms } from '../protocol/units.ts';
+import type { Channel, Clock, Log } from '../protocol/ports.ts';
 import { Allowance } from './allowance.ts';
 import { type Block, type ForkProof, isFork, isSameBytes, type OpenBlock } from './block.ts';
 import type { Acceptance, Feeds } from './feeds.ts';
 import { type Asked, AskedWants } from './replicate-asked.ts';
 import { Heard, type HeardEpoch } from './replicate-have.ts';
 import type { Outbox } from './replicate-outbox.ts';
+import { Patience } from './replicate-patience.ts';
 import type { Contradiction, Source, Wants } from './replicate-wants.ts';
 import { type EpochKey, keyOf, nameOf, readBlock, readOpenBlock, readProof, shortHash } from './replicate-wire.ts';
 
@@ -55,10 +54,6 @@ const mishapUnits = 500;
 const proofUnits = 20;
 /** Blocks that are handed over to be stored at a time. */
 const storeBatch = 32;
-/** Without an answer for this long another peer is asked. */
-const stallMs = ms(15_000);
-/** Who takes longer than this for less than a small answer lets others be asked first. */
-const slowMs = 5_000;
 /** Naming everything anew is for states that got lost. */
 const againMinMs = 10_000;
 /** Jobs that wait behind storing; more pushes and heartbeats are passed over. */
@@ -81,12 +76,8 @@ export class Exchange implements Source {
   readonly #world: ExchangeWorld;
   readonly #allowance: Allowance;
   readonly #asked = new AskedWants();
+  readonly #patience: Patience;
   #storingBytes = 0;
-  #isStalled = false;
-  #stall: Cancel = () => {};
-  /** Since when the oldest want waits, and what of its answer came since the peer was last watched. */
-  #oldestMs = 0;
-  #cameBytes = 0;
   #jobs = 0;
   #tail: Promise<void> = Promise.resolve();
   #restartedMs = Number.NEGATIVE_INFINITY;
@@ -98,57 +89,27 @@ export class Exchange implements Source {
     this.heard = new Heard(role);
     this.#world = world;
     this.#allowance = new Allowance(world.clock, work);
+    this.#patience = new Patience(world.clock, {
+      isWaiting: () => this.#asked.size > 0,
+      lost: () => {
+        world.wants.released(this);
+        world.progressed();
+      },
+      regained: () => world.progressed(),
+    });
     this.heardMs = world.clock.nowMs();
     this.outbox = outbox(this);
   }
 
   get roomBytes(): number {
-    if (this.#isStalled || this.#isOver) return 0;
+    if (this.#patience.isLost || this.#isOver) return 0;
     return limits.ledgerWindowBytes - this.#asked.bytes - this.#storingBytes;
   }
 
   ask(want: Want, contradiction?: Contradiction): void {
     this.#asked.add(want, contradiction);
-    if (this.#asked.size === 1) this.#watchNext();
+    if (this.#asked.size === 1) this.#patience.next();
     this.outbox.want(want);
-  }
-
-  #watchNext(): void {
-    this.#oldestMs = this.#world.clock.nowMs();
-    this.#watch();
-  }
-
-  #watch(): void {
-    this.#stall();
-    this.#cameBytes = 0;
-    this.#stall = this.#world.clock.timer(stallMs, () => {
-      if (this.#asked.size > 0) this.#giveWay();
-    });
-  }
-
-  /** Others are asked for what this peer was to give. */
-  #giveWay(): void {
-    if (this.#isOver) return;
-    this.#isStalled = true;
-    this.#world.wants.released(this);
-    this.#world.progressed();
-  }
-
-  /** A little now and then is no answer: whoever gives no more would hold back what others have. */
-  #answered(asked: Asked, isLast: boolean, bytes: number): void {
-    const { clock } = this.#world;
-    this.#cameBytes += bytes;
-    if (!isLast && this.#cameBytes < wantMinBytes) return;
-    const isSlow = isLast && asked.gotBytes < wantMinBytes && clock.nowMs() - this.#oldestMs > slowMs;
-    this.#isStalled = false;
-    if (isLast) this.#watchNext();
-    else this.#watch();
-    if (!isSlow) return;
-    this.#giveWay();
-    clock.timer(stallMs, () => {
-      this.#isStalled = false;
-      this.#world.progressed();
-    });
   }
 
   /** A frame came. @throws HelixFlowError for one that breaks the rules; the channel and connection end then. */
@@ -304,7 +265,7 @@ export class Exchange implements Source {
     const asked = this.#asked.answer(blocks, isLast, bytes);
     if (isLast && asked.next === asked.from) this.#spend(mishapUnits);
     this.#storingBytes += bytes;
-    this.#answered(asked, isLast, bytes);
+    this.#patience.answered(isLast, bytes, asked.gotBytes);
     if (asked.contradiction === undefined) this.#world.wants.came(asked.key, this, asked.next, isLast);
     this.#later(() => this.#store(blocks, asked, bytes));
     this.#world.wants.fill(this);
@@ -409,7 +370,7 @@ export class Exchange implements Source {
   over(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#stall();
+    this.#patience.close();
     this.outbox.close();
     this.#world.wants.released(this);
     this.#world.progressed();
