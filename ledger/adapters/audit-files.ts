@@ -257,8 +257,7 @@ export async function openAuditLog(
   options: Partial<AuditLogOptions> = {},
 ): Promise<AuditLog> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    await chmod(directory, 0o700);
+    await makeDirectory(directory);
     const found = await resume(directory);
     const log = new FileAuditLog(directory, deps, { ...auditLogDefaults, ...options }, found);
     for (const { count, ...record } of found.told) {
