@@ -84,6 +84,8 @@ async function handle(routes: ControlRoutes, message: IncomingMessage, response:
   try {
     answer(response, 200, await dispatch(routes, message));
   } catch (error) {
+    // Whoever asked has gone before they had said it all.
+    if (message.errored !== null && message.errored === error) return;
     // A body that was not read to its end would be taken for the next request.
     if (!message.readableEnded) response.setHeader('connection', 'close');
     answerError(response, error);
