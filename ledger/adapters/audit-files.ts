@@ -257,7 +257,8 @@ export async function openAuditLog(
   options: Partial<AuditLogOptions> = {},
 ): Promise<AuditLog> {
   try {
-    await makeDirectory(directory);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await chmod(directory, 0o700);
     const found = await resume(directory);
     const log = new FileAuditLog(directory, deps, { ...auditLogDefaults, ...options }, found);
     for (const { count, ...record } of found.told) {
