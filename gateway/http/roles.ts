@@ -61,7 +61,7 @@ function rowOf(table: RouteTable, method: string, url: string): Audience {
 /**
  * Puts the table before every route of `app` that is added afterwards. A route without a row cannot be added: the
  * process does not start. A request that no table allows is refused with KEY_MISSING, what the check of keys throws, or
- * KEY_ROLE_NOT_ALLOWED, before anything of its body is read.
+ * KEY_ROLE_NOT_ALLOWED, before anything of its body is read; its key must still be good when all of that is there.
  */
 export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit, vet }: Guard): void {
   const authenticate = requireKey(keys);
@@ -93,5 +93,10 @@ export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit,
     const refusal = refusalOf(() => admit?.(request));
     if (refusal !== undefined || audience === 'public') done(refusal);
     else authenticate.call(app, request, reply, (error) => done(error ?? refusalOf(() => judge(request, audience))));
+  });
+  // A body may take a minute to come. The key may have been taken back meanwhile, with all that it has under way.
+  app.addHook('preHandler', (request: FastifyRequest, reply: FastifyReply, done) => {
+    if (request.body === undefined || audienceOf(request) === 'public') done();
+    else authenticate.call(app, request, reply, done);
   });
 }

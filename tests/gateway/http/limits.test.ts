@@ -1,5 +1,6 @@
 /** Limits and keys at the clients' door: headers, refusals, the key's own page, a thousand requests at once. */
 
+import { once } from 'node:events';
 import { Agent, request as httpRequest } from 'node:http';
 import { text } from 'node:stream/consumers';
 import OpenAI from 'openai';
@@ -234,6 +235,49 @@ test('the audit log hears of a key that was refused by its limits, and of nothin
   expect((await ask()).statusCode).toBe(429);
   const refusal = { action: 'request.refuse', actor: `key:${access.keyId}`, object: 'POST /v1/chat/completions' };
   expect(fixture.noted).toEqual([{ ...refusal, outcome: 'refused', reason: 'RATE_LIMITED' }]);
+});
+
+test('a key that is revoked while its body is still on its way is refused, and its new terms count', async ({
+  expect,
+}) => {
+  let asked = Promise.withResolvers<void>();
+  let now: Access | undefined;
+  const keys: KeyChecker = {
+    check: () => {
+      asked.resolve();
+      if (now === undefined) throw new HelixFlowError('KEY_REVOKED', {});
+      return now;
+    },
+  };
+  const mesh = new SmallMesh();
+  mesh.add();
+  const { gateway: service, clock } = mesh;
+  const app = createGatewayApp({ service, keys, clock, random: seededRandom('late'), log: quietLog });
+  await using _closing = { [Symbol.asyncDispose]: () => app.close() };
+  const { port } = await startListening(app, clock, { host: '127.0.0.1', port: 0, option: '--port' });
+  const body = JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'x' }] });
+  const statusAfter = async (later: Access | undefined): Promise<number> => {
+    now = accessOf();
+    asked = Promise.withResolvers();
+    const asking = httpRequest({
+      port,
+      host: '127.0.0.1',
+      method: 'POST',
+      path: '/v1/chat/completions',
+      agent: false,
+      headers: { ...authorized, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+    });
+    asking.write(body.slice(0, 10));
+    await asked.promise;
+    now = later;
+    asking.end(body.slice(10));
+    const [response] = await once(asking, 'response');
+    response.resume();
+    return response.statusCode;
+  };
+  expect(await statusAfter(undefined)).toBe(401);
+  expect(await statusAfter(accessOf({ models: ['other'] }))).toBe(403);
+  expect(mesh.gateway.calls()).toBe(0);
 });
 
 const crowd = 1_000;
