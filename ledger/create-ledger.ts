@@ -1,7 +1,7 @@
 /** The ledger of one peer, put together: roots, heartbeats and feeds from disk, then their exchange with others. */
 
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
-import { issuerIdOf } from '../protocol/grants.ts';
+import { type IssuerCertificate, issuerIdOf } from '../protocol/grants.ts';
 import type { AuthorId, IssuerId, PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import type { PeerInfo } from '../protocol/peer/hello.ts';
@@ -39,6 +39,8 @@ class PeerLedger implements Ledger {
   readonly #settling = new Set<Promise<void>>();
   readonly #own: ReadonlyMap<Writer, AuthorId>;
   readonly #writers = new Map<Writer, OwnFeed>();
+  /** Issuers of whose predecessors all is held that counts. */
+  readonly #whole = new Set<IssuerCertificate>();
   #recovery: Recovery | undefined;
   #opening: Promise<OpenReport> | undefined;
   #report: OpenReport = { blocks: 0, entries: 0, damaged: [] };
@@ -163,6 +165,7 @@ class PeerLedger implements Ledger {
 
   #said(said: RootToken): void {
     this.#issuers.changed();
+    this.#whole.clear();
     const settling = this.#settle(said);
     this.#settling.add(settling);
     void settling.finally(() => this.#settling.delete(settling));
@@ -245,11 +248,26 @@ class PeerLedger implements Ledger {
 
   /** True when what counts of the predecessor's feed, as the handover names it, is held. */
   #holdsAllBefore(line: ReturnType<Issuers['line']>, at: number): boolean {
-    const { succeeds } = line[at] ?? {};
-    if (succeeds?.last === undefined) return true;
-    const before = line.find(({ issuer }) => issuer === succeeds.issuer);
-    const { epoch, number } = succeeds.last;
-    return before !== undefined && (this.#feeds.headOf(authorOf(before), epoch)?.number ?? -1) >= number;
+    const heir = line[at];
+    // Asked with each request; what is held stays so.
+    if (heir === undefined || this.#whole.has(heir)) return true;
+    const isWhole = this.#holdsWhatIsNamedBy(heir);
+    if (isWhole) this.#whole.add(heir);
+    return isWhole;
+  }
+
+  #holdsWhatIsNamedBy(heir: IssuerCertificate): boolean {
+    const seen = new Set<IssuerId>();
+    for (let at: IssuerCertificate | undefined = heir; at?.succeeds !== undefined && !seen.has(at.issuer); ) {
+      seen.add(at.issuer);
+      const { issuer, last } = at.succeeds;
+      const before = this.roots.certificateOf(issuer);
+      // Of one that was taken back nothing counts, but what it took over from does.
+      if (this.roots.isRevoked(issuer)) at = before;
+      else if (last === undefined) return true;
+      else return before !== undefined && this.#beats.holds({ author: authorOf(before), ...last });
+    }
+    return true;
   }
 
   authorsOf(issuer: IssuerId): readonly AuthorId[] {

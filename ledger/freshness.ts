@@ -7,9 +7,17 @@ import { limits } from '../protocol/limits.ts';
 import { type HeartbeatFrame, parseHeartbeat } from '../protocol/messages/ledger.ts';
 import type { Clock, Log, SigningKey, Store } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
-import { authorIdOf } from './block.ts';
+import { authorIdOf, type BlockPlace } from './block.ts';
 import type { EpochHead, Feeds, HeldEntry } from './feeds.ts';
-import { type Afters, headsToName, isCovered, isHeartbeatSigned, type KnownBeat, signHeartbeat } from './heartbeat.ts';
+import {
+  type Afters,
+  headsToName,
+  isCovered,
+  isHeartbeatSigned,
+  isHeldBefore,
+  type KnownBeat,
+  signHeartbeat,
+} from './heartbeat.ts';
 import type { Freshness } from './ledger.ts';
 import type { Beat, BeatOutcome } from './replicate.ts';
 import { type EpochKey, keyOf } from './replicate-wire.ts';
@@ -43,6 +51,8 @@ export interface Beats {
   entry(held: HeldEntry): void;
   /** A block was added to this author's feed: what waited for it may count now. */
   grown(author: AuthorId): void;
+  /** True when this block and all before it are held, those of the epochs before among them. */
+  holds(place: BlockPlace): boolean;
   /** By the issuer's own heartbeats alone. */
   of(author: AuthorId): Freshness;
   holderOf(author: AuthorId): PeerId | undefined;
@@ -198,6 +208,10 @@ class IssuersBeats implements Beats {
     const kept = [covered, newest].flatMap((beat) => (beat === undefined ? [] : [beat.frame]));
     const value = encodeValue(kept.map(({ bytes, signature }): Value => [bytes, signature]));
     await this.#deps.store.batch([{ type: 'put', key: encoder.encode(prefix + author), value }], { sync: false });
+  }
+
+  holds(place: BlockPlace): boolean {
+    return isHeldBefore(place, this.#deps.feeds, this.#afters);
   }
 
   of(author: AuthorId): Freshness {

@@ -11,7 +11,7 @@ import {
 } from '../protocol/messages/ledger.ts';
 import type { SigningKey } from '../protocol/ports.ts';
 import type { UnixMs } from '../protocol/units.ts';
-import { authorIdOf, authorKeyOf, isSameBytes } from './block.ts';
+import { authorIdOf, authorKeyOf, type BlockPlace, isSameBytes } from './block.ts';
 import type { EpochHead, Feeds } from './feeds.ts';
 import { type EpochKey, keyOf } from './replicate-wire.ts';
 
@@ -57,17 +57,11 @@ export async function isCovered(heartbeat: Heartbeat, feeds: Feeds, afters: Afte
   return true;
 }
 
-interface Place {
-  readonly author: AuthorId;
-  readonly epoch: EpochId;
-  readonly number: number;
-}
-
-/** Walks back from epoch to epoch. */
-function isHeldBefore(place: Place, feeds: Feeds, afters: Afters): boolean {
+/** True when this block and all before it are held, back from epoch to epoch. */
+export function isHeldBefore(place: BlockPlace, feeds: Feeds, afters: Afters): boolean {
   const { author } = place;
   const seen = new Set<EpochId>();
-  let at: Place | undefined = place;
+  let at: BlockPlace | undefined = place;
   while (at !== undefined && !seen.has(at.epoch)) {
     seen.add(at.epoch);
     const held = feeds.headOf(author, at.epoch);

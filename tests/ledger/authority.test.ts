@@ -13,6 +13,7 @@ import type { EpochId, PeerId } from '../../protocol/ids.ts';
 import type { Invite } from '../../protocol/invites.ts';
 import { createIdentity, type IssuerRecord } from '../../protocol/mesh.ts';
 import type { Admitter } from '../../protocol/peer/admit.ts';
+import { signRevocation } from '../../protocol/root-tokens.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { epochMs } from '../../sim/clock.ts';
 import { createSimTokens } from '../../sim/tokens.ts';
@@ -22,9 +23,9 @@ import { authorEntryOf, banOf, keyNumber, LedgerMesh, revocationOf, type Site, w
 const signing = { tokens: createSimTokens({ mode: 'real' }), nowMs: unixMs(epochMs) };
 const key = keyNumber(1);
 
-async function heirOf(mesh: LedgerMesh, succeeds: Succession): Promise<IssuerRecord> {
+async function heirOf(mesh: LedgerMesh, succeeds: Succession, name = 'heir'): Promise<IssuerRecord> {
   const { meshId } = mesh.mesh.mesh;
-  const pair = createIdentity(mesh.world.kernel.random.fork('heir'));
+  const pair = createIdentity(mesh.world.kernel.random.fork(name));
   const grant = { meshId, issuer: issuerIdOf(pair.publicKey), publicKey: pair.publicKey, succeeds };
   return { meshId, key: pair, certificate: await signCertificate(grant, mesh.mesh.root.key, signing) };
 }
@@ -155,6 +156,55 @@ describe('after a handover', () => {
       true,
       true,
     ]);
+  });
+
+  test('nobody is fresh who lacks what the predecessor wrote before its last epoch', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const puppet = await mesh.puppet(gateway);
+    const { issuer } = mesh.mesh;
+    const author = authorEntryOf(issuer, gateway.peer);
+    const [early] = writeBlocks(mesh, issuer, [[author, revocationOf(key)]]);
+    if (early === undefined) throw new Error('no block');
+    const from = { epoch: 'ff'.repeat(16) as EpochId, number: 0, previous: early.head.hash };
+    const after = { epoch: early.head.header.epoch, number: 0 };
+    const [late] = writeBlocks(mesh, issuer, [[{ ...author, after }]], from);
+    if (late === undefined) throw new Error('no block');
+    const record = await heirOf(mesh, { issuer: mesh.issuerId, last: { epoch: from.epoch, number: 0 } });
+    const heir = await mesh.addIssuer(record);
+    await mesh.link(heir, gateway);
+    await mesh.append(heir, 'issuer', [revocationOf(keyNumber(2))]);
+    puppet.send({ type: 'have', isStart: true, isWhole: true, news: [], changes: [] });
+    puppet.send({ type: 'push', block: wireBlock(late) });
+    await mesh.until(() => gateway.ledger.status().blocks === 2);
+    await mesh.pass(61_000);
+    expect(gateway.ledger.freshness(mesh.issuerId).asOfMs).toBeUndefined();
+    expect(gateway.ledger.holdsBefore(mesh.issuerId)).toBe(false);
+    puppet.send({ type: 'push', block: wireBlock(early) });
+    await mesh.until(() => gateway.ledger.status().blocks === 3);
+    expect(gateway.ledger.freshness(mesh.issuerId).asOfMs).toBeDefined();
+    expect(gateway.ledger.holdsBefore(mesh.issuerId)).toBe(true);
+  });
+
+  test('an heir that was taken back is passed over by the one after it', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.addIssuer();
+    await mesh.append(gateway, 'issuer', [revocationOf(key)]);
+    const last = gateway.ledger.status().issuers[0]?.newest;
+    if (last === undefined) throw new Error('nothing was written');
+    const heir = await heirOf(mesh, { issuer: mesh.issuerId, last });
+    const heirId = issuerIdOf(heir.key.publicKey);
+    const next = await heirOf(mesh, { issuer: heirId, last: { epoch: 'ab'.repeat(16) as EpochId, number: 7 } }, 'next');
+    const { meshId } = mesh.mesh.mesh;
+    const { roots } = gateway.ledger;
+    for (const { certificate } of [heir, next]) await mesh.run(roots.take({ kind: 'issuer', token: certificate }));
+    expect(gateway.ledger.holdsBefore(mesh.issuerId)).toBe(false);
+    const token = await signRevocation({ meshId, issuer: heirId }, mesh.mesh.root.key, signing);
+    await mesh.run(roots.take({ kind: 'revocation', token }));
+    expect(gateway.ledger.authorsOf(mesh.issuerId)).toHaveLength(2);
+    expect(gateway.ledger.holdsBefore(mesh.issuerId)).toBe(true);
+    const wide = { kind: 'terms', key, terms: { models: [], limits: {} } } as const;
+    expect(await failure(() => gateway.ledger.append('issuer', [wide]))).toMatchObject({ code: 'ISSUER_RETIRED' });
   });
 
   test('an invite of the predecessor waits until it is known whom it has admitted', async ({ expect }) => {
