@@ -146,9 +146,13 @@ describe('after a handover', () => {
     ]);
     const last = { epoch: blocks[0]?.head.header.epoch as EpochId, number: 0 };
     const { certificate } = await heirOf(mesh, { issuer: mesh.issuerId, last });
-    await mesh.run(gateway.ledger.roots.take({ kind: 'issuer', token: certificate }));
     thief.send({ type: 'have', isStart: true, isWhole: true, news: [], changes: [] });
-    thief.send(...blocks.map((block) => ({ type: 'push', block: wireBlock(block) }) as const));
+    const pushes = blocks.map((block) => ({ type: 'push', block: wireBlock(block) }) as const);
+    thief.send(...pushes.slice(0, 1));
+    await mesh.until(() => gateway.ledger.standing.isBanned(peer));
+    expect(keyOf(gateway.ledger, key, mesh.issuerId)?.terms).toEqual(narrow);
+    await mesh.run(gateway.ledger.roots.take({ kind: 'issuer', token: certificate }));
+    thief.send(...pushes.slice(1));
     await mesh.until(() => gateway.ledger.status().blocks === 2);
     const { standing } = gateway.ledger;
     expect(keyOf(gateway.ledger, key, mesh.issuerId)?.terms).toEqual(narrow);

@@ -3,8 +3,9 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import type { Block } from '../../ledger/block.ts';
+import { parseEntry } from '../../ledger/entry.ts';
 import { wireBlock, wireHead } from '../../ledger/replicate-wire.ts';
-import { sha256, toHex } from '../../protocol/crypto.ts';
+import { keyFromSeed, sha256, toHex } from '../../protocol/crypto.ts';
 import type { AuthorId, EpochId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import {
@@ -202,6 +203,22 @@ const abuses: Readonly<Record<string, Abuse>> = {
   },
   'a flood of epochs': ({ send }) => send(...namesOf(600)),
   'a second start that nobody asked for': ({ send }) => send(nothing, nothing),
+  'a flood of proofs': ({ send }, mesh) => {
+    const [a] = stolen(mesh, 0, 0, mesh.sites[0] as Site) as [Block];
+    const [b] = stolen(mesh, 0, 0, mesh.sites[1] as Site) as [Block];
+    const stranger = { ...mesh.mesh.issuer, key: keyFromSeed(sha256('stranger')) };
+    const [c, d] = [a, b].map(({ entries }) => writeBlocks(mesh, stranger, [entries.map(parseEntry)])) as [
+      [Block],
+      [Block],
+    ];
+    const proof = { type: 'proof', a: wireHead(c[0].head), b: wireHead(d[0].head) } as const;
+    for (let count = 0; count < 1_100; count += 1) send(proof);
+  },
+  'a flood of tokens': ({ send }, mesh) => {
+    const token = { kind: 'issuer', token: mesh.mesh.issuer.certificate } as const;
+    const tokens = Array.from({ length: 64 }, () => token);
+    for (let count = 0; count < 350; count += 1) send({ type: 'tokens', tokens });
+  },
   'blocks of strangers': async ({ send }) => send(...(await strangers(60)).map(push)),
 };
 
