@@ -111,6 +111,10 @@ export async function writeNewFile(path: string, text: string, option: string): 
     try {
       await file.writeFile(text);
       await file.sync();
+    } catch (error) {
+      // Half a file would be taken for a whole one, and be in the way of the next try.
+      await rm(path, { force: true });
+      throw error;
     } finally {
       await file.close();
     }
@@ -128,9 +132,10 @@ export async function writeNewFile(path: string, text: string, option: string): 
 /** Removes a file, if it is there. @throws HelixFlowError DATA_DIR_UNUSABLE */
 export async function removeFile(path: string): Promise<void> {
   try {
-    await rm(path, { force: true });
+    await rm(path);
     await syncDirectory(dirname(path));
   } catch (cause) {
+    if (systemCode(cause) === 'ENOENT') return;
     throw unusable(path, cause);
   }
 }

@@ -25,10 +25,13 @@ const doubtMs = 50;
 async function listen(server: Server, path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
+    // The socket's file is made within this call: nobody else may connect before its mode is set.
+    const before = process.umask(0o177);
     server.listen(path, () => {
       server.off('error', reject);
       resolve();
     });
+    process.umask(before);
   });
 }
 

@@ -119,7 +119,8 @@ export async function installIssuer(
     await writeFileAtomic(before, encodeIssuerRecord(known.issuer));
   }
   await writeFileAtomic(dir.issuerFile, encodeIssuerRecord(issuer));
-  await removeFile(dir.nextIssuerFile);
   // Its own gateway is admitted anew, by this issuer: the one before may be taken back.
   await removeFile(dir.peer('gateway').membershipFile);
+  // Last, since as long as it is there all of this can be repeated.
+  await removeFile(dir.nextIssuerFile);
 }

@@ -1,6 +1,6 @@
 /** Commands on a directory that no daemon holds: keys and accounts, backups, leaving, handing over. */
 
-import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
@@ -229,6 +229,23 @@ describe('a handover', () => {
     expect(await ok(['mesh', 'show'])).toMatchObject({ issuer });
     expect(await readdir(join(temp.path, 'mesh'))).toContain(`issuer-${String(old)}.key`);
     expect(await ok(['keys', 'create'])).toMatchObject({ role: 'user' });
+  });
+
+  test('may go where no peer has run yet, and be taken once more where a crash came in between', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [home, fresh] = [join(temp.path, 'home'), join(temp.path, 'fresh')];
+    await on(home).ok(['mesh', 'create']);
+    await mkdir(join(fresh, 'mesh'), { recursive: true });
+    await copyFile(join(home, 'mesh/mesh.json'), join(fresh, 'mesh/mesh.json'));
+    const { request } = await on(fresh).ok(['mesh', 'handover', '--prepare']);
+    const { grant, issuer } = await on(home).ok(['mesh', 'handover', '--to', String(request)]);
+    const next = join(fresh, 'mesh/issuer-next.key');
+    await copyFile(next, join(temp.path, 'next'));
+    expect(await on(fresh).ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
+    await copyFile(join(temp.path, 'next'), next);
+    expect(await on(fresh).ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
+    expect(await readdir(join(fresh, 'mesh'))).not.toContain('issuer-next.key');
+    expect(await on(fresh).ok(['keys', 'create'])).toMatchObject({ role: 'user' });
   });
 
   test('can be signed where there is a root and nothing else', async ({ expect }) => {
