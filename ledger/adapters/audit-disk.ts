@@ -1,6 +1,6 @@
 /** The audit log's directory: its files by number, their lines, and the head beside them. */
 
-import { type FileHandle, open, readdir, readFile, rename } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { AuditLine } from '../audit.ts';
@@ -44,6 +44,16 @@ export const fileAt = (directory: string, first: number): AuditFile => {
   const name = `audit-${first}.jsonl`;
   return { path: join(directory, name), name, first };
 };
+
+/** Makes the directory, the owner's alone. What is above it is there: a recursive `mkdir` never ends below `/proc`. */
+export async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { mode: 0o700 });
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error;
+    await chmod(directory, 0o700);
+  }
+}
 
 /** The files, oldest first; none where there is no directory. */
 export async function listFiles(directory: string): Promise<AuditFile[]> {
@@ -129,10 +139,15 @@ export async function* readLines(path: string): AsyncGenerator<RawLine> {
   }
 }
 
-/** The first line of a file; undefined when it has none that can be read. */
+/** The first line of a file; undefined when it has none that can be read, or somebody has removed it. */
 export async function firstLine({ path }: AuditFile): Promise<AuditLine | undefined> {
-  for await (const { text, isWhole } of readLines(path)) return isWhole ? parseLine(text) : undefined;
-  return undefined;
+  try {
+    for await (const { text, isWhole } of readLines(path)) return isWhole ? parseLine(text) : undefined;
+    return undefined;
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 /** Those without the files that a writer had decided to remove and did not get to. A head that does not fit decides nothing. */
