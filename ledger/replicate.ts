@@ -75,6 +75,8 @@ export interface Replication {
   close(): void;
 }
 
+/** Exchanges with one peer: two that dialled each other, and some whose end nobody has noticed yet. Each takes up memory. */
+const exchangesPerPeerMax = 4;
 /** Peers that a new block is pushed to; the others are told of it, and ask. */
 const pushesMax = 4;
 /** What came from others is told on after this long, and up to three times it: most have heard by then. */
@@ -186,6 +188,7 @@ class Replicator implements Replication {
     const { connection } = channel;
     const exchange = new Exchange(channel, info.membership.role, (made) => this.#outboxOf(made), this.#world);
     this.#exchanges.set(connection, exchange);
+    this.#makeRoom(connection);
     const cancelTally = this.#tallyAfter(exchange);
     channel.receive({
       frame: (bytes) => {
@@ -208,6 +211,11 @@ class Replicator implements Replication {
       drained: () => exchange.outbox.drained(),
     });
     this.#greet(exchange);
+  }
+
+  #makeRoom({ peer }: Connection): void {
+    const known = [...this.#exchanges.keys()].filter((connection) => connection.peer === peer);
+    for (const oldest of known.slice(0, -exchangesPerPeerMax)) void oldest.close();
   }
 
   #outboxOf(exchange: Exchange): Outbox {

@@ -145,6 +145,17 @@ export class LedgerMesh implements AsyncDisposable {
     return await this.run(from.ports.network.connect(to.peer, [address], new AbortController().signal));
   }
 
+  /** One more connection, as no honest peer dials it: that takes the one that there is. */
+  linkAgain(from: Site, to: Site): Connection {
+    const outbound = this.world.fabric.connect(from.ports.network, to.ports.network, to.machine.host.address);
+    const { other } = outbound;
+    if (other === undefined) throw new Error('no other end');
+    outbound.admit();
+    other.admit();
+    to.ledger.admitted(other, this.#infoOf(from.peer));
+    return outbound;
+  }
+
   /** Connects every gateway with every other, and each node with each gateway. */
   async linkAll(): Promise<void> {
     for (const [at, site] of this.sites.entries()) {

@@ -242,6 +242,20 @@ describe('an exchange out of place', () => {
     expect(gateway.ledger.status().frozen).toEqual([]);
   });
 
+  test('one peer has a few at a time, the newest', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const first = await mesh.puppet(gateway);
+    const more = [];
+    for (let count = 0; count < 5; count += 1) {
+      const connection = mesh.linkAgain(first.site, gateway);
+      await mesh.run(connection.open(LEDGER_PROTOCOL, new AbortController().signal));
+      more.push(connection);
+    }
+    await mesh.pass(1_000);
+    expect([first.connection, ...more].map(({ isOpen }) => isOpen)).toEqual([false, false, true, true, true, true]);
+  });
+
   test('a push by a node ends the connection', async ({ expect }) => {
     await using mesh = await LedgerMesh.create();
     const gateway = await mesh.add('gateway');
