@@ -121,13 +121,14 @@ function parseChain(text: string): readonly X509Certificate[] | string {
 }
 
 function parseKey(text: string): KeyObject | string {
+  // OpenSSL has no one code for this.
+  if (/-----BEGIN ENCRYPTED|^Proc-Type: 4,ENCRYPTED/m.test(text)) {
+    return 'it is encrypted; store it without a passphrase, readable by its owner alone';
+  }
   try {
     return createPrivateKey(text);
   } catch (error) {
-    const code = codeOf(error);
-    return code === 'ERR_MISSING_PASSPHRASE'
-      ? 'it is encrypted; store it without a passphrase, readable by its owner alone'
-      : `it holds no private key that can be read (${code})`;
+    return `it holds no private key that can be read (${codeOf(error)})`;
   }
 }
 

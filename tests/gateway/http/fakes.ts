@@ -5,7 +5,7 @@ import type { KeyChecker } from '../../../gateway/access/keys.ts';
 import type { Rate } from '../../../gateway/access/subject.ts';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
 import type { RequestRecord } from '../../../gateway/http/exchange.ts';
-import { type GatewayAppOptions, gatewayAppDefaults } from '../../../gateway/http/options.ts';
+import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from '../../../gateway/http/options.ts';
 import type {
   Answer,
   AnswerEnd,
@@ -134,7 +134,7 @@ export interface Logged {
   readonly error: unknown;
 }
 
-function recordingLog(lines: Logged[]): Log {
+export function recordingLog(lines: Logged[]): Log {
   const write = (event: string, fields?: LogFields, error?: unknown): void => {
     lines.push({ event, fields, error });
   };
@@ -150,15 +150,23 @@ export interface Fixture extends AsyncDisposable {
   readonly lines: Logged[];
 }
 
-/** An app over a fake service. The clock moves only by hand. */
-export function openApp(options: Partial<GatewayAppOptions> = {}): Fixture {
+/** An app over a fake service, with TLS if it is given one. The clock moves only by hand. */
+export function openApp(options: Partial<GatewayAppOptions> = {}, door: Pick<GatewayAppDeps, 'tls'> = {}): Fixture {
   const service = new FakeService();
   const clock = new ManualClock();
   const records: RequestRecord[] = [];
   const lines: Logged[] = [];
   const observer = { finished: (record: RequestRecord) => void records.push(record) };
   const app = createGatewayApp(
-    { service, keys: fakeKeys, clock, random: countingRandom(), log: recordingLog(lines), observers: [observer] },
+    {
+      service,
+      keys: fakeKeys,
+      clock,
+      random: countingRandom(),
+      log: recordingLog(lines),
+      observers: [observer],
+      ...door,
+    },
     { ...gatewayAppDefaults, ...options },
   );
   return { app, service, clock, records, lines, [Symbol.asyncDispose]: () => app.close() };
