@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { limits } from '../../protocol/limits.ts';
+import { auditTailOptions, auditVerifyOptions } from './audit-tables.ts';
 import {
   accountsCreateOptions,
   accountsSetOptions,
@@ -32,6 +33,8 @@ import {
   httpUrl,
   httpUrlText,
   ip,
+  lineAnchor,
+  lineAnchorText,
   listen,
   listenText,
   port,
@@ -291,6 +294,28 @@ export const upOptions = {
   p2pHost: p2pHost('127.0.0.1'),
   ...peerOptions,
 } as const;
+export const auditTailOptions = {
+  lines: option(z.int().min(1).max(10_000).default(20), {
+    flag: '--lines <count>',
+    env: 'HELIXFLOW_AUDIT_LINES',
+    unit: 'lines',
+    about: 'How many of the newest lines are shown.',
+  }),
+  follow: option(z.boolean().default(false), {
+    flag: '--follow',
+    env: 'HELIXFLOW_AUDIT_FOLLOW',
+    about: 'Shows further lines as they are written, until it is interrupted.',
+  }),
+} as const;
+export const auditVerifyOptions = {
+  anchor: option(lineAnchor.optional(), {
+    flag: '--anchor <number:hash>',
+    env: 'HELIXFLOW_AUDIT_ANCHOR',
+    expected: lineAnchorText,
+    otherwise: 'none',
+    about: 'A line that was written down elsewhere: shows whether it, or any before it, was rewritten.',
+  }),
+} as const;
 export const simRunOptions = {
   seed: option(z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(1), {
     flag: '--seed <number>',
@@ -337,6 +362,8 @@ export const commandTables = {
   'accounts create': accountsCreateOptions,
   'accounts ls': {},
   'accounts set': accountsSetOptions,
+  'audit tail': auditTailOptions,
+  'audit verify': auditVerifyOptions,
   status: {},
   'sim run': simRunOptions,
   version: {},

@@ -60,3 +60,13 @@ export const ownerText = '1 to 64 letters, digits, dots, dashes or underscores';
 /** Where an OpenAI-compatible server answers. */
 export const httpUrl = z.url({ protocol: /^https?$/ });
 export const httpUrlText = 'a URL such as http://127.0.0.1:11434/v1';
+
+/** A line of the audit log, as `audit verify` prints its newest. */
+export const lineAnchor = z
+  .string()
+  .regex(/^\d{1,15}:[0-9a-f]{64}$/)
+  .transform((text) => {
+    const [number = '', hash = ''] = text.split(':');
+    return { number: Number(number), hash };
+  });
+export const lineAnchorText = 'a number and 64 hex characters, such as audit verify prints';
