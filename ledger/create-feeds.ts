@@ -44,7 +44,7 @@ import type {
 } from './feeds.ts';
 import { createOwnFeed } from './own-feed.ts';
 
-/** Proofs about authors of whom nothing is held, kept in memory until their first block; the oldest makes room. */
+/** Proofs about authors of whom nothing is held, kept in memory until their first block; the oldest that nobody named makes room. */
 const strangersMax = 256;
 const rowsAtOnce = 1_024;
 
@@ -263,12 +263,18 @@ class StoredFeeds implements Feeds {
       if (this.#state.isKnown(author) || this.#own.has(author)) return { settled: this.#prove(proof) };
       this.#strangers.delete(author);
       this.#strangers.set(author, proof);
-      const [oldest] = this.#strangers.keys();
-      if (oldest !== undefined && this.#strangers.size > strangersMax) this.#strangers.delete(oldest);
+      if (this.#strangers.size > strangersMax) this.#strangers.delete(this.#leastOfStrangers(author));
       return undefined;
     });
     await proven?.settled;
     return proven?.settled !== undefined;
+  }
+
+  /** Anyone can make keys that fork, so as to push out the proof about an author that matters. */
+  #leastOfStrangers(newest: AuthorId): AuthorId {
+    const { isNamed } = this.#options;
+    const known = [...this.#strangers.keys()];
+    return known.find((author) => isNamed?.(author) !== true) ?? known[0] ?? newest;
   }
 
   proofs(): readonly ForkProof[] {

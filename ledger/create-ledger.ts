@@ -70,6 +70,7 @@ class PeerLedger implements Ledger {
         meshId,
         holds: role === 'gateway' ? 'all' : 'open',
         mayWrite: (author, first, atMs) => this.#mayWrite(author, first, atMs),
+        isNamed: isIssuer,
       },
       {
         entry: (held) => this.#entry(held),

@@ -71,6 +71,8 @@ export interface FeedsOptions {
    * `atMs` is the time of that entry's block: what has expired since was good then.
    */
   readonly mayWrite: (author: AuthorId, first: AuthorEntry, atMs: UnixMs) => Promise<boolean>;
+  /** Authors that the root has named: proofs about them are the last to make room for others. */
+  readonly isNamed?: (author: AuthorId) => boolean;
 }
 
 /** What `Feeds.open` found on disk. */

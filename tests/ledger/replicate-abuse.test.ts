@@ -99,6 +99,30 @@ describe('an author that forks', () => {
     expect(two.ledger.status().frozen).toEqual([mesh.issuer]);
   });
 
+  test('is frozen by its first block although strangers’ proofs came by the hundred in between', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const gateway = await mesh.add('gateway');
+    const [honest, flooding] = [await mesh.puppet(gateway), await mesh.puppet(gateway)];
+    const forkOf = (key = mesh.mesh.issuer.key): readonly [Block, Block] => {
+      const first = authorEntryOf(mesh.mesh.issuer, gateway.peer);
+      const by = { ...mesh.mesh.issuer, key };
+      const [a, b] = [[first], [first, banOf(gateway.peer)]].flatMap((entries) => writeBlocks(mesh, by, [entries]));
+      return [a as Block, b as Block];
+    };
+    const proofOf = ([a, b]: readonly [Block, Block]): LedgerFrame =>
+      ({ type: 'proof', a: wireHead(a.head), b: wireHead(b.head) }) as const;
+    const fork = forkOf();
+    honest.send(nothing, proofOf(fork));
+    await mesh.pass(100);
+    const strangersProofs = Array.from({ length: 300 }, (_, at) => proofOf(forkOf(keyFromSeed(sha256(`key ${at}`)))));
+    flooding.send(nothing, ...strangersProofs);
+    await mesh.pass(1_000);
+    expect(flooding.connection.isOpen).toBe(true);
+    honest.send(push(fork[0]));
+    await mesh.until(() => gateway.ledger.status().frozen.length === 1, 1_000);
+    expect(gateway.ledger.status()).toMatchObject({ blocks: 0, frozen: [mesh.issuer] });
+  });
+
   test('a proof is kept, and passed on to who comes later', async ({ expect }) => {
     await using mesh = await LedgerMesh.create();
     const gateway = await mesh.add('gateway');
