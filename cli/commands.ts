@@ -163,16 +163,6 @@ export const commands: readonly CliCommand[] = [
     async () => (await import('./commands/audit-verify.ts')).runAuditVerify,
   ),
   define(
-    'audit tail',
-    'Shows the newest lines of the audit log.',
-    async () => (await import('./commands/audit-tail.ts')).runAuditTail,
-  ),
-  define(
-    'audit verify',
-    'Checks that the audit log is as it was written; exits 6 and names the line when it is not.',
-    async () => (await import('./commands/audit-verify.ts')).runAuditVerify,
-  ),
-  define(
     'status',
     'Shows what the daemon on the data directory is doing.',
     async () => (await import('./commands/status.ts')).runStatus,
@@ -190,7 +180,6 @@ export const groups: Readonly<Record<string, string>> = {
   mesh: 'Meshes: who belongs together.',
   keys: 'API keys of clients.',
   accounts: 'Accounts of API keys: limits of all their keys together.',
-  audit: 'The audit log: who did what.',
   audit: 'The audit log: who did what to whom.',
   sim: 'The simulator: the same code under virtual time.',
 };

@@ -2,7 +2,6 @@
 
 import { z } from 'zod';
 import { limits } from '../../protocol/limits.ts';
-import { auditTailOptions, auditVerifyOptions } from './audit-tables.ts';
 import {
   accountsCreateOptions,
   accountsSetOptions,
@@ -296,7 +295,7 @@ export const upOptions = {
 } as const;
 export const auditTailOptions = {
   lines: option(z.int().min(1).max(10_000).default(20), {
-    flag: '--lines <count>',
+    flag: '-n, --lines <count>',
     env: 'HELIXFLOW_AUDIT_LINES',
     unit: 'lines',
     about: 'How many of the newest lines are shown.',
