@@ -1,7 +1,8 @@
 /** Keys and accounts: made, listed, changed, taken back. */
 
 import { z } from 'zod';
-import type { Named, NewKey } from '../../ledger/desk.ts';
+import type { Desk, Named, NewKey } from '../../ledger/desk.ts';
+import { createLanes, type InLane } from '../../ledger/feed-lanes.ts';
 import type { AccountStanding, KeyStanding } from '../../ledger/standing.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant, KeyRole, KeyTerms, RateLimits } from '../../protocol/grants.ts';
@@ -126,6 +127,15 @@ function gatewaysFor({ self }: AdminContext, role: KeyRole, asked: readonly Peer
   return asked.length === 1 ? asked : [self];
 }
 
+const lanes = new WeakMap<Desk, InLane>();
+
+/** A change says only what is other than before, so of one key or account there is one at a time: none undoes another. */
+function inLane<T>(desk: Desk, subject: string, work: () => Promise<T>): Promise<T> {
+  const lane = lanes.get(desk) ?? createLanes();
+  lanes.set(desk, lane);
+  return lane(subject, work);
+}
+
 export const keyOperations = {
   'keys.create': operation({
     method: 'POST',
@@ -184,13 +194,15 @@ export const keyOperations = {
       if (name !== undefined) await desk.rename(`key:${key}`, name ?? undefined, actorOf(caller));
       const nowMs = context.clock.wallMs();
       if (Object.values(terms).every((value) => value === undefined)) return keyView(await desk.key(key), nowMs);
-      const before = termsOf(await desk.key(key));
-      if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'key', id: key });
-      const { expiresMs } = before;
-      const { models, limits, ttlMs } = terms;
-      const until = ttlMs === undefined ? (expiresMs === undefined ? {} : { expiresMs }) : untilMs(context, ttlMs);
-      const next = { models: models ?? before.models, limits: changed(before.limits, limits), ...until };
-      return keyView(await desk.setKey(key, next, actorOf(caller)), nowMs);
+      return inLane(desk, key, async () => {
+        const before = termsOf(await desk.key(key));
+        if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'key', id: key });
+        const { expiresMs } = before;
+        const { models, limits, ttlMs } = terms;
+        const until = ttlMs === undefined ? (expiresMs === undefined ? {} : { expiresMs }) : untilMs(context, ttlMs);
+        const next = { models: models ?? before.models, limits: changed(before.limits, limits), ...until };
+        return keyView(await desk.setKey(key, next, actorOf(caller)), nowMs);
+      });
     },
   }),
   'keys.rotate': operation({
@@ -251,11 +263,13 @@ export const keyOperations = {
     run: async (context, { account, name, limits, strict }, caller) => {
       const desk = deskFor(context, caller);
       if (name !== undefined) await desk.rename(`account:${account}`, name ?? undefined, actorOf(caller));
-      const before = (await desk.accounts()).find((each) => each.account === account);
-      if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
-      if (limits === undefined && strict === undefined) return accountView(before);
-      const change = given({ limits: limits && changed(before.limits, limits), strict });
-      return accountView(await desk.setAccount(account, change, actorOf(caller)));
+      return inLane(desk, account, async () => {
+        const before = (await desk.accounts()).find((each) => each.account === account);
+        if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
+        if (limits === undefined && strict === undefined) return accountView(before);
+        const change = given({ limits: limits && changed(before.limits, limits), strict });
+        return accountView(await desk.setAccount(account, change, actorOf(caller)));
+      });
     },
   }),
 };

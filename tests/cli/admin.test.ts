@@ -30,6 +30,29 @@ describe('a command on a directory that no daemon holds', () => {
     expect(await admin.call('ledger.status', {})).toMatchObject({ authors: 1, frozen: [], writing: 'ready' });
   });
 
+  test('changes of one key or account at the same time all count', async ({ expect }) => {
+    await using temp = await tempDir();
+    await createMeshIn(locateDataDir(temp.path), { name: 'm', network: 'lan' });
+    await using admin = await openAdmin(temp.path, 'test');
+    const { account } = await admin.call('accounts.create', { name: 'a' });
+    const { key } = await admin.call('keys.create', { name: 'k', account });
+    const changes = [{ models: ['qwen*'] }, { limits: { rpm: 5 } }, { limits: { tpm: 100 } }, { ttlMs: 60_000 }];
+    await Promise.all(changes.map((change) => admin.call('keys.set', { key, ...change })));
+    await Promise.all(
+      [{ limits: { rpm: 7 } }, { limits: { tpm: 900 } }, { strict: true }].map((change) =>
+        admin.call('accounts.set', { account, ...change }),
+      ),
+    );
+    expect(await admin.call('keys.show', { key })).toMatchObject({
+      models: ['qwen*'],
+      limits: { rpm: 5, tpm: 100 },
+      expiresMs: expect.any(Number),
+    });
+    expect((await admin.call('accounts.list', {})).data).toMatchObject([
+      { account, limits: { rpm: 7, tpm: 900 }, strict: true },
+    ]);
+  });
+
   test('holds the directory until it is done', async ({ expect }) => {
     await using temp = await tempDir();
     await createMeshIn(locateDataDir(temp.path), { name: 'm', network: 'lan' });
