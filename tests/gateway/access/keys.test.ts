@@ -191,6 +191,11 @@ describe('what the ledger says', () => {
     expect(await checker.check(text)).toEqual({ ...grant, accountLimits: { tpm: 5 } });
     ledger.team = { limits: { tpm: 5 }, strict: true };
     expect(checker.check(text)).toEqual({ ...grant, strict: true, accountLimits: { tpm: 5 } });
+    ledger.team = { limits: { tpm: 4 }, strict: true };
+    expect(checker.check(text)).toEqual({ ...grant, strict: true, accountLimits: { tpm: 4 } });
+    // As a change of `strict` alone would look, were its limits the same object.
+    ledger.team = { limits: ledger.team.limits, strict: false };
+    expect(checker.check(text)).toEqual({ ...grant, accountLimits: { tpm: 4 } });
   });
 
   test('is the same object until something changes', async ({ expect }) => {
