@@ -115,4 +115,4 @@ export function fromText(row: OptionRow, text: string): unknown {
 }
 
 /** `--slots` of `--slots <count>`. */
-export const longFlag = (row: OptionRow): string => row.flag.split(' ')[0] ?? row.flag;
+export const longFlag = ({ flag }: OptionRow): string => flag.split(' ').find((word) => !word.endsWith(',')) ?? flag;
