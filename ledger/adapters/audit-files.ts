@@ -1,6 +1,6 @@
 /** The audit log on disk: lines are chained, fsynced in groups and bounded in size, and a full disk stops nobody. */
 
-import { chmod, type FileHandle, mkdir, open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { assert } from '../../protocol/invariant.ts';
 import type { Cancel, Clock, Log } from '../../protocol/ports.ts';
 import { type Ms, ms, seconds, type UnixMs } from '../../protocol/units.ts';
@@ -8,7 +8,7 @@ import type { Audit, AuditLine, AuditRecord } from '../audit.ts';
 import { type Anchor, type AuditHead, hashLine, lineOf } from '../audit-chain.ts';
 import { type CoalesceOptions, type Coalescer, coalesceDefaults, createCoalescer } from '../audit-coalesce.ts';
 import { cleanRecord } from '../audit-record.ts';
-import { codeOf, fileAt, firstLine, syncNames, unusable, writeAt, writeHead } from './audit-disk.ts';
+import { codeOf, fileAt, firstLine, makeDirectory, syncNames, unusable, writeAt, writeHead } from './audit-disk.ts';
 import { type AuditVerdict, readAuditTail, verifyAudit } from './audit-read.ts';
 import { type Found, type OpenFile, resume } from './audit-resume.ts';
 
@@ -243,7 +243,7 @@ class FileAuditLog implements AuditLog {
 }
 
 /**
- * Opens the audit log in a directory that no other process writes, making it if it is missing.
+ * Opens the audit log in a directory that no other process writes, making it, but nothing above it, if it is missing.
  *
  * What a crash left half-written is cut off and told; lines that disagree with the head are kept as they are and told,
  * and every later check finds them. Noted lines are on disk within about 100 ms; while the disk refuses them they wait,
@@ -257,8 +257,7 @@ export async function openAuditLog(
   options: Partial<AuditLogOptions> = {},
 ): Promise<AuditLog> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    await chmod(directory, 0o700);
+    await makeDirectory(directory);
     const found = await resume(directory);
     const log = new FileAuditLog(directory, deps, { ...auditLogDefaults, ...options }, found);
     for (const { count, ...record } of found.told) {
