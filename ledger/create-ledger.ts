@@ -20,6 +20,7 @@ import { Recovery } from './recovery.ts';
 import { createReplication, type Replication } from './replicate.ts';
 import { createRootStore, type RootStore } from './root-store.ts';
 import { createStanding, type Standing, type StandingChange } from './standing.ts';
+import { Unheard } from './unheard.ts';
 
 type Listener = (change: StandingChange | { readonly kind: 'roots' }) => void;
 type Writer = 'issuer' | 'gateway';
@@ -42,6 +43,7 @@ class PeerLedger implements Ledger {
   /** Issuers of whose predecessors all is held that counts. */
   readonly #whole = new Set<IssuerCertificate>();
   #recovery: Recovery | undefined;
+  readonly #unheard: Unheard;
   #opening: Promise<OpenReport> | undefined;
   #report: OpenReport = { blocks: 0, entries: 0, damaged: [] };
   #added = 0;
@@ -64,6 +66,7 @@ class PeerLedger implements Ledger {
       ...(role === 'gateway' ? ([['gateway', authorIdOf(key.publicKey)]] as const) : []),
       ...(issuer === undefined ? [] : ([['issuer', authorIdOf(issuer.key.publicKey)]] as const)),
     ]);
+    this.#unheard = new Unheard(this.#own.get('issuer'));
     this.#feeds = createFeeds(
       { ...ports, random: ports.random.fork('feeds') },
       {
@@ -122,6 +125,7 @@ class PeerLedger implements Ledger {
     this.#cancelRoots = this.roots.onChange((said) => this.#said(said));
     await this.#beats.load();
     this.#report = await this.#feeds.open();
+    this.#unheard.opened(this.#feeds);
     this.#beats.ready();
     for (const beat of this.#beats.newest()) this.#replication.beat(beat);
     for (const { author, epoch } of this.roots.lifts()) await this.#feeds.lift(author, epoch);
@@ -137,6 +141,7 @@ class PeerLedger implements Ledger {
   }
 
   #entry(held: HeldEntry): void {
+    this.#unheard.found(held);
     this.#beats.entry(held);
     const change = this.standing.apply(held);
     if (change !== undefined) this.#tell(change);
@@ -194,9 +199,12 @@ class PeerLedger implements Ledger {
     if (issuer === undefined) return;
     try {
       await this.#recovery?.wait();
+      // Before this process vouches for what it holds.
+      if (!this.#unheard.isEmpty) await this.append('issuer', []);
     } catch (error) {
-      if (isHelixFlowError(error, 'LEDGER_UNREADY')) return;
-      throw error;
+      if (!isHelixFlowError(error)) throw error;
+      if (this.#isClosed) return;
+      this.#ports.log.warn('ledger.not-said-again', { code: error.code });
     }
     this.#beat();
   }
@@ -290,7 +298,9 @@ class PeerLedger implements Ledger {
     await this.#recovery.wait();
     if (as === 'issuer') this.#checkInOffice();
     this.#recovery.begun();
-    return await this.#writer(as).append(entries);
+    // What no peer has given back is lost, and what stands behind it would reach nobody who comes later.
+    const again = as === 'issuer' ? this.#unheard.take(this.#feeds, this.standing) : [];
+    return (await this.#writer(as).append([...again, ...entries])).slice(again.length);
   }
 
   #checkInOffice(): void {

@@ -5,12 +5,14 @@ import { createAdmitter } from '../../ledger/admitter.ts';
 import { noAudit } from '../../ledger/audit.ts';
 import { createDesk } from '../../ledger/create-desk.ts';
 import type { Desk } from '../../ledger/desk.ts';
+import type { Entry } from '../../ledger/entry.ts';
 import { createNames } from '../../ledger/names.ts';
 import { wireBlock } from '../../ledger/replicate-wire.ts';
 import { keyOf } from '../../ledger/succession.ts';
 import { issuerIdOf, type Membership, type Succession, signCertificate } from '../../protocol/grants.ts';
 import type { EpochId, PeerId } from '../../protocol/ids.ts';
 import type { Invite } from '../../protocol/invites.ts';
+import { limits } from '../../protocol/limits.ts';
 import { createIdentity, type IssuerRecord } from '../../protocol/mesh.ts';
 import type { Admitter } from '../../protocol/peer/admit.ts';
 import { signRevocation } from '../../protocol/root-tokens.ts';
@@ -125,6 +127,36 @@ describe('an issuer that has lost its newest entries', () => {
     expect(issuer.ledger.standing.isBanned(peer)).toBe(true);
     expect(issuer.ledger.freshness(mesh.issuerId).asOfMs).toBe(issuer.ports.clock.wallMs());
   });
+});
+
+test('what an issuer said behind a block that is lost everywhere reaches those who come later', async ({ expect }) => {
+  await using mesh = await LedgerMesh.create();
+  const issuer = await mesh.addIssuer();
+  const node = await mesh.add('node');
+  const narrow = { models: ['a'], limits: { rpm: 1 } };
+  const said: readonly Entry[] = [
+    revocationOf(keyNumber(1)),
+    revocationOf(keyNumber(2)),
+    revocationOf(keyNumber(3)),
+    { kind: 'terms', key: keyNumber(4), terms: { models: [], limits: {} } },
+    { kind: 'terms', key: keyNumber(4), terms: narrow },
+    banOf(node.peer),
+  ];
+  for (const entry of said) await mesh.append(issuer, 'issuer', [entry]);
+  mesh.kill(issuer);
+  const disk = new Map(issuer.machine.disk.backup());
+  const blocks = [...disk.keys()].filter((row) => row.startsWith('f/b')).sort();
+  disk.delete(blocks[1] ?? '');
+  issuer.machine.disk.restore(disk);
+  await mesh.boot(issuer);
+  const gateway = await mesh.add('gateway');
+  await mesh.pass(limits.recoveryWaitMs + 1_000);
+  await mesh.link(gateway, issuer);
+  await mesh.until(() => gateway.ledger.freshness(mesh.issuerId).asOfMs !== undefined);
+  const { standing } = gateway.ledger;
+  const isRevoked = (number: number): boolean => standing.key(keyNumber(number), mesh.issuer)?.revoked !== undefined;
+  expect([isRevoked(1), isRevoked(3), standing.isBanned(node.peer)]).toEqual([true, true, true]);
+  expect(keyOf(gateway.ledger, keyNumber(4), mesh.issuerId)?.terms).toEqual(narrow);
 });
 
 describe('after a handover', () => {
