@@ -1,7 +1,8 @@
 /** `helixflow mesh leave`: forgets the mesh of a data directory, with everything that belonged to it there. */
 
 import { randomBytes } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { RunCommand } from '../command.ts';
 import type { meshLeaveOptions } from '../config/mesh-tables.ts';
@@ -19,14 +20,24 @@ async function secretsIn(dir: DataDir): Promise<readonly string[]> {
   return found.filter((secret) => secret !== undefined);
 }
 
-/** The mesh's own folder goes last, and with one rename: until then the command can be repeated. */
+/** What commands that were killed have left of a mesh folder that they were making or removing; keys may be in it. */
+async function leftovers({ path, mesh }: DataDir): Promise<readonly string[]> {
+  const isLeft = /^\.[0-9a-f]{8}\.(?:new|gone)$/;
+  const names = (await readdir(path)).filter((name) => name.startsWith(basename(mesh)));
+  return names.filter((name) => isLeft.test(name.slice(basename(mesh).length))).map((name) => join(path, name));
+}
+
+/** Keys go before the mesh's own folder, and that goes last and with one rename: until then the command can be repeated. */
 async function removeAll(dir: DataDir): Promise<void> {
   const { path, mesh } = dir;
+  const remove = (each: string): Promise<void> => rm(each, { recursive: true, force: true });
   try {
-    for (const role of ['gateway', 'node'] as const) await rm(dir.peer(role).path, { recursive: true, force: true });
+    for (const role of ['gateway', 'node'] as const) await remove(dir.peer(role).path);
+    for (const each of await leftovers(dir)) await remove(each);
+    for (const name of await readdir(mesh)) if (name.includes('.key')) await remove(join(mesh, name));
     const gone = `${mesh}.${randomBytes(4).toString('hex')}.gone`;
     await rename(mesh, gone);
-    await rm(gone, { recursive: true, force: true });
+    await remove(gone);
   } catch (cause) {
     throw new HelixFlowError('DATA_DIR_UNUSABLE', { path, reason: systemReason(cause) }, { cause });
   }

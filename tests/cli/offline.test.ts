@@ -204,6 +204,20 @@ describe('leaving', () => {
     expect(await readdir(temp.path)).toEqual(['audit']);
     await ok(['mesh', 'create']);
   });
+
+  test('takes along what killed commands have left, and is repeated where it was killed itself', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok } = on(temp.path);
+    await ok(['mesh', 'create']);
+    for (const left of ['mesh.0123abcd.gone', 'mesh.4567cdef.new']) {
+      await mkdir(join(temp.path, left));
+      await copyFile(join(temp.path, 'mesh/root.key'), join(temp.path, left, 'root.key'));
+    }
+    await mkdir(join(temp.path, 'mesh.of.mine'));
+    for (const key of ['root.key', 'issuer.key']) await rm(join(temp.path, 'mesh', key));
+    expect(await ok(['mesh', 'leave'])).toMatchObject({ left: true });
+    expect(await readdir(temp.path)).toEqual(['mesh.of.mine']);
+  });
 });
 
 describe('a handover', () => {
