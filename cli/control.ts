@@ -74,6 +74,9 @@ async function dispatch(routes: ControlRoutes, message: IncomingMessage): Promis
     const { operation, input } = findOperation({ method, url, body });
     return runOperation(operation.name, routes.admin(), input, 'local');
   }
+  if (routes.admin === undefined && (method !== 'GET' || url.startsWith(adminPrefix))) {
+    throw new HelixFlowError('LEDGER_UNREADY', { reason: 'what holds the directory is starting, or about to end' });
+  }
   const path = url.split('?')[0] ?? '';
   const route = routes[`${method} ${path}` as keyof ControlApi];
   if (route !== undefined) return route(body);

@@ -59,7 +59,9 @@ describe('a command on a directory that no daemon holds', () => {
     await using _first = await openAdmin(temp.path, 'first');
     // The second takes the first for a daemon, which has nothing to answer it with.
     await using second = await openAdmin(temp.path, 'second');
-    expect(await failure(() => second.call('keys.list', {}))).toMatchObject({ code: 'ROUTE_NOT_FOUND' });
+    expect(await failure(() => second.call('keys.list', {}))).toMatchObject({ code: 'LEDGER_UNREADY' });
+    expect(await failure(() => second.call('keys.create', { name: 'a' }))).toMatchObject({ code: 'LEDGER_UNREADY' });
+    expect(await failure(() => second.takeRoots([]))).toMatchObject({ code: 'LEDGER_UNREADY' });
   });
 
   test('keeps what the root has said, and tells the audit log', async ({ expect }) => {
