@@ -100,8 +100,9 @@ describe('a crash', () => {
     const audit = await stage.open();
     audit.note(deed());
     await audit.flush();
-    Object.assign(faults, { crashAt: faults.changes + 1, tornBytes: 100 });
-    audit.note(deed());
+    // More than the line that tells of it.
+    Object.assign(faults, { crashAt: faults.changes + 1, tornBytes: 250 });
+    audit.note(deed({ object: `author:${'ab'.repeat(32)}` }));
     await audit.flush();
     await heal();
     expect(await verifyAudit(stage.directory)).toMatchObject({ lines: 1, isTorn: true });

@@ -102,6 +102,24 @@ describe('damage', () => {
     }
   });
 
+  test('of the newline at the end of a file that others follow is found', async ({ expect }) => {
+    await using stage = await keptLog();
+    const [name, text] = stage.files[1] ?? ['', ''];
+    const finding = await findingOf(stage, [[name, text.slice(0, -1)]]);
+    const lines = text.split('\n').length - 1;
+    expect(finding).toMatchObject({ fault: 'malformed', place: { file: name, line: lines } });
+  });
+
+  test('of a number that becomes the next one is no gap', async ({ expect }) => {
+    await using stage = await keptLog();
+    const [name, text] = stage.files[1] ?? ['', ''];
+    const [, second = ''] = text.split('\n');
+    const number = numberOf(second);
+    const changed = second.replace(`"number":${number}`, `"number":${number + 1}`);
+    const finding = await findingOf(stage, [[name, text.replace(second, changed)]]);
+    expect(finding).toMatchObject({ fault: 'misplaced', place: { file: name, line: 2 } });
+  });
+
   test('of any byte of the head is found or changes nothing', async ({ expect }) => {
     await using stage = await keptLog();
     const path = join(stage.directory, 'head.json');
