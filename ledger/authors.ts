@@ -2,7 +2,7 @@
 
 import { isHelixFlowError } from '../protocol/errors.ts';
 import { checkCertificate, checkCredentials } from '../protocol/grants.ts';
-import type { AuthorId, MeshId } from '../protocol/ids.ts';
+import type { AuthorId, MeshId, PeerId } from '../protocol/ids.ts';
 import { peerIdOf } from '../protocol/peer/identity.ts';
 import type { Tokens } from '../protocol/ports.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
@@ -15,6 +15,9 @@ export interface AuthorCheck {
   /** 32 bytes; hashes to the mesh id. */
   readonly rootPublicKey: Uint8Array;
 }
+
+/** The gateway behind an author; of an issuer it is no peer at all. */
+export const peerOf = (author: AuthorId): PeerId => peerIdOf(authorKeyOf(author));
 
 /** What the root says has no end, and its clock may be ahead of an author's. */
 const anyTimeMs = unixMs(8_640_000_000_000_000);
@@ -37,7 +40,7 @@ export async function mayWrite(
       const { publicKey } = await checkCertificate(certificate, rootPublicKey, { ...checking, nowMs: anyTimeMs });
       return authorIdOf(publicKey) === author;
     }
-    if (peerIdOf(authorKeyOf(author)) !== peer) return false;
+    if (peerOf(author) !== peer) return false;
     const credentials = { rootPublicKey, certificate, membership };
     return (await checkCredentials(credentials, { ...checking, peer })).role === 'gateway';
   } catch (error) {

@@ -8,7 +8,7 @@ import type { PeerInfo } from '../protocol/peer/hello.ts';
 import type { Roots, RootToken } from '../protocol/peer/roots.ts';
 import type { Cancel, Connection } from '../protocol/ports.ts';
 import { ms } from '../protocol/units.ts';
-import { mayWrite } from './authors.ts';
+import { mayWrite, peerOf } from './authors.ts';
 import { authorIdOf, authorKeyOf, type Block, type ForkProof, type OpenBlock } from './block.ts';
 import { createFeeds } from './create-feeds.ts';
 import type { AuthorEntry, Entry } from './entry.ts';
@@ -58,6 +58,8 @@ class PeerLedger implements Ledger {
     this.roots = roots;
     this.#issuers = createIssuers(roots);
     const isIssuer = (author: AuthorId): boolean => this.#issuers.isIssuer(author);
+    // A gateway that is banned shall fill nobody's disk, whoever passes its blocks on.
+    const isMuted = (author: AuthorId): boolean => !isIssuer(author) && this.standing.isBanned(peerOf(author));
     this.standing = createStanding(
       (author) => this.#issuers.counts(author),
       (author) => this.#issuers.endOf(author),
@@ -85,7 +87,7 @@ class PeerLedger implements Ledger {
     this.#rootStore = createRootStore(ports);
     this.#replication = createReplication(
       { ...ports, random: ports.random.fork('ledger'), feeds: this.#feeds, roots },
-      { role, meshId, own: new Set(this.#own.values()), isIssuer },
+      { role, meshId, own: new Set(this.#own.values()), isIssuer, isMuted },
       { beat: (frame) => this.#beats.take(frame), progressed: () => this.#recovery?.progressed() },
     );
   }
@@ -144,7 +146,9 @@ class PeerLedger implements Ledger {
     this.#unheard.found(held);
     this.#beats.entry(held);
     const change = this.standing.apply(held);
-    if (change !== undefined) this.#tell(change);
+    if (change === undefined) return;
+    this.#tell(change);
+    if (change.kind === 'unban') this.#replication.reconsider();
   }
 
   #tell(change: Parameters<Listener>[0]): void {

@@ -319,7 +319,7 @@ export class Exchange implements Source {
     const { author, epoch, number } = block.head.header;
     const key = keyOf({ author, epoch });
     this.heard.showed(key, number + 1);
-    if (this.#world.wants.held(key) > number) return;
+    if (this.#world.wants.held(key) > number || !this.#world.isWanted(key, this)) return;
     if (this.#jobs >= jobsMax) {
       this.#lacks(key);
       return;

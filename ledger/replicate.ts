@@ -32,6 +32,8 @@ export interface ReplicationOptions {
   readonly own: ReadonlySet<AuthorId>;
   /** True for authors whom the root has named: nodes are told of no others. */
   readonly isIssuer: (author: AuthorId) => boolean;
+  /** True for authors of whom no new block is taken now: gateways that are banned. Tell `reconsider` when that changes. */
+  readonly isMuted: (author: AuthorId) => boolean;
 }
 
 export interface ReplicationEvents {
@@ -121,7 +123,10 @@ class Replicator implements Replication {
       meshId: replication.meshId,
       said: async (token) => void (await deps.roots.take(token)),
       beat: (frame, from) => this.#heardBeat(frame, from),
-      isWanted: (key, from) => from.role === 'gateway' || replication.own.has(nameOf(key).author),
+      isWanted: (key, from) => {
+        const { author } = nameOf(key);
+        return (from.role === 'gateway' && !replication.isMuted(author)) || replication.own.has(author);
+      },
       progressed: () => this.#progressed(),
       restart: ({ outbox }) => outbox.restart(feeds.heads().map(keyOf)),
     };

@@ -40,6 +40,23 @@ describe('a mesh of gateways and nodes', () => {
     expect(nodes.map(({ ledger }) => ledger.status())).toMatchObject([{ authors: 1 }, { authors: 1 }]);
   });
 
+  test('a gateway that is banned fills nobody’s disk until that is taken back', async ({ expect }) => {
+    await using mesh = await LedgerMesh.create();
+    const issuer = await mesh.addIssuer();
+    const [gateway, other] = [await mesh.add('gateway'), await mesh.add('gateway')];
+    await mesh.linkAll();
+    await mesh.append(gateway, 'gateway', [revocationOf(keyNumber(1))]);
+    await mesh.until(() => [issuer, other].every(({ ledger }) => ledger.status().blocks === 1), 2_000);
+    const ban = banOf(gateway.peer);
+    await mesh.append(issuer, 'issuer', [ban]);
+    await mesh.until(() => [gateway, other].every(({ ledger }) => ledger.standing.isBanned(gateway.peer)), 2_000);
+    await mesh.append(gateway, 'gateway', [revocationOf(keyNumber(2))]);
+    await mesh.pass(60_000);
+    expect([issuer, other, gateway].map(({ ledger }) => ledger.status().blocks)).toEqual([2, 2, 3]);
+    await mesh.append(issuer, 'issuer', [{ kind: 'unban', peer: gateway.peer, bans: [(ban as { ban: string }).ban] }]);
+    await mesh.until(() => [issuer, other].every(({ ledger }) => ledger.status().blocks === 4), 5_000);
+  });
+
   test('a node never holds an entry that is not open', async ({ expect }) => {
     await using mesh = await LedgerMesh.create();
     const issuer = await mesh.addIssuer();
