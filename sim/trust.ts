@@ -44,8 +44,6 @@ interface Revoked {
 }
 
 const lookEveryMs = 50;
-/** A backup as old as this may have lost what the issuer had told nobody yet. */
-const untoldMs = 5_000;
 
 /** All revocations of a run. */
 export class Trust {
@@ -58,8 +56,6 @@ export class Trust {
   readonly #revoked: Revoked[] = [];
   #traitor: Traitor | undefined;
   readonly #provenMs = new Map<string, number>();
-  /** When the issuer's process last ended. */
-  #issuerLostMs = Number.NEGATIVE_INFINITY;
 
   constructor(world: World, sites: Sites, plan: TrustPlan, violate: (violation: Violation) => void) {
     this.#world = world;
@@ -89,12 +85,10 @@ export class Trust {
     }
   }
 
-  /** What had left nobody's disk but the issuer's may be gone with it. */
+  /** What had left nobody's disk but the issuer's may be gone with it: a backup may take its place. */
   #issuerKilled(): void {
-    this.#issuerLostMs = this.#world.kernel.nowMs;
     for (let at = this.#revoked.length - 1; at >= 0; at -= 1) {
-      const { atMs, knownAtMs } = this.#revoked[at] as Revoked;
-      if (atMs > this.#issuerLostMs - untoldMs && knownAtMs.size <= 1) this.#revoked.splice(at, 1);
+      if ((this.#revoked[at] as Revoked).knownAtMs.size <= 1) this.#revoked.splice(at, 1);
     }
   }
 
