@@ -7,7 +7,7 @@ import { runOperation } from '../gateway/admin/operations.ts';
 import { startAdminServer } from '../gateway/http/admin.ts';
 import { createGatewayApp } from '../gateway/http/app.ts';
 import type { RequestObserver } from '../gateway/http/exchange.ts';
-import { startListening } from '../gateway/http/listen.ts';
+import { isLoopback, startListening } from '../gateway/http/listen.ts';
 import { createGatewayMetrics, startMetricsServer } from '../gateway/http/metrics.ts';
 import { logRequests } from '../gateway/http/request-log.ts';
 import { openTls, type Tls } from '../gateway/http/tls.ts';
@@ -136,6 +136,8 @@ async function openDoors(
   const observers = [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers];
   const app = createGatewayApp({ ...shared, service: peer.gateway, observers });
   const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
+  // A proxy in front of it may speak TLS, so it is no fault; without one keys and prompts can be read on the way.
+  if (tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });
   if (metrics !== undefined && metricsListen !== undefined) {
     const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
     log.info('metrics.listening', { url: opened.use(server).url });

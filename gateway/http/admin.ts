@@ -1,6 +1,5 @@
 /** The operators' door: the admin API over TCP, for keys that name this gateway and for nobody else. */
 
-import { BlockList, isIP } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Audit } from '../../ledger/audit.ts';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
@@ -14,7 +13,7 @@ import { auditRecordOf } from './audit-record.ts';
 import { boundPieces } from './body.ts';
 import { createDoor, type DoorDeps, type DoorOptions } from './door.ts';
 import { createFailures, type FailureLimits } from './failures.ts';
-import { type ListenOptions, startListening, urlHost } from './listen.ts';
+import { isLoopback, type ListenOptions, startListening, urlHost } from './listen.ts';
 import { type Response, respond } from './respond.ts';
 import { adminDoor } from './roles.ts';
 
@@ -130,15 +129,6 @@ export function createAdminApp(deps: AdminAppDeps, options: AdminAppOptions = ad
     app.route({ method, url: path, preParsing: boundPieces, handler: (request, reply) => serve(request, reply, row) });
   }
   return app;
-}
-
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
-
-function isLoopback(host: string): boolean {
-  const family = isIP(host);
-  return family === 0 ? host === 'localhost' : loopback.check(host, family === 4 ? 'ipv4' : 'ipv6');
 }
 
 /** An open operators' door. */
