@@ -60,3 +60,18 @@ test('half a pair, and a pair that is none, stop the start', async ({ expect }) 
     expect(code).toBe(2);
   }
 });
+
+test('a door that others reach in the clear is warned of, an operators’ door is refused', async ({ expect }) => {
+  await using daemons = new Daemons();
+  await daemons.json(['mesh', 'create', '--data-dir', daemons.path('gateway')]);
+  const open = ['gateway', '--port', '0', '--host', '0.0.0.0'];
+  const gateway = await daemons.start('gateway', open);
+  expect(gateway.output.stderr).toContain('"event":"door.plain"');
+  gateway.kill('SIGTERM');
+  expect(await gateway.exited()).toBe(0);
+  const admin = ['--admin-listen', '0.0.0.0:0', '--data-dir', daemons.path('gateway'), '--json'];
+  expect(await daemons.run([...open, ...admin])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('--tls-cert'),
+  });
+});
