@@ -45,25 +45,25 @@ export async function* followAudit(
 ): AsyncGenerator<AuditLine> {
   let next = from;
   let seen = '';
-  try {
-    while (!signal.aborted) {
+  while (!signal.aborted) {
+    try {
       const files = await listFiles(directory);
       const newest = files.at(-1);
       const state = newest === undefined ? '' : `${newest.name} ${await sizeOf(newest)}`;
-      if (state !== seen) {
-        for (const { path } of filesWith(files, next)) {
-          for await (const { text, isWhole } of readLines(path)) {
-            const line = isWhole ? parseLine(text) : undefined;
-            if (line === undefined || line.number < next) continue;
-            next = line.number + 1;
-            yield line;
-          }
+      for (const { path } of state === seen ? [] : filesWith(files, next)) {
+        for await (const { text, isWhole } of readLines(path)) {
+          const line = isWhole ? parseLine(text) : undefined;
+          if (line === undefined || line.number < next) continue;
+          next = line.number + 1;
+          yield line;
         }
       }
       seen = state;
-      await pause(clock, signal);
+    } catch (error) {
+      const unread = unusable(directory, error);
+      // A writer has removed the oldest file meanwhile.
+      if (unread === error || codeOf(error) !== 'ENOENT') throw unread;
     }
-  } catch (error) {
-    throw unusable(directory, error);
+    await pause(clock, signal);
   }
 }
