@@ -262,6 +262,27 @@ describe('a handover', () => {
     expect(await on(fresh).ok(['keys', 'create'])).toMatchObject({ role: 'user' });
   });
 
+  test('answers one request, and an older backup does not undo it', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [home, fresh] = [join(temp.path, 'home'), join(temp.path, 'fresh')];
+    await on(home).ok(['mesh', 'create']);
+    const file = join(temp.path, 'backup.json');
+    await on(home).ok(['mesh', 'backup', '--plain', '--out', file]);
+    await mkdir(join(fresh, 'mesh'), { recursive: true });
+    await copyFile(join(home, 'mesh/mesh.json'), join(fresh, 'mesh/mesh.json'));
+    const ours = await on(home).ok(['mesh', 'handover', '--prepare']);
+    const theirs = await on(fresh).ok(['mesh', 'handover', '--prepare']);
+    const sign = ['mesh', 'handover', '--to', String(ours['request'])];
+    expect(await on(home).fails([...sign, '--from', String(ours['issuer'])])).toEqual([2, 'CONFIG_INVALID']);
+    const { grant } = await on(home).ok(sign);
+    expect(await on(fresh).fails(['mesh', 'handover', '--accept', String(grant)])).toEqual([4, 'TOKEN_INVALID']);
+    expect((await readdir(join(fresh, 'mesh'))).toSorted()).toEqual(['issuer-next.key', 'mesh.json']);
+    expect(await on(fresh).ok(['mesh', 'handover', '--prepare'])).toEqual(theirs);
+    await on(home).ok(['mesh', 'handover', '--accept', String(grant)]);
+    expect(await on(home).fails(['mesh', 'restore', '--from', file])).toEqual([2, 'CONFIG_INVALID']);
+    expect(await on(home).ok(['mesh', 'show'])).toMatchObject({ issuer: ours['issuer'] });
+  });
+
   test('can be signed where there is a root and nothing else', async ({ expect }) => {
     await using temp = await tempDir();
     const [home, vault] = [join(temp.path, 'home'), join(temp.path, 'vault')];
