@@ -2,7 +2,7 @@
 
 import { errorRow, HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { createOutput, printError, printFault } from './output.ts';
-import { parseArguments } from './program.ts';
+import { commandIn, parseArguments } from './program.ts';
 import { askUnseen } from './terminal.ts';
 
 /** The one reading of the environment; values are passed down from here. */
@@ -48,9 +48,9 @@ async function run(argv: readonly string[]): Promise<number> {
 }
 
 /** Tells of whatever went wrong; the result is the exit code. */
-function report(error: unknown, json: boolean): number {
+function report(error: unknown, json: boolean, command: string | undefined): number {
   if (isHelixFlowError(error)) {
-    printError(error, json);
+    printError(error, json, command);
     return errorRow(error.code).exit;
   }
   printFault(error, json);
@@ -60,13 +60,14 @@ function report(error: unknown, json: boolean): number {
 /** Runs the command line and ends the process with its exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
   const json = wantsJson(argv);
-  const fault = (error: unknown): void => process.exit(report(error, json));
+  const command = commandIn(argv);
+  const fault = (error: unknown): void => process.exit(report(error, json, command));
   process.on('uncaughtException', fault);
   process.on('unhandledRejection', fault);
   try {
     process.exitCode = await run(argv);
   } catch (error) {
-    process.exitCode = report(error, json);
+    process.exitCode = report(error, json, command);
   }
   process.exit();
 }

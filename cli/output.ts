@@ -1,7 +1,8 @@
 /** What the CLI prints: data on stdout, everything else on stderr, one JSON line each where that was asked for. */
 
 import { writeSync } from 'node:fs';
-import { type ErrorRow, errorRow, errorText, type HelixFlowError } from '../protocol/errors.ts';
+import { type ErrorDetails, type ErrorRow, errorRow, errorText, type HelixFlowError } from '../protocol/errors.ts';
+import { redact } from './redact.ts';
 
 /** Writes all of `text` before it returns, so that nothing is lost when the process exits next. */
 function write(descriptor: 1 | 2, text: string): void {
@@ -55,10 +56,33 @@ const subjects: Readonly<Record<string, string>> = {
   CHECK_FAILED: 'the check found something',
 };
 
-/** An error in three short lines: what happened, why, what to do. */
-export function describeError(error: HelixFlowError): string {
+/** Where the ids of each kind of subject are found. */
+const lists: Readonly<Record<string, string>> = {
+  key: 'helixflow keys ls lists the ids',
+  account: 'helixflow accounts ls lists the ids',
+  'ban of': 'helixflow mesh members lists the peers, with those that are banned',
+  'fork of author': 'helixflow status names the authors that have forked',
+};
+
+/** @param command The words of the command line that name a command, such as `keys set`. */
+function adviceFor({ code, details }: HelixFlowError, command: string | undefined): string {
+  const { kind } = details as Readonly<Record<string, unknown>>;
+  const list = typeof kind === 'string' ? lists[kind] : undefined;
+  if (list !== undefined) return list;
+  if (code === 'CONFIG_INVALID' && command !== undefined) return `helixflow ${command} --help says how it is used`;
+  return adviceByExit[errorRow(code).exit];
+}
+
+/** What an error tells beside its code, without the secrets that somebody gave in a wrong place. */
+const tellable = (details: object): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(
+    Object.entries(details).map(([name, value]) => [name, typeof value === 'string' ? redact(value) : value]),
+  );
+
+/** An error in three short lines: what happened, why, what to do. @param command As the command line names it. */
+export function describeError(error: HelixFlowError, command?: string): string {
   const row = errorRow(error.code);
-  const values: Readonly<Record<string, unknown>> = { ...error.details };
+  const values = tellable(error.details);
   const fill = (template: string): string =>
     template.replace(/\{(\w+)\}/g, (_, name: string) =>
       String(values[name] ?? '?')
@@ -74,15 +98,16 @@ export function describeError(error: HelixFlowError): string {
   return [
     `helixflow: ${fill(what).replace(/\.$/, '')} (${error.code})`,
     ...(why === '' ? [] : [`  why: ${fill(why).replaceAll('\n', '\n       ')}`]),
-    `  do:  ${advice.length > 0 ? fill(advice.join('; ')) : adviceByExit[row.exit]}`,
+    `  do:  ${advice.length > 0 ? fill(advice.join('; ')) : adviceFor(error, command)}`,
   ].join('\n');
 }
 
 /** Tells of an error that ends the process. */
-export function printError(error: HelixFlowError, json: boolean): void {
-  const { code, details } = error;
+export function printError(error: HelixFlowError, json: boolean, command?: string): void {
+  const { code } = error;
+  const details = tellable(error.details) as ErrorDetails[typeof code];
   const line = { event: 'error', code, message: errorText(code, details), details, exit: errorRow(code).exit };
-  write(2, `${json ? JSON.stringify(line) : describeError(error)}\n`);
+  write(2, `${json ? JSON.stringify(line) : describeError(error, command)}\n`);
 }
 
 /** Tells of a fault in our own code: it has no code, only a stack. */

@@ -6,6 +6,7 @@ import { type CliCommand, commands, groups } from './commands.ts';
 import { helpText } from './config/describe.ts';
 import { isArgument, type OptionRow, type OptionTable, shapeOf } from './config/option.ts';
 import { commonOptions } from './config/tables.ts';
+import { redact, redactValue } from './redact.ts';
 import { version } from './version.ts';
 
 /** What the arguments ask for. */
@@ -40,10 +41,18 @@ const words = (path: string): string[] => path.split(' ');
 
 /** Commander's own words, without its prefix and layout. */
 const reasonOf = (error: CommanderError): string =>
-  error.message
+  redact(error.message)
     .replace(/^error: /, '')
+    .replace(/[^\s']{81,}/g, redactValue)
     .replace(/\n\((Did you mean .*)\)$/s, '; $1')
     .replaceAll('Did', 'did');
+
+/** The command, or group of commands, that the arguments begin with. */
+export function commandIn([first = '', second = '']: readonly string[]): string | undefined {
+  const path = `${first} ${second}`;
+  if (commands.some((command) => command.path === path)) return path;
+  return first in groups || commands.some((command) => command.path === first) ? first : undefined;
+}
 
 interface Found {
   invocation: Invocation | undefined;
@@ -99,7 +108,9 @@ export function parseArguments(argv: readonly string[]): Invocation {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return { kind: 'print', text: found.printed.trimEnd() };
     const isHelp = error.code === 'commander.help';
-    const reason = isHelp ? `a command is missing after helixflow ${argv.join(' ')}`.trim() : reasonOf(error);
+    const reason = isHelp
+      ? `a command is missing after helixflow ${argv.map(redactValue).join(' ')}`.trim()
+      : reasonOf(error);
     throw new HelixFlowError('CONFIG_INVALID', { reason }, { cause: error });
   }
   return found.invocation ?? { kind: 'print', text: found.printed.trimEnd() };

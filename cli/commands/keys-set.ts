@@ -6,16 +6,13 @@ import type { RunCommand } from '../command.ts';
 import type { keysSetOptions } from '../config/key-tables.ts';
 import { keyText, keyValue, limitsOf, nameChange } from '../key-text.ts';
 
-/** `*` alone is every model, which terms write as none named. */
-const modelsOf = (models: readonly string[]): string[] => (models.length === 1 && models[0] === '*' ? [] : [...models]);
-
 export const runKeysSet: RunCommand<typeof keysSetOptions> = async (config, { common, output }) => {
   const { key, models, expires } = config;
   const name = nameChange(config);
   const limits = limitsOf(config);
   const change = {
     ...(name === undefined ? {} : { name }),
-    ...(models === undefined ? {} : { models: modelsOf(models) }),
+    ...(models === undefined ? {} : { models: [...models] }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
     ...(expires === undefined ? {} : { ttlMs: expires }),
   };

@@ -2,13 +2,17 @@
 
 import { z } from 'zod';
 import { keyGatewaysMax, keyModelsMax, rateMax } from '../../protocol/grants.ts';
-import { type AccountId, isAccountId, isKeyId, isPeerId, type KeyId, type PeerId } from '../../protocol/ids.ts';
+import { type AccountId, isAccountId, isPeerId, type PeerId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import { argument, option } from './option.ts';
-import { duration, durationText, label, labelText } from './values.ts';
+import { duration, durationText, keyId, keyIdText, label, labelText } from './values.ts';
 
-const models = z.array(z.string().min(1).max(limits.modelNameMaxChars)).max(keyModelsMax);
-const modelsText = `at most ${keyModelsMax} model names, in which * stands for any text, separated by commas`;
+/** `*` alone is every model, which terms write as none named. */
+const models = z
+  .array(z.string().min(1).max(limits.modelNameMaxChars))
+  .max(keyModelsMax)
+  .transform((patterns) => (patterns.length === 1 && patterns[0] === '*' ? [] : patterns));
+const modelsText = `at most ${keyModelsMax} model names, in which * stands for any text, separated by commas; * alone for every model`;
 const rate = z.int().min(1).max(rateMax);
 /** A limit to change; `none` takes it away. */
 const rateChange = z.union([rate, z.literal('none').transform(() => null)]).optional();
@@ -54,13 +58,11 @@ const newRates = (of: string, env: string) =>
 const changedRates = (of: string, env: string) =>
   rates(rateChange, { of, env: `${env}_SET`, expected: `${rateText}, or none`, otherwise: 'as it is' });
 
-const key = argument(
-  z
-    .string()
-    .refine(isKeyId)
-    .transform((value) => value as KeyId),
-  { flag: '<key>', expected: 'a key id: 16 hex characters', about: 'Which key; helixflow keys ls lists them.' },
-);
+const key = argument(keyId, {
+  flag: '<key>',
+  expected: keyIdText,
+  about: 'Which key; helixflow keys ls lists their ids.',
+});
 
 export const keysCreateOptions = {
   name: option(label.default('default'), {
@@ -145,7 +147,7 @@ export const keysSetOptions = {
   models: option(models.optional(), {
     flag: '--models <patterns>',
     env: 'HELIXFLOW_KEY_SET_MODELS',
-    expected: `${modelsText}; * alone for every model`,
+    expected: modelsText,
     otherwise: 'as they are',
     about: 'Models that the key may use from now on; may be repeated.',
   }),
@@ -161,10 +163,10 @@ export const keysSetOptions = {
 
 export const keysRotateOptions = {
   key,
-  grace: option(z.union([z.literal('0s').transform(() => 0), duration(90)]).prefault('24h'), {
+  grace: option(duration(90, { min: '0s' }).prefault('24h'), {
     flag: '--grace <duration>',
     env: 'HELIXFLOW_KEY_GRACE',
-    expected: `${durationText(90)}, or 0s`,
+    expected: durationText(90, { min: '0s' }),
     about: 'How long the old key stays good.',
   }),
 } as const;
@@ -202,8 +204,9 @@ export const accountsSetOptions = {
   ...renaming('account', 'HELIXFLOW_ACCOUNT'),
   ...changedRates('account', 'HELIXFLOW_ACCOUNT'),
   strict: option(z.boolean().optional(), {
-    flag: '--strict [yes]',
+    flag: '--strict [answer]',
     env: 'HELIXFLOW_ACCOUNT_SET_STRICT',
+    expected: 'yes or no, true or false; yes when nothing follows',
     otherwise: 'as it is',
     about: 'Whether a gateway that is out of touch with the issuer refuses the keys of the account.',
   }),

@@ -75,24 +75,22 @@ export const meshCreateOptions = {
   ...rootPassphrase,
 } as const;
 
-const inviteTtl = duration(365).refine((value) => value >= 60_000);
-
 export const meshInviteOptions = {
   role: option(z.enum(['node', 'gateway']), {
     flag: '--role <role>',
     env: 'HELIXFLOW_INVITE_ROLE',
     about: 'What the bearer may become; a gateway sees prompts and keys.',
   }),
-  uses: option(z.union([z.int().min(0).max(inviteUsesMax), z.literal('unlimited').transform(() => 0)]).default(1), {
+  uses: option(z.union([z.int().min(0).max(inviteUsesMax), z.literal('unlimited').transform(() => 0)]).prefault(1), {
     flag: '--uses <count>',
     env: 'HELIXFLOW_INVITE_USES',
     expected: `an integer from 1 to ${inviteUsesMax}, or unlimited (nodes of an open mesh only)`,
     about: 'Peers that it may admit; each of them may use it again.',
   }),
-  ttl: option(inviteTtl.prefault(`${inviteLifetimeMs / 3_600_000}h`), {
+  ttl: option(duration(365, { min: '1m' }).prefault(`${inviteLifetimeMs / 3_600_000}h`), {
     flag: '--ttl <duration>',
     env: 'HELIXFLOW_INVITE_TTL',
-    expected: `${durationText(365)}, at least 1m`,
+    expected: durationText(365, { min: '1m' }),
     about: 'How long the invite is good for.',
   }),
   gateway: option(z.array(multiaddr).max(limits.peerAddressesMax).default([]), {

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { systemReason } from '../files.ts';
+import { redactValue } from '../redact.ts';
 import {
   type ConfigOf,
   expectedText,
@@ -48,14 +49,26 @@ function readFile(path: string): Readonly<Record<string, unknown>> {
   throw invalid(`the configuration file ${path} holds no JSON object`);
 }
 
-const shown = (row: OptionRow, value: unknown): string =>
-  row.secret ? '[hidden]' : typeof value === 'string' ? value : JSON.stringify(value);
+/** Lists are shown as somebody would write them, each of their items by itself. */
+function shown(row: OptionRow, value: unknown): string {
+  if (row.secret) return '[hidden]';
+  if (Array.isArray(value)) return value.map((item) => shown(row, item)).join(',');
+  return value === '' ? "''" : redactValue(typeof value === 'string' ? value : JSON.stringify(value));
+}
+
+/** Nothing where something was meant, such as an unset variable: it must never pass for a list that limits nothing. */
+const isEmptyList = (input: unknown): boolean => Array.isArray(input) && input.length === 0;
+
+/** What the repetitions of a flag say together; empty when one of them is. */
+function fromRepeated(row: OptionRow, items: readonly unknown[]): unknown {
+  const inputs = items.map((item) => fromText(row, String(item)));
+  return inputs.some(isEmptyList) ? [] : inputs.flat();
+}
 
 function fromFlag(row: OptionRow, value: unknown): Found | undefined {
   if (value === undefined) return undefined;
-  const label =
-    value === true ? longFlag(row) : `${longFlag(row)} ${shown(row, Array.isArray(value) ? value.join(',') : value)}`;
-  if (Array.isArray(value)) return { input: value.flatMap((item) => fromText(row, String(item))), label };
+  const label = value === true ? longFlag(row) : `${longFlag(row)} ${shown(row, value)}`;
+  if (Array.isArray(value)) return { input: fromRepeated(row, value), label };
   return { input: typeof value === 'string' ? fromText(row, value) : value, label };
 }
 
@@ -87,7 +100,8 @@ export function readConfig<Table extends OptionTable>(
   const problems: string[] = [];
   const keys = [...optionKeys(table), ...known];
   for (const key of Object.keys(file)) {
-    if (!keys.includes(key)) problems.push(`${sources.file}: unknown option '${key}'${suggest(key, keys)}`);
+    if (!keys.includes(key))
+      problems.push(`${sources.file}: unknown option '${redactValue(key)}'${suggest(key, keys)}`);
   }
   const values: Record<string, unknown> = {};
   for (const [key, row] of Object.entries(table)) {
@@ -96,7 +110,7 @@ export function readConfig<Table extends OptionTable>(
       fromEnv(row, sources.env[row.env]) ??
       fromFile(row, file[key], `${sources.file}: ${key}`);
     const parsed = row.schema.safeParse(found?.input);
-    if (parsed.success) values[key] = parsed.data;
+    if (parsed.success && !isEmptyList(found?.input)) values[key] = parsed.data;
     else if (found === undefined) problems.push(`${longFlag(row)} is missing: expected ${expectedText(row)}`);
     else problems.push(`${found.label}: expected ${expectedText(row)}`);
   }

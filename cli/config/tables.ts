@@ -165,16 +165,16 @@ const accessOptions = {
     otherwise: 'no admin API over TCP',
     about: 'Address of a separate listener for the admin API, for operator and admin keys of this gateway.',
   }),
-  maxStale: option(duration(30).prefault('10m'), {
+  maxStale: option(duration(30, { min: '2m' }).prefault('10m'), {
     flag: '--max-stale <duration>',
     env: 'HELIXFLOW_MAX_STALE',
-    expected: durationText(30),
+    expected: durationText(30, { min: '2m' }),
     about: 'Out of touch with the issuer of a key for longer, this gateway refuses strict, operator and admin keys.',
   }),
-  staleGrace: option(duration(30).prefault('24h'), {
+  staleGrace: option(duration(30, { min: '0s' }).prefault('24h'), {
     flag: '--stale-grace <duration>',
     env: 'HELIXFLOW_STALE_GRACE',
-    expected: durationText(30),
+    expected: durationText(30, { min: '0s' }),
     about: 'How much longer than --max-stale it serves the other keys, marked, before it refuses them, too.',
   }),
 } as const;

@@ -1,21 +1,31 @@
 /** Kinds of option value that several rows share. */
 
 import { z } from 'zod';
+import { fromBase64Url } from '../../protocol/crypto.ts';
+import { isKeyId, type KeyId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 
 const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** `90s`, `15m`, `24h`, `30d` as milliseconds, at least one second, at most `maxDays`. */
-export const duration = (maxDays: number): z.ZodType<Ms, string> =>
+/** A duration's bounds: `90s`, `15m`, `24h` or `30d`, the shortest one second unless it says otherwise. */
+interface DurationRange {
+  readonly min?: '0s' | '1s' | '1m' | '2m';
+}
+
+const msOf = (text: string): Ms => ms(Number(text.slice(0, -1)) * unitMs[text.at(-1) as keyof typeof unitMs]);
+
+/** `90s`, `15m`, `24h`, `30d` as milliseconds, from `min` to `maxDays`. */
+export const duration = (maxDays: number, { min = '1s' }: DurationRange = {}): z.ZodType<Ms, string> =>
   z
     .string()
     .regex(/^\d{1,6}[smhd]$/)
-    .transform((text) => ms(Number(text.slice(0, -1)) * unitMs[text.at(-1) as keyof typeof unitMs]))
-    .refine((value) => value >= 1_000 && value <= maxDays * unitMs.d);
+    .transform(msOf)
+    .refine((value) => value >= msOf(min) && value <= maxDays * unitMs.d);
 
 /** What a duration looks like. */
-export const durationText = (maxDays: number): string => `a duration such as 90s, 15m, 24h or 30d, at most ${maxDays}d`;
+export const durationText = (maxDays: number, { min = '1s' }: DurationRange = {}): string =>
+  `a duration such as 90s, 15m, 24h or 30d, from ${min} to ${maxDays}d`;
 
 /** A name or address to listen on. */
 export const host = z.string().regex(/^([A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]+)?)$/);
@@ -70,3 +80,24 @@ export const lineAnchor = z
     return { number: Number(number), hash };
   });
 export const lineAnchorText = 'a number and 64 hex characters, such as audit verify prints';
+
+/** The id that a whole key carries, `text` itself when it is none; nobody checks here who signed it. */
+function keyIdIn(text: string): unknown {
+  const [, payload] = /^sk-hx-[\w-]+\.([\w-]+)\.[\w-]+$/.exec(text.trim()) ?? [];
+  if (payload === undefined) return text;
+  try {
+    return (JSON.parse(new TextDecoder().decode(fromBase64Url(payload))) as { sub?: unknown } | null)?.sub;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return undefined;
+  }
+}
+
+/** Which key: its id, or the whole key, for whoever has nothing else of it. */
+export const keyId = z
+  .string()
+  .max(limits.tokenMaxChars)
+  .transform(keyIdIn)
+  .refine(isKeyId)
+  .transform((value) => value as KeyId);
+export const keyIdText = 'a key id, which is 16 hex characters, or the whole key';

@@ -5,9 +5,16 @@ import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { commandTable } from '../../cli/commands.ts';
 import { configurationTables } from '../../cli/config/describe.ts';
-import { keysSetOptions, keysShowOptions } from '../../cli/config/key-tables.ts';
-import { meshInviteOptions } from '../../cli/config/mesh-tables.ts';
-import { expectedText, isArgument, longFlag, type OptionRow, type OptionTable } from '../../cli/config/option.ts';
+import { keysCreateOptions, keysSetOptions, keysShowOptions } from '../../cli/config/key-tables.ts';
+import { meshBanOptions, meshInviteOptions } from '../../cli/config/mesh-tables.ts';
+import {
+  expectedText,
+  isArgument,
+  longFlag,
+  type OptionRow,
+  type OptionTable,
+  shapeOf,
+} from '../../cli/config/option.ts';
 import { readConfig, type Sources } from '../../cli/config/read.ts';
 import { commandTables, commonOptions, gatewayOptions, nodeOptions } from '../../cli/config/tables.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
@@ -118,7 +125,7 @@ describe('reading', () => {
       'HELIXFLOW_NODE_SLOTS=banana: expected an integer from 1 to 64',
       'HELIXFLOW_P2P_PORT=70000: expected an integer from 0 to 65535',
       `--announce /dns4/example.org/tcp/1: expected ${expectedText(nodeOptions.announce)}`,
-      'HELIXFLOW_DRAIN=2 weeks: expected a duration such as 90s, 15m, 24h or 30d, at most 1d',
+      'HELIXFLOW_DRAIN=2 weeks: expected a duration such as 90s, 15m, 24h or 30d, from 1s to 1d',
     ]);
   });
 
@@ -188,7 +195,7 @@ describe('reading', () => {
     await writeFile(file, JSON.stringify({ key: id }));
     expect(refusals(() => readConfig(keysShowOptions, { ...nothing, file }))).toEqual([
       `${file}: unknown option 'key'`,
-      '<key> is missing: expected a key id: 16 hex characters',
+      '<key> is missing: expected a key id, which is 16 hex characters, or the whole key',
     ]);
     expect(readConfig(keysShowOptions, { ...nothing, flags: { key: id } })).toEqual({ key: id });
     expect(refusals(() => readConfig(keysShowOptions, { ...nothing, flags: { key: 'x' } }))).toHaveLength(1);
@@ -196,6 +203,66 @@ describe('reading', () => {
 
   test('an empty variable counts as none', ({ expect }) => {
     expect(readConfig(gatewayOptions, { ...nothing, env: { HELIXFLOW_PORT: '' } }).port).toBe(7420);
+  });
+
+  test('an empty value of a flag is refused by every option that takes one', ({ expect }) => {
+    const withValue = tables.flatMap(([name, table]) =>
+      Object.entries<OptionRow>(table)
+        .filter(([, row]) => row.flag !== '' && shapeOf(row).type !== 'boolean')
+        .map(([key, row]) => ({ name, table, key, flag: longFlag(row) })),
+    );
+    expect(withValue.length).toBeGreaterThan(80);
+    for (const { name, table, key, flag } of withValue) {
+      const reasons = refusals(() => readConfig(table, { ...nothing, flags: { [key]: '' } }));
+      expect(
+        reasons.filter((reason) => reason.startsWith(`${flag} `) && !reason.includes(' is missing')),
+        name,
+      ).toHaveLength(1);
+    }
+  });
+
+  test('a list of nothing is refused wherever it stands, so that it never means all', async ({ expect }) => {
+    await using dir = await tempDir();
+    const file = join(dir.path, 'c.json');
+    await writeFile(file, JSON.stringify({ models: [] }));
+    const set = (sources: Partial<Sources>) => () =>
+      readConfig(keysSetOptions, { ...nothing, ...sources, flags: { key: id, ...sources.flags } });
+    for (const models of [[''], [' '], [','], ['a', '']]) {
+      expect(refusals(set({ flags: { models } }))).toHaveLength(1);
+      expect(refusals(() => readConfig(keysCreateOptions, { ...nothing, flags: { models } }))).toHaveLength(1);
+    }
+    expect(refusals(set({ env: { HELIXFLOW_KEY_SET_MODELS: ',' } }))).toHaveLength(1);
+    expect(refusals(set({ file }))).toHaveLength(1);
+    expect(set({ flags: { models: ['*'] } })().models).toEqual([]);
+    expect(set({ flags: { models: ['a*', '*'] } })().models).toEqual(['a*', '*']);
+  });
+
+  test('how long the issuer may be silent leaves room for its heartbeats; the grace may be none', ({ expect }) => {
+    const read = (flags: Record<string, string>) => readConfig(gatewayOptions, { ...nothing, flags });
+    expect(refusals(() => read({ maxStale: '119s' }))).toEqual([
+      '--max-stale 119s: expected a duration such as 90s, 15m, 24h or 30d, from 2m to 30d',
+    ]);
+    expect(read({ maxStale: '2m', staleGrace: '0s' })).toMatchObject({ maxStale: 120_000, staleGrace: 0 });
+  });
+
+  test('a whole key stands for its id', async ({ expect }) => {
+    const read = (key: string) => readConfig(keysShowOptions, { ...nothing, flags: { key } });
+    const whole = (claims: unknown) =>
+      `sk-hx-${[{ alg: 'EdDSA' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')}.${'A'.repeat(86)}`;
+    expect(read(whole({ sub: id }))).toEqual({ key: id });
+    for (const claims of [{ sub: 'x' }, { sub: 7 }, {}, null, [], 'x']) {
+      const [reason = '', ...more] = refusals(() => read(whole(claims)));
+      expect([reason.startsWith('<key> sk-hx-eyJhbG…: '), more]).toEqual([true, []]);
+    }
+    expect(refusals(() => read('sk-hx-a.b.c'))).toHaveLength(1);
+  });
+
+  test('what looks like a secret is not repeated, whichever option it was given to', ({ expect }) => {
+    const long = 'x'.repeat(81);
+    for (const value of ['sk-hx-0123456789', 'hx-invite-0123456789', 'eyJhbGciOi.J9abcdef.xyz', long]) {
+      const [reason = ''] = refusals(() => readConfig(meshBanOptions, { ...nothing, flags: { peer: value } }));
+      expect(reason).toMatch(`<peer> ${value.slice(0, 12)}…: expected a peer id`);
+    }
   });
 
   test('a secret is not repeated when it is wrong', ({ expect }) => {

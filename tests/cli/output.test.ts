@@ -2,6 +2,7 @@
 
 import { describe, test } from 'vitest';
 import { describeError } from '../../cli/output.ts';
+import { commandIn } from '../../cli/program.ts';
 import { type ErrorCode, type ErrorDetails, errorCodes, errorTable, HelixFlowError } from '../../protocol/errors.ts';
 
 /** A detail for every placeholder of the code's sentence. */
@@ -20,6 +21,32 @@ describe('an error for people', () => {
     for (const [, name] of errorTable[code].text.matchAll(/\{(\w+)\}/g)) {
       if (!lines.join('\n').includes(`<${name}>`)) throw new Error(`${name} is lost`);
     }
+  });
+
+  test('secrets in its details are cut, and words that only look like them are not', ({ expect }) => {
+    const token = `eyJ${'a'.repeat(40)}.${'b'.repeat(40)}.${'c'.repeat(86)}`;
+    for (const secret of [`sk-hx-${token}`, `hx-invite-${token}`, `hx-handover-grant-${'d'.repeat(90)}`, token]) {
+      const text = describeError(new HelixFlowError('CONFIG_INVALID', { reason: `--x '${secret}': no` }));
+      expect(text).toContain(`--x '${secret.slice(0, 12)}…': no`);
+      expect(text).not.toContain(secret.slice(0, 13));
+    }
+    const path = '/data/risk-assessment-models/a.eyes.of.b';
+    expect(describeError(new HelixFlowError('DAEMON_UNREACHABLE', { path }))).toContain(path);
+  });
+
+  test('says where the ids are listed, and which command has help', ({ expect }) => {
+    const unknown = new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'key', id: 'f'.repeat(16) });
+    expect(describeError(unknown)).toContain('do:  helixflow keys ls lists the ids');
+    const invalid = new HelixFlowError('CONFIG_INVALID', { reason: 'x' });
+    const advice = ['keys set x', 'up --prot 1', 'keys', 'nonsense', ''].map(
+      (line) => describeError(invalid, commandIn(line.split(' '))).split('  do:  ')[1],
+    );
+    expect(advice).toEqual([
+      'helixflow keys set --help says how it is used',
+      'helixflow up --help says how it is used',
+      'helixflow keys --help says how it is used',
+      ...Array(2).fill('helixflow --help lists the commands, helixflow <command> --help their options'),
+    ]);
   });
 
   test('details with the signs that part a sentence stay whole', ({ expect }) => {
