@@ -331,7 +331,11 @@ export const errorTable = {
     exit: 4,
     text: 'the token is for mesh {theirs}, this directory belongs to mesh {ours}; use another --data-dir',
   },
-  TOKEN_INVALID: { ...local, exit: 4, text: 'the token is not valid: {reason}' },
+  TOKEN_INVALID: {
+    ...local,
+    exit: 4,
+    text: 'the token is not valid: {reason}; have it made again: a request by mesh handover --prepare, a grant by mesh handover --to',
+  },
   ADVERT_INVALID: { ...local, exit: 1, text: 'the advert is not valid: {reason}' },
   DIRECTORY_UNAVAILABLE: { ...local, retry: 'same-node', exit: 5, text: 'the directory cannot be reached: {reason}' },
   BLOCK_INVALID: { ...local, exit: 6, text: 'the block {number} of {author} is not valid: {reason}' },
@@ -392,7 +396,7 @@ export const errorTable = {
     type: invalid,
     code: 'issuer_retired',
     exit: 4,
-    text: 'the issuer {issuer} signs no more: the root has taken it back, or handed its authority over ({reason})',
+    text: 'the issuer {issuer} signs no more ({reason}): the root has taken it back, or handed its authority over; run the command at the gateway that took over, which helixflow mesh show names',
   },
   ISSUER_MISSING: {
     ...local,
@@ -400,7 +404,7 @@ export const errorTable = {
     type: invalid,
     code: 'issuer_missing',
     exit: 4,
-    text: 'this directory holds no issuer’s key of mesh {meshId}; run the command where helixflow mesh create was run',
+    text: 'this directory holds no issuer’s key of mesh {meshId}; run the command where that key is held: helixflow mesh show names the gateway',
   },
   ROOT_MISSING: {
     ...local,
