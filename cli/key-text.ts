@@ -38,6 +38,17 @@ export function describeLimits({ rpm, tpm, concurrency }: RateLimits): string {
   return words.join('');
 }
 
+/** Where a key stands; one that was replaced is still good until the end of its grace. */
+const stateCell = ({ state, revokedFromMs }: KeyView): string =>
+  state === 'active' && revokedFromMs !== undefined ? `until ${moment(revokedFromMs)}` : state;
+
+/** A revocation counts from a little before it was made, for clocks that differ. */
+function stateText(key: KeyView): string {
+  if (key.state === 'active' && key.revokedFromMs !== undefined) return `active ${stateCell(key)}`;
+  if (key.state !== 'revoked') return key.state;
+  return `revoked (counts from ${moment(key.revokedFromMs)})${key.cut === true ? ', cut' : ''}`;
+}
+
 const limitsCell = (limits: RateLimits | undefined): string =>
   (limits === undefined ? '' : describeLimits(limits).slice(2)) || 'none';
 
@@ -78,8 +89,8 @@ export const keyValue = (key: KeyView): object => ({
 /** A key on lines of its own. */
 export const keyText = (key: KeyView): string =>
   [
-    `key       ${key.key}  ${key.name ?? '(name erased)'}`,
-    `state     ${key.state}${key.revokedFromMs === undefined ? '' : `, revoked from ${moment(key.revokedFromMs)}${key.cut === true ? ', cut' : ''}`}`,
+    `key       ${key.key}  ${key.name ?? '(no name here)'}`,
+    `state     ${stateText(key)}`,
     `account   ${key.account ?? 'unknown'}`,
     `role      ${key.role ?? 'unknown'}`,
     `models    ${key.models?.join(', ') || 'every model'}`,
@@ -98,7 +109,7 @@ export const keyTable = (keys: readonly KeyView[]): string =>
         keys.map((key) => [
           key.key,
           key.name ?? '-',
-          key.state,
+          stateCell(key),
           key.role ?? '-',
           key.account ?? '-',
           limitsCell(key.limits),

@@ -67,6 +67,18 @@ describe('keys and accounts', () => {
     expect(await fails(['accounts', 'set', of])).toEqual([2, 'CONFIG_INVALID']);
   });
 
+  test('a whole key is revoked by its own text; then only its name can change', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    await ok(['mesh', 'create']);
+    const { id, key } = await ok(['keys', 'create', '--name', 'lost', '--models', 'qwen*']);
+    expect(await fails(['keys', 'set', String(id), '--models', ''])).toEqual([2, 'CONFIG_INVALID']);
+    expect(await ok(['keys', 'show', String(key)])).toMatchObject({ id, models: ['qwen*'], state: 'active' });
+    expect(await ok(['keys', 'revoke', String(key)])).toMatchObject({ id, state: 'revoked' });
+    expect(await fails(['keys', 'set', String(id), '--rpm', '5'])).toEqual([2, 'CONFIG_INVALID']);
+    expect(await ok(['keys', 'set', String(id), '--forget-name'])).not.toHaveProperty('name');
+  });
+
   test('a strict key opens a strict account; an operator’s key names the gateway of its directory', async ({
     expect,
   }) => {
@@ -281,6 +293,27 @@ describe('a handover', () => {
     await on(home).ok(['mesh', 'handover', '--accept', String(grant)]);
     expect(await on(home).fails(['mesh', 'restore', '--from', file])).toEqual([2, 'CONFIG_INVALID']);
     expect(await on(home).ok(['mesh', 'show'])).toMatchObject({ issuer: ours['issuer'] });
+  });
+
+  test('is not signed twice for one issuer, but for the same request', async ({ expect }) => {
+    await using temp = await tempDir();
+    const [home, fresh] = [join(temp.path, 'home'), join(temp.path, 'fresh')];
+    const { issuer: first } = await on(home).ok(['mesh', 'create']);
+    await mkdir(join(fresh, 'mesh'), { recursive: true });
+    await copyFile(join(home, 'mesh/mesh.json'), join(fresh, 'mesh/mesh.json'));
+    const { request } = await on(home).ok(['mesh', 'handover', '--prepare']);
+    const { request: other } = await on(fresh).ok(['mesh', 'handover', '--prepare']);
+    const signed = await on(home).ok(['mesh', 'handover', '--to', String(request)]);
+    await on(home).ok(['keys', 'ls']);
+    expect(await on(home).ok(['mesh', 'handover', '--to', String(request), '--revoke'])).toMatchObject({
+      issuer: signed['issuer'],
+      succeeds: signed['succeeds'],
+    });
+    const again = ['mesh', 'handover', '--to', String(other)];
+    expect(await on(home).fails(again)).toEqual([2, 'CONFIG_INVALID']);
+    expect(await on(home).fails([...again, '--from', String(first)])).toEqual([2, 'CONFIG_INVALID']);
+    const heir = await on(home).ok([...again, '--from', String(signed['issuer'])]);
+    expect(heir).toMatchObject({ succeeds: { issuer: signed['issuer'] } });
   });
 
   test('can be signed where there is a root and nothing else', async ({ expect }) => {

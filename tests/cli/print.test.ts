@@ -2,9 +2,10 @@
 
 import { describe, test } from 'vitest';
 import { printRequest } from '../../cli/banner.ts';
+import { keyTable, keyText } from '../../cli/key-text.ts';
 import { type DaemonStatus, printStatus } from '../../cli/status.ts';
 import type { RequestRecord } from '../../gateway/http/exchange.ts';
-import type { ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
+import type { KeyId, ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
 
 const noon = new Date(2026, 0, 1, 12, 0, 7);
@@ -37,6 +38,20 @@ describe('a line per request', () => {
     const line = printRequest({ ...record, model: `\u001b[2J\r\n\u202eevil${'x'.repeat(1_000)}` }, noon) ?? '';
     expect(line).toMatch(/^[^\p{C}]{1,300}$/u);
   });
+});
+
+test('a key says until when it is good, and when its revocation counts from', ({ expect }) => {
+  const key = { key: '0123456789abcdef' as KeyId, createdMs: unixMs(0) };
+  const revokedFromMs = unixMs(Date.UTC(2027, 0, 1));
+  const lines = (text: string, word: string) => text.split('\n').find((line) => line.startsWith(word));
+  const grace = { ...key, name: 'old', state: 'active', revokedFromMs } as const;
+  expect(keyTable([grace])).toContain('until 2027-01-01T00:00:00Z');
+  expect(lines(keyText(grace), 'state')).toBe('state     active until 2027-01-01T00:00:00Z');
+  const revoked = { ...key, state: 'revoked', revokedFromMs, cut: true } as const;
+  expect(keyTable([revoked])).toMatch(/ {2}- {5}revoked /);
+  expect(lines(keyText(revoked), 'key')).toContain('(no name here)');
+  expect(lines(keyText(revoked), 'state')).toBe('state     revoked (counts from 2027-01-01T00:00:00Z), cut');
+  expect(lines(keyText({ ...key, state: 'expired' }), 'state')).toBe('state     expired');
 });
 
 test('the status names what somebody looks for first', ({ expect }) => {
