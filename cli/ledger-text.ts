@@ -7,7 +7,9 @@ export interface IssuerStatus {
   readonly issuer: string;
   /** The gateway that holds its key. */
   readonly holder?: string;
-  readonly state: 'here' | 'fresh' | 'stale' | 'unheard' | 'revoked';
+  readonly state: 'here' | 'fresh' | 'stale' | 'unheard' | 'succeeded' | 'revoked';
+  /** The issuer that has its authority now. */
+  readonly succeededBy?: string;
   /** Since it last vouched for everything held here; absent when it never did. */
   readonly ageSeconds?: number;
 }
@@ -33,15 +35,17 @@ interface ViewOptions {
 }
 
 function issuerStatus(
-  { issuer, holder, asOfMs, isRevoked }: LedgerStatus['issuers'][number],
+  { issuer, holder, asOfMs, isRevoked, succeededBy }: LedgerStatus['issuers'][number],
   { nowMs, own, maxStaleMs }: ViewOptions,
 ): IssuerStatus {
   const ageMs = asOfMs === undefined ? undefined : Math.max(0, nowMs - asOfMs);
   const heard = ageMs === undefined ? 'unheard' : ageMs > maxStaleMs ? 'stale' : 'fresh';
+  const counts = succeededBy !== undefined ? 'succeeded' : issuer === own ? 'here' : heard;
   return {
     issuer,
     ...(holder === undefined ? {} : { holder }),
-    state: isRevoked ? 'revoked' : issuer === own ? 'here' : heard,
+    state: isRevoked ? 'revoked' : counts,
+    ...(succeededBy === undefined ? {} : { succeededBy }),
     ...(ageMs === undefined ? {} : { ageSeconds: Math.round(ageMs / 1_000) }),
   };
 }
@@ -58,8 +62,18 @@ export const ledgerView = (status: LedgerStatus, options: ViewOptions): LedgerVi
 
 const short = (id: string): string => `${id.slice(0, 8)}…`;
 
-const issuerText = ({ issuer, state, ageSeconds }: IssuerStatus): string =>
-  `${short(issuer)} ${state}${ageSeconds === undefined || state === 'here' ? '' : ` (${ageSeconds} s ago)`}`;
+/** Of one that is here or out of office it does not matter when it was heard. */
+export const ageText = ({ state, ageSeconds }: IssuerStatus): string =>
+  ageSeconds === undefined || state === 'here' || state === 'succeeded' || state === 'revoked'
+    ? ''
+    : `${ageSeconds} s ago`;
+
+function issuerText(status: IssuerStatus): string {
+  const { issuer, state, succeededBy } = status;
+  const heir = succeededBy === undefined ? '' : `${state === 'revoked' ? ', succeeded' : ''} by ${short(succeededBy)}`;
+  const age = ageText(status);
+  return `${short(issuer)} ${state}${heir}${age === '' ? '' : ` (${age})`}`;
+}
 
 /** Lines for one screen. */
 export function ledgerLines({ writing, authors, blocks, issuers, frozen, damaged }: LedgerView): string[] {

@@ -359,16 +359,20 @@ class PeerLedger implements Ledger {
   }
 
   #issuerStatus(): LedgerStatus['issuers'] {
-    const known = new Set([...this.roots.issuers.keys(), ...this.#named()]);
+    const succeeded = [...this.roots.issuers.values()].flatMap(({ succeeds }) => succeeds?.issuer ?? []);
+    const known = new Set([...this.roots.issuers.keys(), ...this.#named(), ...succeeded]);
     return [...known].map((issuer) => {
       const [first] = this.#issuers.line(issuer);
       const head = first && this.#feeds.newestOf(authorOf(first));
+      const heir = this.roots.successorsOf(issuer).at(-1)?.issuer;
       return {
         issuer,
         holder: this.holderOf(issuer),
         asOfMs: this.freshness(issuer).asOfMs,
         isRevoked: this.roots.isRevoked(issuer),
         ...(head === undefined ? {} : { newest: { epoch: head.epoch, number: head.number } }),
+        ...(first?.succeeds === undefined ? {} : { succeeds: first.succeeds }),
+        ...(heir === undefined ? {} : { succeededBy: heir }),
       };
     });
   }

@@ -1,6 +1,6 @@
 /** The ledger of one peer: its feeds, what they come to, and their exchange with others. */
 
-import type { Role } from '../protocol/grants.ts';
+import type { Role, Succession } from '../protocol/grants.ts';
 import type { AuthorId, EpochId, IssuerId, MeshId, PeerId } from '../protocol/ids.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
 import type { PeerInfo } from '../protocol/peer/hello.ts';
@@ -66,6 +66,10 @@ export interface LedgerStatus {
     readonly isRevoked: boolean;
     /** The newest block of its feed that is held here; what a handover names. */
     readonly newest?: { readonly epoch: EpochId; readonly number: number };
+    /** Whom it took over from by a handover. */
+    readonly succeeds?: Succession;
+    /** The issuer that has its authority now, when the root has handed it over. */
+    readonly succeededBy?: IssuerId;
   }[];
   /** Whether this process may sign: `ready`, or still asking others what it wrote before. */
   readonly writing: 'ready' | 'recovering' | 'none';

@@ -4,14 +4,20 @@ import { systemClock } from '../../protocol/adapters/clock.ts';
 import { systemRandom } from '../../protocol/adapters/random.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import { checkCertificate, type IssuerCertificate, issuerIdOf, signCertificate } from '../../protocol/grants.ts';
+import {
+  checkCertificate,
+  type IssuerCertificate,
+  issuerIdOf,
+  type Succession,
+  signCertificate,
+} from '../../protocol/grants.ts';
 import {
   encodeHandoverGrant,
   encodeHandoverRequest,
   parseHandoverGrant,
   parseHandoverRequest,
 } from '../../protocol/handover.ts';
-import type { EpochId, IssuerId, MeshId } from '../../protocol/ids.ts';
+import type { IssuerId, MeshId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import { createIdentity, encodeIdentityRecord, issuerOf, parseIdentityRecord } from '../../protocol/mesh.ts';
 import type { RootToken } from '../../protocol/peer/roots.ts';
@@ -54,44 +60,51 @@ async function prepare({ common, output }: CommandContext): Promise<number> {
   return 0;
 }
 
-interface OldIssuer {
-  readonly issuer: IssuerId;
-  /** Of its feed, as far as is known here. */
-  readonly newest?: { readonly epoch: EpochId; readonly number: number };
-}
-
 /**
- * Whose authority goes over: the one that was named (a root's own directory may know none), that of this directory, or
- * the only one there is.
+ * What the next issuer takes over: from the one that was named (a root's own directory may know none), that of this
+ * directory, or the only one in office. Another handover from it must not be known here, or it is of this very request.
  */
-async function chooseOld(admin: Admin, from: IssuerId | undefined): Promise<OldIssuer> {
+async function chooseSuccession(admin: Admin, from: IssuerId | undefined, next: IssuerId): Promise<Succession> {
   const { issuers } = await admin.call('ledger.status', {});
   const here = admin.known.issuer === undefined ? undefined : issuerOf(admin.known.issuer).issuer;
-  const others = issuers.filter(({ isRevoked }) => !isRevoked);
+  const others = issuers.filter(({ isRevoked, succeededBy }) => !isRevoked && succeededBy === undefined);
   const wanted = from ?? here ?? (others.length === 1 ? others[0]?.issuer : undefined);
   if (wanted === undefined) {
     throw unfit(
       `--from is missing: the issuers are ${others.map(({ issuer }) => issuer).join(', ') || 'not known here'}`,
     );
   }
-  return issuers.find(({ issuer }) => issuer === wanted) ?? { issuer: wanted };
+  if (next === wanted) throw unfit('the request is of the issuer that is to be succeeded');
+  const { newest, succeededBy: heir } = issuers.find(({ issuer }) => issuer === wanted) ?? {};
+  const before = issuers.find(({ issuer }) => issuer === next)?.succeeds;
+  // Once more for the same request: what was signed for it then holds.
+  if (before?.issuer === wanted) return before;
+  if (heir !== undefined) {
+    throw unfit(`issuer ${wanted} has handed its authority over already; in office is ${heir}: --from ${heir}`);
+  }
+  return { issuer: wanted, ...(newest === undefined ? {} : { last: newest }) };
 }
+
+/** For whoever is asked for a passphrase next, and may still think better of it. */
+const revokingNote = (old: IssuerId): string =>
+  [
+    `--revoke takes issuer ${old} back: every membership, invite and API key by it ends as this becomes known, for good.`,
+    'Each peer that it admitted then needs a new invite of the new issuer (--join), and each client a new key.',
+  ].join('\n');
 
 async function sign(config: HandoverConfig, to: string, context: CommandContext): Promise<number> {
   const { publicKey, meshId } = parseHandoverRequest(await readText(to, context));
   await using admin = await openAdmin(context.common.dataDir, 'mesh handover');
   const { mesh } = admin.known;
   if (meshId !== mesh.meshId) throw new HelixFlowError('MESH_MISMATCH', { theirs: meshId, ours: mesh.meshId });
-  const old = await chooseOld(admin, config.from as IssuerId | undefined);
   const issuer = issuerIdOf(publicKey);
-  if (issuer === old.issuer) throw unfit('the request is of the issuer that is to be succeeded');
+  const succeeds = await chooseSuccession(admin, config.from as IssuerId | undefined, issuer);
+  const old = succeeds.issuer;
+  if (config.revoke) context.output.note(revokingNote(old));
   const root = await openRoot(admin.dir, meshId, config, context);
   const signing = { tokens: createJoseTokens(), nowMs: systemClock().wallMs() };
-  const succeeds = { issuer: old.issuer, ...(old.newest === undefined ? {} : { last: old.newest }) };
   const certificate = await signCertificate({ meshId, issuer, publicKey, succeeds }, root.key, signing);
-  const revocation = config.revoke
-    ? await signRevocation({ meshId, issuer: old.issuer }, root.key, signing)
-    : undefined;
+  const revocation = config.revoke ? await signRevocation({ meshId, issuer: old }, root.key, signing) : undefined;
   const { name, network, isOpen } = mesh;
   const grant = encodeHandoverGrant({
     certificate,
@@ -105,9 +118,9 @@ async function sign(config: HandoverConfig, to: string, context: CommandContext)
   context.output.data({ grant, meshId, issuer, succeeds, revoked: config.revoke }, grant);
   context.output.note(
     [
-      `Issuer ${issuer} may take over from ${old.issuer}${succeeds.last === undefined ? '' : `, whose block ${succeeds.last.number} is the last one known here`}.`,
+      `Issuer ${issuer} may take over from ${old}${succeeds.last === undefined ? '' : `, whose block ${succeeds.last.number} is the last one known here`}.`,
       'At the gateway that asked, while it is stopped: helixflow mesh handover --accept <this grant>',
-      ...(config.revoke ? [`Every key, invite and membership by ${old.issuer} ends as this becomes known.`] : []),
+      'Once it is accepted, make a new backup there: one from before does not hold the new issuer’s key.',
     ].join('\n'),
   );
   return 0;

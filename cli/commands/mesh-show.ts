@@ -10,7 +10,7 @@ import type { RunCommand } from '../command.ts';
 import { callDaemon } from '../control-client.ts';
 import { type DataDir, openDataDir } from '../data-dir.ts';
 import { fileExists } from '../files.ts';
-import type { IssuerStatus } from '../ledger-text.ts';
+import { ageText, type IssuerStatus } from '../ledger-text.ts';
 import { judgeMembership } from '../membership.ts';
 import { type KnownMesh, readMeshOrFail } from '../mesh-files.ts';
 import { readIdentity, readMembership } from '../peer-files.ts';
@@ -47,12 +47,22 @@ async function issuersOf(dir: DataDir, known: KnownMesh): Promise<readonly Issue
   return known.issuer === undefined ? [] : [{ issuer: issuerOf(known.issuer).issuer, state: 'here' }];
 }
 
-const issuerLine = ({ issuer, state, holder, ageSeconds }: IssuerStatus): string =>
-  [
-    `issuer   ${issuer}  ${state === 'here' ? 'its key is in this directory' : state}`,
-    holder === undefined ? '' : `, held by ${holder}`,
-    ageSeconds === undefined || state === 'here' ? '' : `, heard of ${ageSeconds} s ago`,
+function standingOf({ state, succeededBy }: IssuerStatus): string {
+  if (state === 'here') return 'its key is in this directory';
+  const heir = succeededBy === undefined ? [] : [`succeeded by ${succeededBy}`];
+  return [...(state === 'revoked' ? ['revoked'] : []), ...heir].join(', ') || state;
+}
+
+function issuerLine(status: IssuerStatus): string {
+  const { issuer, state, holder, succeededBy } = status;
+  const hasHolder = holder !== undefined && (state !== 'revoked' || succeededBy !== undefined);
+  const age = ageText(status);
+  return [
+    `issuer   ${issuer}  ${standingOf(status)}`,
+    hasHolder ? `, held by ${holder}` : '',
+    age === '' ? '' : `, heard of ${age}`,
   ].join('');
+}
 
 export const runMeshShow: RunCommand<Record<never, never>> = async (_config, { common, output }) => {
   const dir = await openDataDir(common.dataDir, 'read');

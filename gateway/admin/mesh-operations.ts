@@ -53,6 +53,18 @@ const contactField = z.strictObject({
   addresses: z.array(z.string().min(1).max(limits.addressMaxChars)).min(1).max(limits.peerAddressesMax),
 });
 
+/** A peer that several issuers have admitted, as the one did that admitted it last. */
+function newestEach<Member extends { readonly peer: PeerId; readonly admittedMs: UnixMs }>(
+  members: readonly Member[],
+): readonly Member[] {
+  const byPeer = new Map<PeerId, Member>();
+  for (const member of members) {
+    const known = byPeer.get(member.peer);
+    if (known === undefined || known.admittedMs <= member.admittedMs) byPeer.set(member.peer, member);
+  }
+  return [...byPeer.values()];
+}
+
 export const meshOperations = {
   status: operation({
     method: 'GET',
@@ -96,7 +108,7 @@ export const meshOperations = {
     about: 'Lists every peer that was admitted to the mesh, as far as this gateway has heard.',
     input: pageInput,
     run: ({ ledger: { standing } }, page) => {
-      const { data, hasMore } = pageOf(standing.members(), ({ peer }) => peer, page);
+      const { data, hasMore } = pageOf(newestEach(standing.members()), ({ peer }) => peer, page);
       const view = ({ peer, role, owner, admittedMs, expiresMs }: (typeof data)[number]): MemberView => ({
         peer,
         role,
