@@ -1,7 +1,7 @@
 /** Keys, invites and other long values as messages may show them: their beginning. */
 
 /** Where a key, an invite or a handover's line begins inside a text, and any other signed token. */
-const secrets = /(?<![a-z\d])(?:(?:sk-|hx-invite-|hx-handover-)[^\s'",;]{7,}|eyJ[\w-]+\.[\w-]+\.[\w-]+)/gi;
+const secrets = /(?<![a-z\d])(?:(?:sk-|hx-invite-|hx-handover-)[^\s'",;…]{7,}|eyJ[\w-]+\.[\w-]+\.[\w-]+)/gi;
 const valueMaxChars = 80;
 const shownChars = 12;
 

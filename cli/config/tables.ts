@@ -169,7 +169,8 @@ const accessOptions = {
     flag: '--max-stale <duration>',
     env: 'HELIXFLOW_MAX_STALE',
     expected: durationText(30, { min: '2m' }),
-    about: 'Out of touch with the issuer of a key for longer, this gateway refuses strict, operator and admin keys.',
+    about:
+      'Out of touch with the issuer of a key, which is heard once a minute, for longer, this gateway refuses strict, operator and admin keys.',
   }),
   staleGrace: option(duration(30, { min: '0s' }).prefault('24h'), {
     flag: '--stale-grace <duration>',

@@ -30,6 +30,8 @@ describe('an error for people', () => {
       expect(text).toContain(`--x '${secret.slice(0, 12)}…': no`);
       expect(text).not.toContain(secret.slice(0, 13));
     }
+    const cut = '<peer> sk-hx-eyJhbG…: expected a peer id';
+    expect(describeError(new HelixFlowError('CONFIG_INVALID', { reason: cut }))).toContain(cut);
     const path = '/data/risk-assessment-models/a.eyes.of.b';
     expect(describeError(new HelixFlowError('DAEMON_UNREACHABLE', { path }))).toContain(path);
   });
