@@ -19,12 +19,15 @@ export interface PeerSettings {
   readonly bootstrap: readonly Contact[];
 }
 
+/** Gateways that are kept for the next start. */
+export const bootstrapMax = 64;
+
 const formatNumber = 1;
 const addresses = z.array(z.string().max(limits.addressMaxChars)).max(limits.peerAddressesMax);
 const settingsSchema = z.object({
   p2pPort: z.int().min(1).max(65_535).optional(),
   addresses,
-  bootstrap: z.array(z.object({ peer: z.custom<PeerId>(isPeerId), addresses })).max(64),
+  bootstrap: z.array(z.object({ peer: z.custom<PeerId>(isPeerId), addresses })).max(bootstrapMax),
 });
 
 /**

@@ -4,9 +4,11 @@ import { createServer } from 'node:net';
 import type { AuditLog } from '../ledger/adapters/audit-files.ts';
 import { openLevelStore } from '../ledger/adapters/store-level.ts';
 import type { Ledger } from '../ledger/ledger.ts';
+import { createRootStore } from '../ledger/root-store.ts';
 import { createLibp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
+import type { IssuerId } from '../protocol/ids.ts';
 import { createIdentity, type IssuerRecord, issueCredentials, issuerOf } from '../protocol/mesh.ts';
 import { joinMesh } from '../protocol/peer/admit.ts';
 import { createPeerBook } from '../protocol/peer/book.ts';
@@ -18,14 +20,14 @@ import type { Clock, Log, Random, SigningKey, Store, Tokens } from '../protocol/
 import { type Ms, ms } from '../protocol/units.ts';
 import type { DataDir } from './data-dir.ts';
 import { type DatedNetwork, datedNetwork } from './dated-network.ts';
-import { systemCode, systemReason } from './files.ts';
+import { fileExists, systemCode, systemReason } from './files.ts';
 import type { AdmitOwn } from './granting.ts';
 import { ledgerView } from './ledger-text.ts';
-import { type Entry, enterMesh, ownOwner, renewBelowMs } from './membership.ts';
+import { type Entry, enterMesh, ownOwner, renewBelowMs, retirementOf } from './membership.ts';
 import { readMesh, writeJoinedMesh } from './mesh-files.ts';
 import { openRoots } from './open-roots.ts';
 import { readIdentity, readSettings, writeIdentity, writeMembership, writeSettings } from './peer-files.ts';
-import type { MemberStatus } from './status.ts';
+import type { MemberStatus, MembershipStatus } from './status.ts';
 
 /** The real world, for everything that runs in this process. */
 export interface World {
@@ -136,7 +138,10 @@ class Runtime implements PeerRuntime {
   readonly #options: PeerOptions;
   readonly #stop = new AbortController();
   #credentials: Credentials | undefined;
+  #admittedBy: IssuerId | undefined;
   #expiresMs: number | undefined;
+  /** Why a gateway refused the membership last, since none admitted this peer. */
+  #refusal: string | undefined;
 
   constructor(
     world: World,
@@ -155,6 +160,7 @@ class Runtime implements PeerRuntime {
     this.roots = parts.roots;
     this.knowsOthers = parts.knowsOthers;
     this.#credentials = parts.entry.credentials;
+    this.#admittedBy = parts.entry.admittedBy;
     this.#expiresMs = parts.entry.expiresMs;
   }
 
@@ -167,9 +173,33 @@ class Runtime implements PeerRuntime {
     const paths = this.#dir.peer(this.#options.role);
     await writeSettings(paths, { p2pPort, addresses: this.network.addresses(), bootstrap: entry.bootstrap });
     const until = AbortSignal.any([signal, this.#stop.signal]);
+    this.#followHellos(peer);
+    const issuer = this.#issuerInOffice();
     if (entry.invite !== undefined) await this.#exchange(entry.invite, until);
-    else if (entry.issuer !== undefined && this.#isDue()) await this.#admitSelf(entry.issuer);
+    else if (issuer !== undefined && this.#isDue()) await this.#admitSelf(issuer);
     this.#watchExpiry(peer);
+  }
+
+  /** The issuer whose key is here, while it may admit this peer. */
+  #issuerInOffice(): IssuerRecord | undefined {
+    const { issuer } = this.entry;
+    if (issuer === undefined) return undefined;
+    return retirementOf(issuerOf(issuer).issuer, this.roots) === undefined ? issuer : undefined;
+  }
+
+  #followHellos({ member }: JoinedPeer): void {
+    const unfollow = member.onHello(({ direction, peer }, refused) => {
+      if (refused === undefined) this.#refusal = undefined;
+      const cause = refused?.cause;
+      // Whoever dials us may say anything; those whom we dial are gateways that we know of.
+      if (direction !== 'outbound' || !isHelixFlowError(cause, 'MEMBERSHIP_INVALID')) return;
+      const isKnown = this.#refusal !== undefined || member.admitted().length > 0;
+      this.#refusal = cause.details.reason;
+      if (isKnown) return;
+      const hint = 'unless another gateway admits this peer, it needs a new invite: --join <token>';
+      this.#world.log.warn('membership.refused', { role: this.#options.role, peer, reason: this.#refusal, hint });
+    });
+    this.#stop.signal.addEventListener('abort', unfollow, { once: true });
   }
 
   /**
@@ -197,6 +227,11 @@ class Runtime implements PeerRuntime {
         log.info('join.done', { mesh: meshId, role: this.#options.role });
         return;
       } catch (error) {
+        const { held } = this.entry;
+        if (isHelixFlowError(error, 'INVITE_INVALID') && held !== undefined) {
+          log.warn('join.refused', { reason: error.details.reason, kept: 'the membership that there was' });
+          return this.#take(held);
+        }
         if (!isPassing(error) || signal.aborted) throw error;
         log.warn('join.waiting', { retryMs: delayMs, code: isHelixFlowError(error) ? error.code : undefined });
         await clock.sleep(ms(delayMs * (0.5 + random.float())), signal);
@@ -209,10 +244,12 @@ class Runtime implements PeerRuntime {
     const { tokens, clock } = this.#world;
     const { meshId } = this.entry.mesh;
     const peer = this.network.self;
-    const { expiresMs } = await checkCredentials(credentials, { tokens, meshId, peer, nowMs: clock.wallMs() });
+    const checking = { tokens, meshId, peer, nowMs: clock.wallMs() };
+    const { expiresMs, issuer } = await checkCredentials(credentials, checking);
     await writeMembership(this.#dir.peer(this.#options.role), credentials);
     await this.roots.take({ kind: 'issuer', token: credentials.certificate });
     this.#credentials = credentials;
+    this.#admittedBy = issuer;
     this.#expiresMs = expiresMs;
   }
 
@@ -243,7 +280,8 @@ class Runtime implements PeerRuntime {
   }
 
   async #renew({ member, ledger }: JoinedPeer): Promise<void> {
-    const { issuer, mesh } = this.entry;
+    const { mesh } = this.entry;
+    const issuer = this.#issuerInOffice();
     const credentials = this.#credentials;
     if (!this.#isDue() || credentials === undefined) return;
     if (issuer !== undefined) return this.#take(await this.#admitOwn(issuer));
@@ -254,17 +292,24 @@ class Runtime implements PeerRuntime {
     this.#world.log.info('membership.renewed', { role: this.#options.role });
   }
 
+  #membershipStatus(member: Member): MembershipStatus {
+    if (this.#credentials === undefined) return { state: 'joining' };
+    const isTakenBack = this.#admittedBy !== undefined && this.roots.isRevoked(this.#admittedBy);
+    const refusal = isTakenBack ? 'its issuer was taken back' : this.#refusal;
+    if (refusal !== undefined && member.admitted().length === 0) return { state: 'refused', reason: refusal };
+    if (this.#expiresMs === undefined) return { state: 'valid' };
+    const state = this.#expiresMs <= this.#world.clock.wallMs() ? 'lapsed' : 'valid';
+    return { state, expires: new Date(this.#expiresMs).toISOString() };
+  }
+
   status({ member, ledger }: JoinedPeer, maxStale: Ms): MemberStatus {
     const nowMs = this.#world.clock.wallMs();
     const own = this.entry.issuer === undefined ? undefined : issuerOf(this.entry.issuer).issuer;
-    const isLapsed = this.#expiresMs !== undefined && this.#expiresMs <= nowMs;
-    const expires = this.#expiresMs === undefined ? {} : { expires: new Date(this.#expiresMs).toISOString() };
-    const state = this.#credentials === undefined ? 'joining' : isLapsed ? 'lapsed' : 'valid';
     return {
       peerId: this.network.self,
       addresses: this.network.addresses(),
       p2pPort: this.p2pPort,
-      membership: { state, ...expires },
+      membership: this.#membershipStatus(member),
       peers: member.admitted().map(([connection, info]) => ({
         peer: connection.peer,
         role: info.membership.role,
@@ -285,6 +330,17 @@ class Runtime implements PeerRuntime {
   }
 }
 
+/** Before anything is decided: a membership may have been taken back by what was heard in an earlier run. */
+async function recallRoots({ log }: World, path: string, roots: Roots): Promise<void> {
+  if (!(await fileExists(path))) return;
+  const store = await openLevelStore(path);
+  try {
+    await createRootStore({ store, log }).load(roots);
+  } finally {
+    await store.close();
+  }
+}
+
 /**
  * Opens a peer's files and makes its network. Nothing is sent; a mesh or membership is not written yet.
  * @throws HelixFlowError what `enterMesh` and `openLevelStore` throw; ADDRESS_REFUSED; CONFIG_INVALID
@@ -294,7 +350,8 @@ export async function openPeer(world: World, dir: DataDir, options: PeerOptions)
   const kept = await readIdentity(paths);
   const key = kept ?? createIdentity(world.random);
   const peer = peerIdOf(key.publicKey);
-  const entry = await enterMesh(world, dir, { role: options.role, peer, join: options.join });
+  const recall = (roots: Roots): Promise<void> => recallRoots(world, paths.store, roots);
+  const entry = await enterMesh(world, dir, { role: options.role, peer, join: options.join, recall });
   if (kept === undefined) await writeIdentity(paths, key);
   const wanted = options.p2pPort ?? (await readSettings(paths)).p2pPort ?? 0;
   const p2pPort = await choosePort(options.p2pHost, wanted, world.random);

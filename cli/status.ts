@@ -19,13 +19,19 @@ export interface PeerStatus {
   readonly since: string;
 }
 
+/** `joining` while none is held; `refused` when it does not count any more, by its `reason`. */
+export interface MembershipStatus {
+  readonly state: 'valid' | 'joining' | 'lapsed' | 'refused';
+  readonly expires?: string;
+  readonly reason?: string;
+}
+
 /** What a peer of either role tells. */
 export interface MemberStatus {
   readonly peerId: string;
   readonly addresses: readonly string[];
   readonly p2pPort: number;
-  /** `joining` while no membership is held. */
-  readonly membership: { readonly state: 'valid' | 'joining' | 'lapsed'; readonly expires?: string };
+  readonly membership: MembershipStatus;
   readonly peers: readonly PeerStatus[];
   /** Peers that this one could ask in the DHT. */
   readonly directoryPeers: number;
@@ -71,10 +77,15 @@ function duration(seconds: number): string {
   return seconds < 172_800 ? `${Math.round(seconds / 3_600)} h` : `${Math.round(seconds / 86_400)} d`;
 }
 
+function membershipText({ state, expires, reason }: MembershipStatus): string {
+  if (reason !== undefined) return `${state}: ${reason}; join again with --join <token>`;
+  return expires === undefined ? state : `${state} until ${expires}`;
+}
+
 const memberLines = (member: MemberStatus): string[] => [
   `  peer id     ${member.peerId}`,
   `  addresses   ${member.addresses.join(', ') || 'none'}`,
-  `  membership  ${member.membership.state}${member.membership.expires === undefined ? '' : ` until ${member.membership.expires}`}`,
+  `  membership  ${membershipText(member.membership)}`,
   `  peers       ${count(member.peers.length, 'connection')}, ${member.directoryPeers} in the directory`,
   ...ledgerLines(member.ledger),
 ];

@@ -1,6 +1,6 @@
 /** The hello on every connection: who is there, is it a member, and what do both sides agree on (design §4). */
 
-import { errorText, HelixFlowError, toHelixFlowError } from '../errors.ts';
+import { type ErrorCode, errorText, HelixFlowError, toHelixFlowError } from '../errors.ts';
 import type { Credentials, Membership } from '../grants.ts';
 import type { MeshId, PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
@@ -57,7 +57,10 @@ export interface HelloOptions {
 export interface HelloEvents {
   /** Each side has accepted the other; the connection is admitted. Comes once per connection at most. */
   admitted(connection: Connection, info: PeerInfo): void;
-  /** No hello came about and the connection closes: HELLO_REFUSED when the other side refused, else our own reason. */
+  /**
+   * No hello came about and the connection closes: HELLO_REFUSED when the other side refused, caused by
+   * MEMBERSHIP_INVALID when it said so of our membership; else our own reason.
+   */
   refused?(connection: Connection, error: HelixFlowError): void;
 }
 
@@ -82,6 +85,11 @@ const framesMax = 8;
 const expiryCheckMaxMs = 3_600_000;
 
 const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
+
+function refusedBy({ code, reason }: { readonly code: ErrorCode; readonly reason: string }): HelixFlowError {
+  const cause = code === 'MEMBERSHIP_INVALID' ? new HelixFlowError(code, { reason }) : undefined;
+  return new HelixFlowError('HELLO_REFUSED', { reason: `${code}: ${reason}` }, { cause });
+}
 
 interface World extends HelloDeps {
   readonly options: HelloOptions;
@@ -236,7 +244,7 @@ class Greeting {
         this.#acceptCame = true;
         break;
       case 'refuse':
-        throw new HelixFlowError('HELLO_REFUSED', { reason: `${frame.code}: ${frame.reason}` });
+        throw refusedBy(frame);
       case undefined:
         // A later version's frame; the hello does not depend on it.
         break;

@@ -8,6 +8,7 @@ import { limits } from '../limits.ts';
 import type { AdvertModel } from '../messages/advert.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import type {
+  Cancel,
   Clock,
   Connection,
   Contact,
@@ -61,6 +62,8 @@ export interface Member {
   readonly hello: Hello;
   /** Every admitted connection with what its hello told. */
   admitted(): readonly (readonly [Connection, PeerInfo])[];
+  /** Calls `listener` with each hello that ended: undefined when it admitted, else as `HelloEvents.refused`. */
+  onHello(listener: (connection: Connection, refused: HelixFlowError | undefined) => void): Cancel;
   /**
    * Closes the connections of those that are members no more, and with them their sessions.
    * @param banned One that may not be connected: it is forgotten all the same.
@@ -92,6 +95,7 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
   const { network, random } = ports;
   const process = toHex(random.fork('process').bytes(16)) as ProcessId;
   const admitted = new Set<Connection>();
+  const listeners = new Set<Parameters<Member['onHello']>[0]>();
   const agreed = (connection: Connection): SharedLimits | undefined => {
     const info = hello.infoOf(connection);
     return info?.membership.role === options.role ? undefined : info?.limits;
@@ -150,8 +154,12 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
         events.admitted?.(connection, info);
         discovery.admitted(connection, info.membership.role, info.addresses);
         if (info.membership.role === 'gateway') tellOfGateways();
+        for (const listener of listeners) listener(connection, undefined);
       },
-      refused: (connection, error) => events.refused?.(connection, error),
+      refused: (connection, error) => {
+        events.refused?.(connection, error);
+        for (const listener of listeners) listener(connection, error);
+      },
     },
   );
   const review = (banned?: PeerId): void => {
@@ -166,6 +174,10 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
     discovery,
     hello,
     admitted: infos,
+    onHello: (listener) => {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
     review,
     start: async (join) => {
       await network.start();

@@ -7,13 +7,15 @@ import { makeDirectory } from '../../cli/files.ts';
 import { enterMesh, type MembershipDeps } from '../../cli/membership.ts';
 import { writeJoinedMesh, writeNewMesh } from '../../cli/mesh-files.ts';
 import { readMembership, writeMembership } from '../../cli/peer-files.ts';
-import type { Role } from '../../protocol/grants.ts';
+import { issuerIdOf, type Role, signCertificate } from '../../protocol/grants.ts';
 import type { OwnerId } from '../../protocol/ids.ts';
 import { type Invite, signInvite } from '../../protocol/invites.ts';
 import { issuerOf, type NewMesh } from '../../protocol/mesh.ts';
+import type { Roots } from '../../protocol/peer/roots.ts';
 import type { Clock } from '../../protocol/ports.ts';
+import { signRevocation } from '../../protocol/root-tokens.ts';
 import { unixMs } from '../../protocol/units.ts';
-import { credentialsFor, failure, newMesh, peer, quietLog, startMs, tokens } from '../protocol/mesh-fixture.ts';
+import { credentialsFor, failure, newMesh, peer, quietLog, seeded, startMs, tokens } from '../protocol/mesh-fixture.ts';
 import { tempDir } from './temp-dir.ts';
 
 const dayMs = 86_400_000;
@@ -131,6 +133,94 @@ describe('a member', () => {
     const path = dir.peer('node').membershipFile;
     await writeFile(path, '{"format": 1}');
     expect(await failure(() => enter(dir))).toMatchObject({ code: 'DATA_DIR_UNUSABLE', path });
+  });
+});
+
+describe('when issuers change', () => {
+  /** The same mesh by another issuer, which took over when `after` is given. */
+  async function nextOf(mesh: NewMesh, seed: string, after?: NewMesh): Promise<NewMesh> {
+    const { meshId } = mesh.mesh;
+    const key = seeded(seed);
+    const issuer = issuerIdOf(key.publicKey);
+    const succeeds = after === undefined ? undefined : { issuer: issuerOf(after.issuer).issuer };
+    const named = { meshId, issuer, publicKey: key.publicKey, ...(succeeds === undefined ? {} : { succeeds }) };
+    const certificate = await signCertificate(named, mesh.root.key, { tokens, nowMs: startMs });
+    return { ...mesh, issuer: { meshId, key, certificate } };
+  }
+
+  const revocationOf = async (mesh: NewMesh): Promise<(roots: Roots) => Promise<void>> => {
+    const { meshId } = mesh.mesh;
+    const gone = { meshId, issuer: issuerOf(mesh.issuer).issuer };
+    const token = await signRevocation(gone, mesh.root.key, { tokens, nowMs: startMs });
+    return async (roots) => void (await roots.take({ kind: 'revocation', token }));
+  };
+
+  const enterKnowing = (dir: DataDir, recall: (roots: Roots) => Promise<void>, join?: string, role: Role = 'node') =>
+    enterMesh(now, dir, { role, peer: self, join, recall });
+
+  test('an invite of another issuer replaces a membership, which is kept should that be refused', async ({
+    expect,
+  }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = await joined(temp.path, mesh);
+    const held = await readMembership(dir.peer('node'));
+    for (const after of [undefined, mesh]) {
+      const text = await inviteText(await nextOf(mesh, 'next', after));
+      expect(await enter(dir, text)).toMatchObject({ credentials: undefined, invite: { text }, held, owner: 'bob' });
+    }
+  });
+
+  test('an invite of the issuer before changes nothing', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = await joined(temp.path, mesh);
+    const credentials = await credentialsFor(await nextOf(mesh, 'next', mesh), self);
+    await writeMembership(dir.peer('node'), credentials);
+    expect(await enter(dir, await inviteText(mesh))).toMatchObject({ credentials, invite: undefined });
+  });
+
+  test('a membership known to be taken back counts no more, nor does an invite by that issuer', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = await joined(temp.path, mesh);
+    const recall = await revocationOf(mesh);
+    expect(await failure(() => enterKnowing(dir, recall))).toMatchObject({ code: 'MEMBERSHIP_INVALID' });
+    const old = await inviteText(mesh);
+    expect(await failure(() => enterKnowing(dir, recall, old))).toMatchObject({ code: 'INVITE_INVALID' });
+    const text = await inviteText(await nextOf(mesh, 'next', mesh));
+    const entry = await enterKnowing(dir, recall, text);
+    expect(entry).toMatchObject({ credentials: undefined, invite: { text }, held: undefined });
+  });
+
+  test('a key that was taken back or succeeded gives no membership', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('one');
+    const dir = locateDataDir(temp.path);
+    await makeDirectory(temp.path);
+    await writeNewMesh(dir, mesh);
+    const next = await nextOf(mesh, 'next', mesh);
+    const revoked = await revocationOf(mesh);
+    const succeeded = async (roots: Roots) =>
+      void (await roots.take({ kind: 'issuer', token: next.issuer.certificate }));
+    const text = await inviteText(next, 'gateway');
+    for (const recall of [revoked, succeeded]) {
+      expect(await failure(() => enterKnowing(dir, recall, undefined, 'gateway'))).toMatchObject({
+        code: 'MEMBERSHIP_INVALID',
+      });
+      const entry = await enterKnowing(dir, recall, text, 'gateway');
+      expect(entry).toMatchObject({ credentials: undefined, invite: { text } });
+    }
+    // The invite itself says who has taken over.
+    expect(await enter(dir, text, 'gateway')).toMatchObject({ credentials: undefined, invite: { text } });
+    const own = await credentialsFor(mesh, self, { role: 'gateway' });
+    await writeMembership(dir.peer('gateway'), own);
+    // Of one that was only succeeded a membership holds to its end, and is renewed by the heir.
+    const kept = await enterKnowing(dir, succeeded, undefined, 'gateway');
+    expect(kept).toMatchObject({ credentials: own, invite: undefined });
+    expect(await failure(() => enterKnowing(dir, revoked, undefined, 'gateway'))).toMatchObject({
+      code: 'MEMBERSHIP_INVALID',
+    });
   });
 });
 

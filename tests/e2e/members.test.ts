@@ -177,4 +177,49 @@ describe('the issuer’s gateway', () => {
     await until(async () => ((await standingAt(back, key)) === 401 ? true : undefined), newsMs);
     expect(await standingAt(back, made['key'])).toBe(200);
   });
+
+  test('hands it over and is taken back: its peers are told, and come back with an invite of the new issuer', async ({
+    expect,
+  }) => {
+    const mesh = await daemons.json(['mesh', 'create', '--data-dir', daemons.path('first')]);
+    const first = await daemons.start('first', ['gateway', '--port', '0']);
+    const second = await daemons.start(
+      'second',
+      ['gateway', '--port', '0', '--join', '-'],
+      await invite(first.dir, '--role', 'gateway'),
+    );
+    const node = await startNode('moving', await invite(first.dir, '--role', 'node'));
+    const { peerId } = node.ready;
+    await has(second, peerId);
+    // Not there when it happens, so only a gateway can tell it.
+    expect(await ended(node, 'SIGTERM')).toBe(0);
+    const { request } = await at(second.dir, 'mesh', 'handover', '--prepare');
+    const signed = await at(first.dir, 'mesh', 'handover', '--to', String(request), '--revoke');
+    expect(signed).toMatchObject({ succeeds: { issuer: mesh['issuer'] }, revoked: true });
+    expect(await ended(second, 'SIGTERM')).toBe(0);
+    await at(second.dir, 'mesh', 'handover', '--accept', String(signed['grant']));
+    const heir = await daemons.start('second', ['gateway', '--port', '0']);
+
+    const waiting = daemons.start('moving', ['node', ...synthetic]);
+    waiting.catch(() => {});
+    const { pid, membership } = await until(async () => {
+      const ran = await daemons.run(['status', '--json', '--data-dir', node.dir]);
+      if (ran.code !== 0) return undefined;
+      const shown = JSON.parse(ran.stdout) as { pid: number; node?: { membership: Record<string, unknown> } };
+      return shown.node?.membership['state'] === 'refused' ? { pid: shown.pid, ...shown.node } : undefined;
+    }, newsMs);
+    expect(membership).toMatchObject({ reason: expect.any(String) });
+    process.kill(pid, 'SIGTERM');
+    await expect(waiting).rejects.toThrow();
+    const moved = await startNode('moving', await invite(heir.dir, '--role', 'node'));
+    expect(moved.ready['peerId']).toBe(peerId);
+    await has(heir, peerId);
+
+    expect(await ended(first, 'SIGTERM')).toBe(0);
+    const lost = await daemons.run(['gateway', '--port', '0', '--data-dir', first.dir, '--json']);
+    expect([lost.code, errorCode(lost)]).toEqual([4, 'MEMBERSHIP_INVALID']);
+    const token = await invite(heir.dir, '--role', 'gateway');
+    const back = await daemons.start('first', ['gateway', '--port', '0', '--join', '-'], token);
+    expect(back.ready['peerId']).toBe(first.ready['peerId']);
+  });
 });
