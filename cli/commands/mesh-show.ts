@@ -18,11 +18,17 @@ import { readIdentity, readMembership } from '../peer-files.ts';
 interface ShownPeer {
   readonly role: Role;
   readonly peerId: string;
-  readonly membership: 'valid' | 'lapsed' | 'none';
+  readonly membership: 'valid' | 'lapsed' | 'taken back' | 'none';
   readonly expires?: string;
 }
 
-async function showPeer(dir: DataDir, role: Role, { mesh }: KnownMesh): Promise<ShownPeer[]> {
+interface Shown {
+  readonly dir: DataDir;
+  readonly known: KnownMesh;
+  readonly issuers: readonly IssuerStatus[];
+}
+
+async function showPeer(role: Role, { dir, known: { mesh }, issuers }: Shown): Promise<ShownPeer[]> {
   const paths = dir.peer(role);
   const identity = await readIdentity(paths);
   if (identity === undefined) return [];
@@ -32,6 +38,8 @@ async function showPeer(dir: DataDir, role: Role, { mesh }: KnownMesh): Promise<
   const checking = { tokens: createJoseTokens(), nowMs: systemClock().wallMs() };
   const judged = await judgeMembership(credentials, { ...checking, meshId: mesh.meshId, peer });
   if (judged === undefined) return [{ role, peerId: peer, membership: 'lapsed' }];
+  const isTakenBack = issuers.some(({ issuer, state }) => issuer === judged.issuer && state === 'revoked');
+  if (isTakenBack) return [{ role, peerId: peer, membership: 'taken back' }];
   return [{ role, peerId: peer, membership: 'valid', expires: new Date(judged.expiresMs).toISOString() }];
 }
 
@@ -70,8 +78,9 @@ export const runMeshShow: RunCommand<Record<never, never>> = async (_config, { c
   const { meshId, name, network, isOpen } = known.mesh;
   const issuer = known.issuer === undefined ? undefined : issuerOf(known.issuer).issuer;
   const issuers = await issuersOf(dir, known);
+  const shownOf = { dir, known, issuers };
   const hasRoot = await fileExists(dir.rootFile);
-  const peers = [...(await showPeer(dir, 'gateway', known)), ...(await showPeer(dir, 'node', known))];
+  const peers = [...(await showPeer('gateway', shownOf)), ...(await showPeer('node', shownOf))];
   const lines = [
     `mesh     ${name} (${network}, ${isOpen ? 'open' : 'private'})`,
     `mesh id  ${meshId}`,

@@ -104,7 +104,7 @@ const joinOptions = {
     env: 'HELIXFLOW_JOIN',
     expected: 'an invite as helixflow mesh invite prints it, or - to read it from stdin',
     otherwise: 'the membership in the data directory',
-    about: 'Invite into a mesh, or - for stdin; ignored while the membership in the data directory is valid.',
+    about: 'Invite into a mesh, or - for stdin; ignored while the directory’s membership by that issuer is valid.',
     secret: true,
   }),
 } as const;

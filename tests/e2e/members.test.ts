@@ -154,7 +154,9 @@ describe('the issuer’s gateway', () => {
     const { id, key } = await at(issuer.dir, 'keys', 'create', '--name', 'handed over');
     await until(async () => ((await standingAt(other, key)) === 200 ? true : undefined), newsMs);
     const { request } = await at(other.dir, 'mesh', 'handover', '--prepare');
-    const { grant, issuer: next, succeeds } = await at(issuer.dir, 'mesh', 'handover', '--to', String(request));
+    const signed = await at(issuer.dir, 'mesh', 'handover', '--to', String(request));
+    const { grant, issuer: next } = signed;
+    const succeeds = signed['succeeds'] as { readonly issuer: string };
     expect(succeeds).toMatchObject({ issuer: expect.any(String), last: { number: expect.any(Number) } });
     const held = await daemons.run(['mesh', 'handover', '--accept', String(grant), '--data-dir', other.dir, '--json']);
     const leaving = await daemons.run(['mesh', 'leave', '--force', '--data-dir', other.dir, '--json']);
@@ -174,6 +176,11 @@ describe('the issuer’s gateway', () => {
     const made = await at(other.dir, 'keys', 'create', '--name', 'by the successor');
     expect(await standingAt(other, made['key'])).toBe(200);
     const back = await daemons.start('restored', ['gateway', '--port', '0']);
+    const shown = await at(other.dir, 'mesh', 'show');
+    const handed = { issuer: succeeds.issuer, state: 'succeeded', succeededBy: next, holder: other.ready['peerId'] };
+    expect(shown['issuers']).toEqual(expect.arrayContaining([expect.objectContaining(handed)]));
+    const { members } = (await at(other.dir, 'mesh', 'members')) as { members: readonly { peer: string }[] };
+    expect(members.map(({ peer }) => peer)).toEqual([...new Set(members.map(({ peer }) => peer))]);
     await until(async () => ((await standingAt(back, key)) === 401 ? true : undefined), newsMs);
     expect(await standingAt(back, made['key'])).toBe(200);
   });
@@ -209,6 +216,10 @@ describe('the issuer’s gateway', () => {
       return shown.node?.membership['state'] === 'refused' ? { pid: shown.pid, ...shown.node } : undefined;
     }, newsMs);
     expect(membership).toMatchObject({ reason: expect.any(String) });
+    const shown = (await at(first.dir, 'mesh', 'show')) as { issuers: unknown[]; peers: unknown[] };
+    const gone = { issuer: mesh['issuer'], state: 'revoked', succeededBy: signed['issuer'] };
+    expect(shown.issuers).toEqual(expect.arrayContaining([expect.objectContaining(gone)]));
+    expect(shown.peers).toMatchObject([{ role: 'gateway', membership: 'taken back' }]);
     process.kill(pid, 'SIGTERM');
     await expect(waiting).rejects.toThrow();
     const moved = await startNode('moving', await invite(heir.dir, '--role', 'node'));
