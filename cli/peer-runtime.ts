@@ -1,10 +1,8 @@
 /** What gateway and node have in common as processes: files, network, entry into the mesh, renewal. */
 
-import { createServer } from 'node:net';
 import type { AuditLog } from '../ledger/adapters/audit-files.ts';
 import { openLevelStore } from '../ledger/adapters/store-level.ts';
 import type { Ledger } from '../ledger/ledger.ts';
-import { createRootStore } from '../ledger/root-store.ts';
 import { createLibp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
@@ -18,14 +16,14 @@ import { renewMembership } from '../protocol/peer/renew.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Clock, Log, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
 import { type Ms, ms } from '../protocol/units.ts';
+import { choosePort } from './choose-port.ts';
 import type { DataDir } from './data-dir.ts';
 import { type DatedNetwork, datedNetwork } from './dated-network.ts';
-import { fileExists, systemCode, systemReason } from './files.ts';
 import type { AdmitOwn } from './granting.ts';
 import { ledgerView } from './ledger-text.ts';
 import { type Entry, enterMesh, ownOwner, renewBelowMs, retirementOf } from './membership.ts';
 import { readMesh, writeJoinedMesh } from './mesh-files.ts';
-import { openRoots } from './open-roots.ts';
+import { openRoots, recallRoots } from './open-roots.ts';
 import { readIdentity, readSettings, writeIdentity, writeMembership, writeSettings } from './peer-files.ts';
 import type { MemberStatus, MembershipStatus } from './status.ts';
 
@@ -84,42 +82,6 @@ export interface JoinedPeer {
 const retryMinMs = 1_000;
 const retryMaxMs = 30_000;
 const renewCheckMs = ms(3_600_000);
-
-/** Below what systems take for outgoing connections: a port from there could be taken when it is needed again. */
-const chosenPortMin = 20_000;
-const chosenPortMax = 32_767;
-const chosenTriesMax = 32;
-
-/** True when `port` of `host` is free now. @throws HelixFlowError CONFIG_INVALID when the host is none of this machine. */
-async function isFree(host: string, port: number): Promise<boolean> {
-  const server = createServer();
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, host, resolve);
-    });
-    return true;
-  } catch (cause) {
-    if (systemCode(cause) === 'EADDRINUSE') return false;
-    const reason = `--p2p-host ${host}: cannot listen there: ${systemReason(cause)}`;
-    throw new HelixFlowError('CONFIG_INVALID', { reason }, { cause });
-  } finally {
-    server.close();
-  }
-}
-
-/**
- * The port itself, if it is free; for 0 one that is.
- * @throws HelixFlowError PORT_IN_USE; CONFIG_INVALID when the host is none of this machine.
- */
-async function choosePort(host: string, wanted: number, random: Random): Promise<number> {
-  if (wanted !== 0 && (await isFree(host, wanted))) return wanted;
-  for (let tries = 0; wanted === 0 && tries < chosenTriesMax; tries += 1) {
-    const port = chosenPortMin + random.int(chosenPortMax - chosenPortMin + 1);
-    if (await isFree(host, port)) return port;
-  }
-  throw new HelixFlowError('PORT_IN_USE', { host, port: wanted, option: '--p2p-port' });
-}
 
 /** True for what may be over in a moment: the mesh's gateways are away, or the issuer's is. */
 const isPassing = (error: unknown): boolean =>
@@ -327,17 +289,6 @@ class Runtime implements PeerRuntime {
     this.#stop.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'shutting down' }));
     await this.network.close();
     await this.store.close();
-  }
-}
-
-/** Before anything is decided: a membership may have been taken back by what was heard in an earlier run. */
-async function recallRoots({ log }: World, path: string, roots: Roots): Promise<void> {
-  if (!(await fileExists(path))) return;
-  const store = await openLevelStore(path);
-  try {
-    await createRootStore({ store, log }).load(roots);
-  } finally {
-    await store.close();
   }
 }
 

@@ -1,6 +1,7 @@
 /** `helixflow mesh show`: the mesh that a data directory belongs to, and its peers there. */
 
 import { systemClock } from '../../protocol/adapters/clock.ts';
+import { createLog } from '../../protocol/adapters/log.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
 import type { Role } from '../../protocol/grants.ts';
@@ -10,9 +11,11 @@ import type { RunCommand } from '../command.ts';
 import { callDaemon } from '../control-client.ts';
 import { type DataDir, openDataDir } from '../data-dir.ts';
 import { fileExists } from '../files.ts';
+import { holdDataDir } from '../holder.ts';
 import { ageText, type IssuerStatus } from '../ledger-text.ts';
 import { judgeMembership } from '../membership.ts';
 import { type KnownMesh, readMeshOrFail } from '../mesh-files.ts';
+import { openRoots, recallRoots } from '../open-roots.ts';
 import { readIdentity, readMembership } from '../peer-files.ts';
 
 interface ShownPeer {
@@ -43,6 +46,24 @@ async function showPeer(role: Role, { dir, known: { mesh }, issuers }: Shown): P
   return [{ role, peerId: peer, membership: 'valid', expires: new Date(judged.expiresMs).toISOString() }];
 }
 
+/** Only the issuer whose key is here, and what an earlier run has heard the root say of it. */
+async function issuersOnDisk(dir: DataDir, { mesh, issuer: record }: KnownMesh): Promise<readonly IssuerStatus[]> {
+  if (record === undefined) return [];
+  const { issuer } = issuerOf(record);
+  const roots = await openRoots(createJoseTokens(), { mesh, issuer: record, credentials: undefined });
+  try {
+    await using _hold = await holdDataDir(dir, 'mesh show');
+    const log = createLog({ level: 'warn', destination: 'stderr' });
+    await recallRoots({ log }, dir.peer('gateway').store, roots);
+  } catch (error) {
+    // Another command is at work; the files tell the rest.
+    if (!isHelixFlowError(error, 'DATA_DIR_HELD')) throw error;
+  }
+  const heir = roots.successorsOf(issuer).at(-1)?.issuer;
+  const state = roots.isRevoked(issuer) ? 'revoked' : heir === undefined ? 'here' : 'succeeded';
+  return [{ issuer, state, ...(heir === undefined ? {} : { succeededBy: heir }) }];
+}
+
 /** The issuers that are known: from the daemon with their freshness, else from the files alone. */
 async function issuersOf(dir: DataDir, known: KnownMesh): Promise<readonly IssuerStatus[]> {
   try {
@@ -52,7 +73,7 @@ async function issuersOf(dir: DataDir, known: KnownMesh): Promise<readonly Issue
   } catch (error) {
     if (!isHelixFlowError(error, 'DAEMON_UNREACHABLE') && !isHelixFlowError(error, 'ROUTE_NOT_FOUND')) throw error;
   }
-  return known.issuer === undefined ? [] : [{ issuer: issuerOf(known.issuer).issuer, state: 'here' }];
+  return issuersOnDisk(dir, known);
 }
 
 function standingOf({ state, succeededBy }: IssuerStatus): string {

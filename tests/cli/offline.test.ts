@@ -309,6 +309,9 @@ describe('a handover', () => {
       issuer: signed['issuer'],
       succeeds: signed['succeeds'],
     });
+    expect(await on(home).ok(['mesh', 'show'])).toMatchObject({
+      issuers: [{ issuer: first, state: 'revoked', succeededBy: signed['issuer'] }],
+    });
     const again = ['mesh', 'handover', '--to', String(other)];
     expect(await on(home).fails(again)).toEqual([2, 'CONFIG_INVALID']);
     expect(await on(home).fails([...again, '--from', String(first)])).toEqual([2, 'CONFIG_INVALID']);
