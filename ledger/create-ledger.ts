@@ -9,11 +9,12 @@ import type { Roots, RootToken } from '../protocol/peer/roots.ts';
 import type { Cancel, Connection } from '../protocol/ports.ts';
 import { ms } from '../protocol/units.ts';
 import { mayWrite, peerOf } from './authors.ts';
-import { authorIdOf, authorKeyOf, type Block, type ForkProof, type OpenBlock } from './block.ts';
+import { authorIdOf, type Block, type ForkProof, type OpenBlock } from './block.ts';
 import { createFeeds } from './create-feeds.ts';
 import type { AuthorEntry, Entry } from './entry.ts';
 import type { EntryPlace, EpochHead, Feeds, HeldEntry, OpenReport, OwnFeed } from './feeds.ts';
 import { type Beats, createBeats } from './freshness.ts';
+import { describeIssuers } from './issuer-status.ts';
 import { authorOf, createIssuers, type Issuers } from './issuers.ts';
 import type { Freshness, Ledger, LedgerOptions, LedgerPorts, LedgerStatus } from './ledger.ts';
 import { Recovery } from './recovery.ts';
@@ -353,36 +354,9 @@ class PeerLedger implements Ledger {
       open: this.#report,
       frozen: [...new Set(proofs.map(({ author }) => author))].filter((author) => this.#feeds.isFrozen(author)),
       forks: proofs.map(({ author, epoch, number }) => ({ author, epoch, number })),
-      issuers: this.#issuerStatus(),
+      issuers: describeIssuers(this, { issuers: this.#issuers, feeds: this.#feeds }),
       writing: this.#own.size === 0 ? 'none' : this.#recovery?.isReady === true ? 'ready' : 'recovering',
     };
-  }
-
-  #issuerStatus(): LedgerStatus['issuers'] {
-    const succeeded = [...this.roots.issuers.values()].flatMap(({ succeeds }) => succeeds?.issuer ?? []);
-    const known = new Set([...this.roots.issuers.keys(), ...this.#named(), ...succeeded]);
-    return [...known].map((issuer) => {
-      const [first] = this.#issuers.line(issuer);
-      const head = first && this.#feeds.newestOf(authorOf(first));
-      const heir = this.roots.successorsOf(issuer).at(-1)?.issuer;
-      return {
-        issuer,
-        holder: this.holderOf(issuer),
-        asOfMs: this.freshness(issuer).asOfMs,
-        isRevoked: this.roots.isRevoked(issuer),
-        ...(head === undefined ? {} : { newest: { epoch: head.epoch, number: head.number } }),
-        ...(first?.succeeds === undefined ? {} : { succeeds: first.succeeds }),
-        ...(heir === undefined ? {} : { succeededBy: heir }),
-      };
-    });
-  }
-
-  /** Issuers that have written, revoked ones among them. */
-  #named(): readonly IssuerId[] {
-    return this.#feeds
-      .heads()
-      .filter(({ author }) => this.#issuers.isIssuer(author))
-      .map(({ author }) => issuerIdOf(authorKeyOf(author)));
   }
 
   async close(): Promise<void> {
