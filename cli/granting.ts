@@ -1,8 +1,7 @@
 /** What a gateway's process grants with an issuer's key beside the admission: its own peers, and what its desk makes. */
 
-import { createAdmitter } from '../ledger/admitter.ts';
+import type { GatewayPeer } from '../gateway/peer.ts';
 import type { Desk } from '../ledger/desk.ts';
-import type { Ledger } from '../ledger/ledger.ts';
 import type { Credentials, Role } from '../protocol/grants.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import { issuerOf } from '../protocol/mesh.ts';
@@ -20,15 +19,13 @@ export interface Granting {
   readonly admitOwn: AdmitOwn | undefined;
 }
 
-/** @param ledger The gateway's own. */
 export function openGranting(
   world: World,
   { entry, store }: Pick<PeerRuntime, 'entry' | 'store'>,
-  ledger: Ledger,
+  { ledger, admitter }: Pick<GatewayPeer, 'ledger' | 'admitter'>,
 ): Granting {
   const { mesh, issuer } = entry;
-  if (issuer === undefined) return { desk: undefined, admitOwn: undefined };
-  const admitter = createAdmitter({ ...world, ledger }, { mesh, issuer });
+  if (issuer === undefined || admitter === undefined) return { desk: undefined, admitOwn: undefined };
   const own = { meshId: mesh.meshId, issuer: issuerOf(issuer).issuer, owner: ownOwner, expiresMs: unixMs(0) };
   return {
     desk: openDesk(world, { ledger, store, mesh, issuer }),

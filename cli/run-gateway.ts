@@ -165,7 +165,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   const { entry, network, roots } = runtime;
   const { meshId } = entry.mesh;
   const peer = createPeer(world, runtime, options.callsMax);
-  const granting: Granting = openGranting(world, runtime, peer.ledger);
+  const granting: Granting = openGranting(world, runtime, peer);
   opened.defer(() => peer.close());
   // What a key may do is judged by the ledger, so nothing is answered before it is read.
   await peer.ledger.open();

@@ -7,7 +7,7 @@ import type { Ledger } from '../ledger/ledger.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
-import { type AdmissionOptions, createAdmission } from '../protocol/peer/admit.ts';
+import { type AdmissionOptions, type Admitter, createAdmission } from '../protocol/peer/admit.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import { followCuts } from './access/cut.ts';
@@ -30,6 +30,8 @@ export interface GatewayPeer {
   readonly member: Member;
   readonly gateway: Gateway;
   readonly ledger: Ledger;
+  /** Admits and renews, where this gateway holds an issuer's key. */
+  readonly admitter: Admitter | undefined;
   /** Opens the ledger, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
   start(join?: () => Promise<void>): Promise<void>;
   /** Finishes the calls under way, takes no new ones, says goodbye. */
@@ -88,6 +90,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     member,
     gateway,
     ledger,
+    admitter,
     start: async (join) => {
       await ledger.open();
       await member.start(join);

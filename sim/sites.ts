@@ -134,7 +134,7 @@ export class Sites {
     if (site.role === 'gateway') {
       const isIssuer = site === this.gateways[0];
       const issuer = isIssuer ? { issuer: this.#mesh.issuer } : {};
-      const admission = { mesh: this.#mesh.mesh, ...issuer };
+      const admission = { mesh: this.#mesh.mesh };
       site.gateway = createGatewayPeer(ports, { ...options, ...issuer, callsMax, admission });
       start = site.gateway.start;
     } else {
