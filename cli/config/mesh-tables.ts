@@ -16,38 +16,31 @@ const is =
 const flag = (row: { readonly flag: string; readonly env: string; readonly about: string }) =>
   option(z.boolean().default(false), row);
 
-/** Where the passphrase of a root key comes from. */
-const rootPassphrase = {
-  passphraseFile: option(text.optional(), {
+/** Where a passphrase comes from: a file, a variable, or a question. */
+const passphraseFile = (of: string, env: string, variable: string) =>
+  option(text.optional(), {
     flag: '--passphrase-file <file>',
-    env: 'HELIXFLOW_PASSPHRASE_FILE',
-    otherwise: 'the variable HELIXFLOW_ROOT_PASSPHRASE, or a question on the terminal',
-    about: 'File whose first line is the passphrase of the root key.',
-  }),
-  rootPassphrase: option(text.max(1_024).optional(), {
+    env,
+    otherwise: `the variable ${variable}, or a question on the terminal`,
+    about: `File whose first line is the passphrase of the ${of}.`,
+  });
+const passphrase = (of: string, env: string) =>
+  option(text.max(1_024).optional(), {
     flag: '',
-    env: 'HELIXFLOW_ROOT_PASSPHRASE',
+    env,
     otherwise: 'a question on the terminal',
-    about: 'Passphrase of the root key; no flag, since arguments are visible to other users.',
+    about: `Passphrase of the ${of}; no flag, since arguments are visible to other users.`,
     secret: true,
-  }),
+  });
+
+const rootPassphrase = {
+  passphraseFile: passphraseFile('root key', 'HELIXFLOW_PASSPHRASE_FILE', 'HELIXFLOW_ROOT_PASSPHRASE'),
+  rootPassphrase: passphrase('root key', 'HELIXFLOW_ROOT_PASSPHRASE'),
 } as const;
 
-/** Where the passphrase of a backup comes from. */
 const backupPassphrase = {
-  passphraseFile: option(text.optional(), {
-    flag: '--passphrase-file <file>',
-    env: 'HELIXFLOW_BACKUP_PASSPHRASE_FILE',
-    otherwise: 'the variable HELIXFLOW_BACKUP_PASSPHRASE, or a question on the terminal',
-    about: 'File whose first line is the passphrase of the backup.',
-  }),
-  backupPassphrase: option(text.max(1_024).optional(), {
-    flag: '',
-    env: 'HELIXFLOW_BACKUP_PASSPHRASE',
-    otherwise: 'a question on the terminal',
-    about: 'Passphrase of the backup; no flag, since arguments are visible to other users.',
-    secret: true,
-  }),
+  passphraseFile: passphraseFile('backup', 'HELIXFLOW_BACKUP_PASSPHRASE_FILE', 'HELIXFLOW_BACKUP_PASSPHRASE'),
+  backupPassphrase: passphrase('backup', 'HELIXFLOW_BACKUP_PASSPHRASE'),
 } as const;
 
 export const meshCreateOptions = {
