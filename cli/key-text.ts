@@ -5,21 +5,6 @@ import { HelixFlowError } from '../protocol/errors.ts';
 import type { RateLimits } from '../protocol/grants.ts';
 import { columns, isoOf, moment } from './lists.ts';
 
-interface Rates<Rate> {
-  readonly rpm?: Rate;
-  readonly tpm?: Rate;
-  readonly concurrency?: Rate;
-}
-
-/** Only the limits that were given. */
-export function limitsOf<Rate>({ rpm, tpm, concurrency }: Rates<Rate | undefined>): Rates<Rate> {
-  return {
-    ...(rpm === undefined ? {} : { rpm }),
-    ...(tpm === undefined ? {} : { tpm }),
-    ...(concurrency === undefined ? {} : { concurrency }),
-  };
-}
-
 /** What `set` was told about the name: another one, null to erase it, undefined to leave it. */
 export function nameChange({ name, forgetName }: { readonly name: string | undefined; readonly forgetName: boolean }) {
   if (name !== undefined && forgetName) {

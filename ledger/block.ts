@@ -1,7 +1,7 @@
 /** Blocks of a feed: a signed header over the Merkle root of its entries, chained to the block before (design §6). */
 
 import { decodeValue, encodeValue, type Value } from '../protocol/codec.ts';
-import { fromHex, sha256, signBytes, toHex, verifyBytes } from '../protocol/crypto.ts';
+import { fromHex, isSameBytes, sha256, signBytes, toHex, verifyBytes } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId, MeshId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -77,10 +77,6 @@ export const authorKeyOf = (author: AuthorId): Uint8Array => fromHex(author);
 
 // A header of one mesh must not pass in another.
 const domainOf = (meshId: MeshId): string => `${DOMAIN}/${meshId}`;
-
-/** True when both are the same bytes. */
-export const isSameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, at) => byte === b[at]);
 
 /** What a header says beside what follows from the entries. */
 export type BlockStart = Omit<BlockHeader, 'root' | 'count' | 'openCount'>;

@@ -1,5 +1,6 @@
 /** Feeds over a store: what comes in is checked and chained, what is written is signed and synced, forks are proven. */
 
+import { isSameBytes } from '../protocol/crypto.ts';
 import { isHelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId } from '../protocol/ids.ts';
 import { assert } from '../protocol/invariant.ts';
@@ -11,7 +12,6 @@ import {
   type BlockPlace,
   type ForkProof,
   isFork,
-  isSameBytes,
   isSigned,
   type OpenBlock,
   type SignedHeader,

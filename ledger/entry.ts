@@ -4,6 +4,7 @@ import { decodeValue, encodeValue, type Value } from '../protocol/codec.ts';
 import { fromHex, toHex } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import {
+  givenRates,
   type KeyRole,
   type KeyTerms,
   keyGatewaysMax,
@@ -186,14 +187,8 @@ const readKey = (r: Reader): KeyId => toHex(r.bytes(8, 8)) as KeyId;
 const readMoment = (r: Reader): UnixMs => unixMs(r.int());
 const readRate = (r: Reader): number | undefined => r.optional((rate) => rate.int(rateMax, 1));
 
-function readLimits(row: Reader): RateLimits {
-  const [rpm, tpm, concurrency] = [readRate(row), readRate(row), readRate(row)];
-  return {
-    ...(rpm === undefined ? {} : { rpm }),
-    ...(tpm === undefined ? {} : { tpm }),
-    ...(concurrency === undefined ? {} : { concurrency }),
-  };
-}
+const readLimits = (row: Reader): RateLimits =>
+  givenRates({ rpm: readRate(row), tpm: readRate(row), concurrency: readRate(row) });
 
 function readTerms(row: Reader): KeyTerms {
   const models = row.list(keyModelsMax, (model) => new Reader([model], 'model').text(limits.modelNameMaxChars));

@@ -1,16 +1,9 @@
 /** What is on disk when a process starts: every chain checked, what does not check set aside as a hole. */
 
+import { isSameBytes } from '../protocol/crypto.ts';
 import type { MeshId } from '../protocol/ids.ts';
 import type { Store, StoreOp } from '../protocol/ports.ts';
-import {
-  type Block,
-  type BlockPlace,
-  isFork,
-  isSameBytes,
-  isSigned,
-  type OpenBlock,
-  type SignedHeader,
-} from './block.ts';
+import { type Block, type BlockPlace, isFork, isSigned, type OpenBlock, type SignedHeader } from './block.ts';
 import { type CheckedBlock, checkContents, sizeOfBlock } from './feed-blocks.ts';
 import { blockKey, feedKeys, isLiftRow, proofKey, readBlockRow, readKey, readProofRow, rowKinds } from './feed-rows.ts';
 import type { FeedState } from './feed-state.ts';

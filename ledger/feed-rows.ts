@@ -1,7 +1,7 @@
 /** How feeds lie in the store: keys in the order of author, epoch and number; rows that tell when a byte of them changed. */
 
 import { decodeValue, encodeValue, type Value } from '../protocol/codec.ts';
-import { fromHex, sha256, toHex } from '../protocol/crypto.ts';
+import { fromHex, isSameBytes, sha256, toHex } from '../protocol/crypto.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -11,7 +11,6 @@ import {
   type BlockPlace,
   type ForkProof,
   headerMaxBytes,
-  isSameBytes,
   type OpenBlock,
   type ProvenEntry,
   parseHeader,

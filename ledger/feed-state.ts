@@ -1,7 +1,8 @@
 /** What is held of every author, in memory: runs of blocks without a hole, forks, and whether a feed may grow. */
 
+import { isSameBytes } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId } from '../protocol/ids.ts';
-import { type BlockPlace, type ForkProof, isSameBytes, type SignedHeader } from './block.ts';
+import type { BlockPlace, ForkProof, SignedHeader } from './block.ts';
 import type { EpochHead } from './feeds.ts';
 
 /** Blocks of an epoch that follow each other. */

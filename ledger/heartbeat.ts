@@ -1,6 +1,6 @@
 /** Heartbeats of issuers: signed, checked, and measured against what is held (design §6). */
 
-import { signBytes, verifyBytes } from '../protocol/crypto.ts';
+import { isSameBytes, signBytes, verifyBytes } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, MeshId, PeerId } from '../protocol/ids.ts';
 import {
   encodeHeartbeat,
@@ -11,7 +11,7 @@ import {
 } from '../protocol/messages/ledger.ts';
 import type { SigningKey } from '../protocol/ports.ts';
 import type { UnixMs } from '../protocol/units.ts';
-import { authorIdOf, authorKeyOf, type BlockPlace, isSameBytes } from './block.ts';
+import { authorIdOf, authorKeyOf, type BlockPlace } from './block.ts';
 import type { EpochHead, Feeds } from './feeds.ts';
 import { type EpochKey, keyOf } from './replicate-wire.ts';
 

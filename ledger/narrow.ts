@@ -1,6 +1,6 @@
 /** The narrowest of several terms: what counts when the branches of a forked issuer say different things. */
 
-import type { KeyTerms, RateLimits } from '../protocol/grants.ts';
+import { givenRates, type KeyTerms, type RateLimits } from '../protocol/grants.ts';
 import { matchesPattern } from '../protocol/patterns.ts';
 
 /** A pattern that fits no model: names of models have no control characters. An empty list would allow every model. */
@@ -10,14 +10,8 @@ const least = (a: number | undefined, b: number | undefined): number | undefined
   a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 
 /** Of each rate the smaller. */
-export function narrowLimits(a: RateLimits, b: RateLimits): RateLimits {
-  const [rpm, tpm, concurrency] = [least(a.rpm, b.rpm), least(a.tpm, b.tpm), least(a.concurrency, b.concurrency)];
-  return {
-    ...(rpm === undefined ? {} : { rpm }),
-    ...(tpm === undefined ? {} : { tpm }),
-    ...(concurrency === undefined ? {} : { concurrency }),
-  };
-}
+export const narrowLimits = (a: RateLimits, b: RateLimits): RateLimits =>
+  givenRates({ rpm: least(a.rpm, b.rpm), tpm: least(a.tpm, b.tpm), concurrency: least(a.concurrency, b.concurrency) });
 
 /** A `*` of the narrower pattern is then a character like any other, which only a `*` of the wider one fits. */
 const isWithin = (narrower: string, wider: readonly string[]): boolean =>

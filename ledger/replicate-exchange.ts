@@ -1,5 +1,6 @@
 /** The exchange with one peer on one channel: reads its frames, keeps it to the rules, hands on what is good. */
 
+import { isSameBytes } from '../protocol/crypto.ts';
 import { errorText, HelixFlowError, isHelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import type { Role } from '../protocol/grants.ts';
 import type { AuthorId, MeshId } from '../protocol/ids.ts';
@@ -15,7 +16,7 @@ import {
 import type { RootToken } from '../protocol/peer/roots.ts';
 import type { Channel, Clock, Log } from '../protocol/ports.ts';
 import { Allowance } from './allowance.ts';
-import { type Block, type ForkProof, isFork, isSameBytes, type OpenBlock } from './block.ts';
+import { type Block, type ForkProof, isFork, type OpenBlock } from './block.ts';
 import type { Acceptance, Feeds } from './feeds.ts';
 import { type Asked, AskedWants } from './replicate-asked.ts';
 import { Heard, type HeardEpoch } from './replicate-have.ts';

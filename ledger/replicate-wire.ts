@@ -1,11 +1,12 @@
 /** Blocks and proofs between the forms that feeds keep and those that the wire carries. */
 
+import { isSameBytes } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import { merkleLeaf, merklePaths } from '../protocol/merkle.ts';
 import { haveHashBytes, type WireBlock, type WireHead, type WireOpenBlock } from '../protocol/messages/ledger.ts';
-import { type Block, type ForkProof, isSameBytes, type OpenBlock, parseHeader, type SignedHeader } from './block.ts';
+import { type Block, type ForkProof, type OpenBlock, parseHeader, type SignedHeader } from './block.ts';
 import { isOpenEntry } from './entry.ts';
 
 /** Names an epoch of an author. */

@@ -38,6 +38,10 @@ export const toHex = (bytes: Uint8Array): string =>
 /** The bytes behind lower-case hex. */
 export const fromHex = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
 
+/** True when both are the same bytes; how long it takes tells where they differ, so not for secrets. */
+export const isSameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, at) => byte === b[at]);
+
 /** base64url without padding. */
 export const toBase64Url = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64url');

@@ -174,15 +174,29 @@ const membershipClaims = z.object({
   role: z.enum(roles),
   owner: z.custom<OwnerId>(isOwnerId),
 });
+/** What some say of each limit; what is absent or undefined is not said. */
+export interface Rates<Rate> {
+  readonly rpm?: Rate;
+  readonly tpm?: Rate;
+  readonly concurrency?: Rate;
+}
+
+/** Only what was given, so that nothing is there and undefined. */
+export const givenRates = <Rate>({
+  rpm,
+  tpm,
+  concurrency,
+}: { readonly [Name in keyof Rates<Rate>]?: Rate | undefined }): Rates<Rate> => ({
+  ...(rpm === undefined ? {} : { rpm }),
+  ...(tpm === undefined ? {} : { tpm }),
+  ...(concurrency === undefined ? {} : { concurrency }),
+});
+
 const rate = z.int().min(1).max(rateMax).optional();
 /** The shape of `RateLimits`, for claims and for whoever reads them from people. */
-export const rateLimitsShape = z.strictObject({ rpm: rate, tpm: rate, concurrency: rate }).transform(
-  ({ rpm, tpm, concurrency }): RateLimits => ({
-    ...(rpm === undefined ? {} : { rpm }),
-    ...(tpm === undefined ? {} : { tpm }),
-    ...(concurrency === undefined ? {} : { concurrency }),
-  }),
-);
+export const rateLimitsShape = z
+  .strictObject({ rpm: rate, tpm: rate, concurrency: rate })
+  .transform((rates): RateLimits => givenRates(rates));
 const keyShape = z.object({
   sub: z.custom<KeyId>(isKeyId),
   exp: secondsClaim.optional(),

@@ -1,6 +1,6 @@
 /** Merkle trees over a list of byte strings (RFC 6962 §2.1): one root for all of them, a short path for each. */
 
-import { sha256 } from './crypto.ts';
+import { isSameBytes, sha256 } from './crypto.ts';
 
 const leafPrefix = Uint8Array.of(0);
 const nodePrefix = Uint8Array.of(1);
@@ -96,5 +96,5 @@ export function isInMerkleTree(
   for (const [step, other] of path.entries()) {
     hash = turns[step] === 'left' ? nodeOf(hash, other) : nodeOf(other, hash);
   }
-  return hash.length === root.length && hash.every((byte, at) => byte === root[at]);
+  return isSameBytes(hash, root);
 }

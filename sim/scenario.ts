@@ -54,20 +54,7 @@ const mesh = {
 } as const;
 
 /** All that may go wrong with what peers know of each other. */
-const trustFaults = [
-  'partition',
-  'oneWay',
-  'blackHole',
-  'slowLink',
-  'reset',
-  'crash',
-  'pause',
-  'clockSkew',
-  'diskSlow',
-  'diskFull',
-  'diskHoles',
-  'diskRestored',
-] as const;
+const trustFaults = plannedKinds.filter((kind) => !kind.startsWith('engine'));
 
 const swarmMayFail = [
   'MODEL_UNAVAILABLE',

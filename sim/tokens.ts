@@ -1,6 +1,6 @@
 /** Simulated tokens: the checks of the real ones over synchronous signatures, or over keyed hashes where thousands of peers sign. */
 
-import { fromBase64Url, sha256, signBytes, toBase64Url, verifyBytes } from '../protocol/crypto.ts';
+import { fromBase64Url, isSameBytes, sha256, signBytes, toBase64Url, verifyBytes } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { limits } from '../protocol/limits.ts';
 import type { SigningKey, TokenClaims, TokenKind, Tokens } from '../protocol/ports.ts';
@@ -30,9 +30,6 @@ const fastSignature = (input: Uint8Array, publicKey: Uint8Array): Uint8Array => 
   const half = sha256(DOMAIN, publicKey, input);
   return Uint8Array.of(...half, ...sha256(half));
 };
-
-const isSame = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, at) => byte === b[at]);
 
 /** Header, claims and signature of a token in its one canonical text. */
 function split(
@@ -80,7 +77,9 @@ export function createSimTokens(options: SimTokensOptions): Tokens {
   const signature = (input: Uint8Array, key: SigningKey): Uint8Array =>
     mode === 'fast' ? fastSignature(input, key.publicKey) : signBytes(DOMAIN, input, key);
   const fits = (input: Uint8Array, given: Uint8Array, publicKey: Uint8Array): boolean =>
-    mode === 'fast' ? isSame(given, fastSignature(input, publicKey)) : verifyBytes(DOMAIN, input, given, publicKey);
+    mode === 'fast'
+      ? isSameBytes(given, fastSignature(input, publicKey))
+      : verifyBytes(DOMAIN, input, given, publicKey);
   return {
     async sign(kind, claims, key) {
       await delay();

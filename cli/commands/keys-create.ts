@@ -1,12 +1,13 @@
 /** `helixflow keys create`: an API key, shown once and kept nowhere. */
 
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { givenRates } from '../../protocol/grants.ts';
 import type { AccountId } from '../../protocol/ids.ts';
 import { type Admin, openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
 import type { keysCreateOptions } from '../config/key-tables.ts';
 import type { ConfigOf } from '../config/option.ts';
-import { describeLimits, limitsOf, newKeyText, newKeyValue } from '../key-text.ts';
+import { describeLimits, newKeyText, newKeyValue } from '../key-text.ts';
 
 /** `--strict` is a term of an account, so it takes a new one. */
 async function accountFor(admin: Admin, config: ConfigOf<typeof keysCreateOptions>): Promise<AccountId | undefined> {
@@ -28,7 +29,7 @@ export const runKeysCreate: RunCommand<typeof keysCreateOptions> = async (config
     role,
     models: [...models],
     gateways: [...gateways],
-    limits: limitsOf(config),
+    limits: givenRates(config),
     ...(account === undefined ? {} : { account }),
     ...(expires === undefined ? {} : { ttlMs: expires }),
   });

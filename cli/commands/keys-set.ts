@@ -1,11 +1,12 @@
 /** `helixflow keys set`: other terms for a key from now on, at every gateway that hears of them. */
 
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { givenRates } from '../../protocol/grants.ts';
 import type { KeyId } from '../../protocol/ids.ts';
 import { type Admin, openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
 import type { keysSetOptions } from '../config/key-tables.ts';
-import { keyText, keyValue, limitsOf, nameChange } from '../key-text.ts';
+import { keyText, keyValue, nameChange } from '../key-text.ts';
 
 /** Only the name of a revoked key can change: other terms would look as if they brought it back. */
 async function checkNotRevoked(admin: Admin, key: KeyId): Promise<void> {
@@ -18,7 +19,7 @@ async function checkNotRevoked(admin: Admin, key: KeyId): Promise<void> {
 export const runKeysSet: RunCommand<typeof keysSetOptions> = async (config, { common, output }) => {
   const { key, models, expires } = config;
   const name = nameChange(config);
-  const limits = limitsOf(config);
+  const limits = givenRates(config);
   const terms = {
     ...(models === undefined ? {} : { models: [...models] }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),

@@ -1,7 +1,7 @@
 /** The signed advert of a peer: who it is, where it is, what it serves; kept in the directory by peers that trust none of it. */
 
 import { decodeValue, encodeValue, type Value } from '../codec.ts';
-import { fromHex, signBytes, toHex, verifyBytes } from '../crypto.ts';
+import { fromHex, isSameBytes, signBytes, toHex, verifyBytes } from '../crypto.ts';
 import { HelixFlowError, isHelixFlowError } from '../errors.ts';
 import type { Role } from '../grants.ts';
 import type { MeshId, ModelDigest, PeerId } from '../ids.ts';
@@ -137,6 +137,5 @@ export function judgeAdvert(known: Uint8Array | undefined, incoming: Uint8Array)
   if (known === undefined) return 'newer';
   const difference = sequenceOf(incoming) - sequenceOf(known);
   if (difference !== 0) return difference > 0 ? 'newer' : 'older';
-  const isSame = known.length === incoming.length && known.every((byte, at) => byte === incoming[at]);
-  return isSame ? 'same' : 'fork';
+  return isSameBytes(known, incoming) ? 'same' : 'fork';
 }
