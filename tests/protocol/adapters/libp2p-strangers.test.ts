@@ -145,13 +145,14 @@ describe('a stranger', () => {
     const { network } = await startNetwork(() => false);
     const connection = await dialRaw(await startRaw(), network);
     let refused = 0;
+    // A stream may be reset while its protocol is still being agreed on, or after: both are refusals.
     const open = async (): Promise<void> => {
-      void bytesUntilClose(await connection.newStream(kadProtocol(testMeshId))).then(() => {
-        refused += 1;
-      });
+      const stream = await connection.newStream(kadProtocol(testMeshId)).catch(() => undefined);
+      if (stream !== undefined) await bytesUntilClose(stream);
+      refused += 1;
     };
     const startMs = clock.nowMs();
-    await Promise.all(Array.from({ length: 24 }, open));
+    for (let count = 0; count < 24; count += 1) void open();
     await untilTrue(() => refused >= 8);
     expect(clock.nowMs() - startMs).toBeLessThan(limits.helloTimeoutMs / 2);
     expect(refused).toBeLessThan(24);
