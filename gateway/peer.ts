@@ -64,6 +64,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
       changed: (session) => gateway.changed(session),
       opened: () => {},
       offered: () => {},
+      tab: () => {},
       admitted: (connection, info) => ledger.admitted(connection, info),
       refused: ({ peer }, { code }) => {
         if (code === 'MEMBERSHIP_INVALID') noteRefused(peer, code);

@@ -94,11 +94,13 @@ class StoredFeeds implements Feeds {
     this.#writer.check();
   }
 
-  #tell({ head, entries }: CheckedBlock): void {
+  #tell({ head, entries, block }: CheckedBlock): void {
     const { author, epoch, number, generation, timeMs } = head.header;
     const isAfterFork = this.#state.isAfterFork(head.header);
-    for (const { index, entry } of entries) {
-      this.#events.entry({ entry, place: { author, epoch, number, generation, timeMs, index, isAfterFork } });
+    for (const [at, { index, entry }] of entries.entries()) {
+      const bytes = 'entries' in block ? block.entries[index] : block.open[at]?.bytes;
+      assert(bytes !== undefined, 'a checked block holds the bytes of its entries');
+      this.#events.entry({ entry, bytes, place: { author, epoch, number, generation, timeMs, index, isAfterFork } });
     }
   }
 

@@ -2,7 +2,7 @@
 
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type IssuerCertificate, issuerIdOf } from '../protocol/grants.ts';
-import type { AuthorId, IssuerId, PeerId } from '../protocol/ids.ts';
+import type { AuthorId, EpochId, IssuerId, PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import type { PeerInfo } from '../protocol/peer/hello.ts';
 import type { Roots, RootToken } from '../protocol/peer/roots.ts';
@@ -17,6 +17,7 @@ import { type Beats, createBeats } from './freshness.ts';
 import { describeIssuers } from './issuer-status.ts';
 import { authorOf, createIssuers, type Issuers } from './issuers.ts';
 import type { Freshness, Ledger, LedgerOptions, LedgerPorts, LedgerStatus } from './ledger.ts';
+import { Listeners } from './listeners.ts';
 import { Recovery } from './recovery.ts';
 import { createReplication, type Replication } from './replicate.ts';
 import { createRootStore, type RootStore } from './root-store.ts';
@@ -36,12 +37,12 @@ class PeerLedger implements Ledger {
   readonly #beats: Beats;
   readonly #rootStore: RootStore;
   readonly #replication: Replication;
-  readonly #listeners = new Set<Listener>();
-  /** What the root has just said, on its way to the disk. */
+  readonly #listeners = new Listeners<Parameters<Listener>[0]>();
+  readonly #entryListeners = new Listeners<HeldEntry>();
+  readonly #blockListeners = new Listeners<Block | OpenBlock>();
   readonly #settling = new Set<Promise<void>>();
   readonly #own: ReadonlyMap<Writer, AuthorId>;
   readonly #writers = new Map<Writer, OwnFeed>();
-  /** Issuers of whose predecessors all is held that counts. */
   readonly #whole = new Set<IssuerCertificate>();
   #recovery: Recovery | undefined;
   readonly #unheard: Unheard;
@@ -93,7 +94,6 @@ class PeerLedger implements Ledger {
     );
   }
 
-  /** What this peer itself shows names issuers, too. */
   async #learnOwn(): Promise<void> {
     const { credentials, issuer } = this.#options;
     for (const token of [issuer?.certificate, credentials()?.certificate]) {
@@ -144,20 +144,18 @@ class PeerLedger implements Ledger {
   }
 
   #entry(held: HeldEntry): void {
+    this.#entryListeners.tell(held);
     this.#unheard.found(held);
     this.#beats.entry(held);
     const change = this.standing.apply(held);
     if (change === undefined) return;
-    this.#tell(change);
+    this.#listeners.tell(change);
     if (change.kind === 'unban') this.#replication.reconsider();
-  }
-
-  #tell(change: Parameters<Listener>[0]): void {
-    for (const listener of [...this.#listeners]) listener(change);
   }
 
   #blockAdded(block: Block | OpenBlock): void {
     this.#added += 1;
+    this.#blockListeners.tell(block);
     this.#beats.grown(block.head.header.author);
     this.#replication.added(block);
   }
@@ -181,7 +179,7 @@ class PeerLedger implements Ledger {
     this.#settling.add(settling);
     void settling.finally(() => this.#settling.delete(settling));
     this.#replication.said(said);
-    this.#tell({ kind: 'roots' });
+    this.#listeners.tell({ kind: 'roots' });
   }
 
   async #settle(said: RootToken): Promise<void> {
@@ -198,7 +196,6 @@ class PeerLedger implements Ledger {
     }
   }
 
-  /** Vouches for the issuer whose key is here, again and again. */
   async #beatOn(): Promise<void> {
     const { issuer } = this.#options;
     if (issuer === undefined) return;
@@ -224,7 +221,6 @@ class PeerLedger implements Ledger {
     this.#cancelBeat = clock.timer(ms(limits.issuerHeartbeatMs), () => this.#beat());
   }
 
-  /** Why the issuer whose key is here signs no more. */
   #retiredBy(): 'revoked' | 'succeeded' | undefined {
     const { issuer } = this.#options;
     if (issuer === undefined) return undefined;
@@ -260,7 +256,6 @@ class PeerLedger implements Ledger {
     return line.every((_, at) => at === 0 || this.#holdsAllBefore(line, at));
   }
 
-  /** True when what counts of the predecessor's feed, as the handover names it, is held. */
   #holdsAllBefore(line: ReturnType<Issuers['line']>, at: number): boolean {
     const heir = line[at];
     // Asked with each request; what is held stays so.
@@ -340,9 +335,39 @@ class PeerLedger implements Ledger {
     return { ...common, certificate: shown.certificate, membership: shown.membership };
   }
 
+  onEntry(listener: (held: HeldEntry) => void): Cancel {
+    return this.#entryListeners.add(listener);
+  }
+
+  onBlock(listener: Parameters<Ledger['onBlock']>[0]): Cancel {
+    return this.#blockListeners.add(listener);
+  }
+
+  heads(): readonly EpochHead[] {
+    return this.#feeds.heads();
+  }
+
+  read(...place: Parameters<Feeds['read']>): ReturnType<Feeds['read']> {
+    return this.#feeds.read(...place);
+  }
+
+  own(): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined {
+    const author = this.#own.get('gateway');
+    return author && { author, epoch: this.#writers.get('gateway')?.epoch };
+  }
+
+  isOwn(author: AuthorId): boolean {
+    return [...this.#own.values()].includes(author);
+  }
+
+  async report(proof: ForkProof): Promise<void> {
+    if (await this.#feeds.acceptProof(proof)) return;
+    // Of an author whose feed is not held here, as a node's of a gateway: those who hold it judge the proof.
+    this.#replication.forked(proof);
+  }
+
   onChange(listener: Listener): Cancel {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   status(): LedgerStatus {

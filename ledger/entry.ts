@@ -26,6 +26,8 @@ import {
 import { limits } from '../protocol/limits.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
+import { type Budget, type MoneyEntry, moneyParsers, readBudget, writeBudget, writeMoney } from './money.ts';
+import { type UsageEntry, usageParsers, writeUsage } from './statement.ts';
 
 /** First entry of every epoch: proves that its author may write, and names the newest block known before it. */
 export interface AuthorEntry {
@@ -69,6 +71,8 @@ export interface AccountEntry {
   /** Of all its keys together. */
   readonly limits: RateLimits;
   readonly strict: boolean;
+  /** What all its keys together may spend; absent: as much as they like. */
+  readonly budget?: Budget;
 }
 /** A key was made. It grants by its own signature; this lets it be listed. */
 export interface KeyEntry {
@@ -112,6 +116,8 @@ export type Entry =
   | KeyEntry
   | TermsEntry
   | RevokeEntry
+  | MoneyEntry
+  | UsageEntry
   | OtherEntry;
 
 /** Kinds below `accountsFrom` are open: nodes get them too. The others only gateways get (design §6). */
@@ -133,6 +139,14 @@ const unbansMax = 64;
 const writeLimits = ({ rpm, tpm, concurrency }: RateLimits): Value => [rpm ?? null, tpm ?? null, concurrency ?? null];
 const writeTerms = (terms: KeyTerms): Value => [terms.models, writeLimits(terms.limits), terms.expiresMs ?? null];
 
+const writeAccount = ({ account, limits: rates, strict, budget }: AccountEntry): Value => [
+  number.account,
+  account,
+  writeLimits(rates),
+  strict,
+  ...(budget === undefined ? [] : [writeBudget(budget)]),
+];
+
 function write(entry: Exclude<Entry, OtherEntry>): Value {
   switch (entry.kind) {
     case 'author': {
@@ -149,7 +163,7 @@ function write(entry: Exclude<Entry, OtherEntry>): Value {
     case 'unban':
       return [number.unban, entry.peer, entry.bans.map(fromHex)];
     case 'account':
-      return [number.account, entry.account, writeLimits(entry.limits), entry.strict];
+      return writeAccount(entry);
     case 'key': {
       const { key, account, role, gateways, terms, replaces } = entry;
       const old = replaces === undefined ? null : fromHex(replaces);
@@ -159,6 +173,15 @@ function write(entry: Exclude<Entry, OtherEntry>): Value {
       return [number.terms, fromHex(entry.key), writeTerms(entry.terms)];
     case 'revoke':
       return [number.revoke, fromHex(entry.key), entry.fromMs, entry.cut];
+    case 'price':
+    case 'lease':
+    case 'writeoff':
+      return writeMoney(entry);
+    case 'statement':
+    case 'countersign':
+    case 'claim':
+    case 'close':
+      return writeUsage(entry);
   }
 }
 
@@ -241,16 +264,17 @@ function readKeyMade(r: Reader): KeyEntry {
 }
 
 const parsers: Readonly<Record<number, (r: Reader) => Entry>> = {
+  ...moneyParsers,
+  ...usageParsers,
   [number.author]: readAuthor,
   [number.member]: readMember,
   [number.ban]: (r) => ({ kind: 'ban', peer: readPeer(r), ban: toHex(r.bytes(16, 16)) }),
   [number.unban]: (r) => ({ kind: 'unban', peer: readPeer(r), bans: r.list(unbansMax, readBan) }),
-  [number.account]: (r) => ({
-    kind: 'account',
-    account: readAccount(r),
-    limits: readLimits(r.row()),
-    strict: r.bool(),
-  }),
+  [number.account]: (r) => {
+    const entry = { kind: 'account', account: readAccount(r), limits: readLimits(r.row()), strict: r.bool() } as const;
+    const budget = readBudget(r);
+    return budget === undefined ? entry : { ...entry, budget };
+  },
   [number.key]: readKeyMade,
   [number.terms]: (r) => ({ kind: 'terms', key: readKey(r), terms: readTerms(r.row()) }),
   [number.revoke]: (r) => ({ kind: 'revoke', key: readKey(r), fromMs: readMoment(r), cut: r.bool() }),

@@ -37,6 +37,8 @@ export type Acceptance = 'new' | 'known' | 'gap' | 'forked' | 'frozen' | 'refuse
 /** An entry that has just become known, or was found at the start. */
 export interface HeldEntry {
   readonly entry: Entry;
+  /** As its author wrote it; what its hash is made of. */
+  readonly bytes: Uint8Array;
   readonly place: EntryPlace;
 }
 

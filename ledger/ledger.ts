@@ -8,9 +8,9 @@ import type { Roots } from '../protocol/peer/roots.ts';
 import type { Cancel, Clock, Connection, Log, Network, Random, SigningKey, Store, Tokens } from '../protocol/ports.ts';
 import type { UnixMs } from '../protocol/units.ts';
 import type { Audit } from './audit.ts';
-import type { BlockPlace } from './block.ts';
+import type { Block, BlockPlace, ForkProof, OpenBlock } from './block.ts';
 import type { Entry } from './entry.ts';
-import type { EntryPlace, OpenReport } from './feeds.ts';
+import type { EntryPlace, EpochHead, HeldEntry, OpenReport } from './feeds.ts';
 import type { Standing, StandingChange } from './standing.ts';
 
 export interface LedgerPorts {
@@ -103,6 +103,20 @@ export interface Ledger {
   append(as: 'issuer' | 'gateway', entries: readonly Entry[]): Promise<readonly EntryPlace[]>;
   /** Calls `listener` with every change of the standing, and (kind `roots`) of who the root has named. */
   onChange(listener: (change: StandingChange | { readonly kind: 'roots' }) => void): Cancel;
+  /** Calls `listener` with every entry that is, or becomes, held; those on disk are told by `open`, so register before. */
+  onEntry(listener: (held: HeldEntry) => void): Cancel;
+  /** Calls `listener` with every block that is added to the disk from now on, before the `append` that made it resolves. */
+  onBlock(listener: (block: Block | OpenBlock) => void): Cancel;
+  /** The epochs held here, each as far as it has no hole. */
+  heads(): readonly EpochHead[];
+  /** As `Feeds.read`: blocks of an epoch from `from` on, up to `maxBytes` of them and at least one if held. */
+  read(author: AuthorId, epoch: EpochId, from: number, maxBytes: number): Promise<readonly (Block | OpenBlock)[]>;
+  /** The author of this gateway's own feed, and the epoch that it writes now; undefined before its first entry. */
+  own(): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined;
+  /** True where this process holds this author's key. */
+  isOwn(author: AuthorId): boolean;
+  /** Two headers of one place were seen: keeps the proof where it is news, and tells everyone. */
+  report(proof: ForkProof): Promise<void>;
   status(): LedgerStatus;
   /** Ends exchanges and writing; what was appended is on disk when it resolves. */
   close(): Promise<void>;

@@ -71,7 +71,7 @@ export interface Standing {
   /** Peers that an invite of this author has admitted, in the order in which it did. */
   admittedBy(invite: string, by: AuthorId): readonly PeerId[];
   /** Takes one more entry; taking one twice changes nothing. */
-  apply(held: HeldEntry): StandingChange | undefined;
+  apply(held: Pick<HeldEntry, 'entry' | 'place'>): StandingChange | undefined;
 }
 
 /** Terms and limits that count for a grant now: the token's, unless an entry replaced them. */
@@ -144,7 +144,7 @@ class LiveStanding implements Standing {
     return this.#counting(by)?.admittedBy(invite) ?? [];
   }
 
-  apply({ entry, place }: HeldEntry): StandingChange | undefined {
+  apply({ entry, place }: Pick<HeldEntry, 'entry' | 'place'>): StandingChange | undefined {
     const { author } = place;
     if (entry.kind === 'other') return undefined;
     if (entry.kind === 'author' && entry.role === 'gateway') this.#gateways.add(author);
@@ -157,7 +157,7 @@ class LiveStanding implements Standing {
     return this.#take(record, { entry, place });
   }
 
-  #take(record: AuthorRecord, { entry, place }: HeldEntry): StandingChange | undefined {
+  #take(record: AuthorRecord, { entry, place }: Pick<HeldEntry, 'entry' | 'place'>): StandingChange | undefined {
     const by = record.author;
     switch (entry.kind) {
       case 'key':
@@ -175,8 +175,7 @@ class LiveStanding implements Standing {
         const kind = place.isAfterFork ? 'ban' : 'unban';
         return this.#bans.unban(entry, place) ? { kind, peer: entry.peer } : undefined;
       }
-      case 'author':
-      case 'other':
+      default:
         return undefined;
     }
   }

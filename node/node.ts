@@ -49,6 +49,7 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
       changed: () => {},
       opened: (session, attempt) => server.opened(session, attempt),
       offered: (session, revision) => server.offered(session, revision),
+      tab: () => {},
       admitted: (connection, info) => ledger.admitted(connection, info),
     },
   );

@@ -273,7 +273,7 @@ export class Server implements NodeServer {
     job.cancelDeadline();
     if (job.attempt.signal.aborted) {
       this.#counts.cancelled += 1;
-      job.attempt.cancelled(job.tokens);
+      job.attempt.cancelled(job.tokens, 0);
       return;
     }
     this.#refuse(job.attempt, this.#asFailure(reason));

@@ -156,6 +156,46 @@ export const errorTable = {
     exit: 2,
     text: 'This request may take {tokens} tokens, more than the {limit} tokens per minute of this {scope}; ask for fewer with max_tokens.',
   },
+  BUDGET_EXHAUSTED: {
+    http: 429,
+    type: 'insufficient_quota',
+    code: 'insufficient_quota',
+    retry: 'never',
+    exit: 5,
+    text: 'The budget of this account is used up: {leftMicro} micro-credits are left and this request may take {needMicro}. Ask for fewer tokens with max_tokens, or ask the operator of the mesh for more.',
+  },
+  BUDGET_UNAVAILABLE: {
+    http: 503,
+    type: server,
+    code: 'budget_unavailable',
+    retry: 'other-node',
+    exit: 5,
+    text: 'This gateway cannot reach the one that keeps the budget of this account, and what it was given is spent; try again later, or at another gateway.',
+  },
+  IDEMPOTENCY_MISMATCH: {
+    http: 422,
+    type: invalid,
+    code: 'idempotency_key_reused',
+    retry: 'never',
+    exit: 2,
+    text: 'This Idempotency-Key was used with another request body; use a new one for each new request.',
+  },
+  IDEMPOTENCY_GONE: {
+    http: 409,
+    type: invalid,
+    code: 'idempotency_answer_gone',
+    retry: 'never',
+    exit: 1,
+    text: 'The request with this Idempotency-Key was run as {request}, and its answer is no longer held; nothing was run or billed again. Use a new key to run it once more.',
+  },
+  USAGE_UNRECORDED: {
+    http: 503,
+    type: server,
+    code: 'usage_unrecorded',
+    retry: 'other-node',
+    exit: 5,
+    text: 'This gateway cannot write down what is used, so it serves nothing; its operator finds the reason in its log. Try another gateway.',
+  },
   KEY_MODEL_NOT_ALLOWED: {
     http: 403,
     type: 'permission_error',
@@ -252,6 +292,14 @@ export const errorTable = {
     retry: 'other-node',
     exit: 5,
     text: 'The node is shutting down; try again shortly.',
+  },
+  TAB_UNCOVERED: {
+    http: 503,
+    type: server,
+    code: 'no_capacity',
+    retry: 'other-node',
+    exit: 5,
+    text: 'The node has work of this gateway that no statement has covered for {ageMs} ms; it takes no more before it is covered.',
   },
   NODE_MODEL_MISSING: {
     http: 503,
@@ -363,6 +411,12 @@ export const errorTable = {
     text: 'There is no {kind} {id} here.',
   },
   STORE_FAILED: { ...local, exit: 1, text: 'the store failed: {reason}' },
+  EXPORT_FAILED: { ...local, exit: 5, text: 'cannot export to {target}: {reason}' },
+  LEASE_UNKNOWN: {
+    ...local,
+    exit: 3,
+    text: 'no lease {lease} is open; helixflow accounts show <account> lists those that are',
+  },
   // What stops a process from starting, or a command from running.
   CONFIG_INVALID: { ...local, exit: 2, text: '{reason}' },
   DATA_DIR_HELD: {
@@ -488,6 +542,12 @@ export interface ErrorDetails {
   KEY_UNVERIFIABLE: { staleSeconds: number };
   RATE_LIMITED: { limit: number; unit: string; scope: string; retryAfterMs: number };
   REQUEST_OVER_LIMIT: { tokens: number; limit: number; scope: string };
+  BUDGET_EXHAUSTED: { leftMicro: number; needMicro: number };
+  BUDGET_UNAVAILABLE: None;
+  IDEMPOTENCY_MISMATCH: None;
+  IDEMPOTENCY_GONE: { request: string };
+  USAGE_UNRECORDED: None;
+  TAB_UNCOVERED: { ageMs: number };
   KEY_MODEL_NOT_ALLOWED: { model: string };
   MODEL_NOT_FOUND: { model: string };
   ROUTE_NOT_FOUND: { method: string; path: string; hint: string };
@@ -528,6 +588,8 @@ export interface ErrorDetails {
   ADVERT_INVALID: Reason;
   DIRECTORY_UNAVAILABLE: Reason;
   STORE_FAILED: Reason;
+  EXPORT_FAILED: { target: string; reason: string };
+  LEASE_UNKNOWN: { lease: string };
   CONFIG_INVALID: Reason;
   DATA_DIR_HELD: { path: string; holder: string };
   DATA_DIR_UNUSABLE: { path: string; reason: string };

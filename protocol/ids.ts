@@ -26,6 +26,13 @@ export type AuthorId = Id<'author'>;
 /** One run of an author's writing: 32 lower-case hex characters, drawn anew by every process that writes. */
 export type EpochId = Id<'epoch'>;
 
+/** An amount that an account's authority gave one gateway to spend: 32 lower-case hex characters. */
+export type LeaseId = Id<'lease'>;
+/** A price entry of an issuer: 16 lower-case hex characters. */
+export type PriceId = Id<'price'>;
+/** What stands for an account, key or lease where nobody shall be named: an HMAC, 16 lower-case hex characters. */
+export type Tag = Id<'tag'>;
+
 const hexOf = (characters: number): RegExp => new RegExp(`^[0-9a-f]{${characters}}$`);
 const hex64 = hexOf(64);
 const hex32 = hexOf(32);
@@ -45,3 +52,5 @@ export const isOwnerId = (text: unknown): text is OwnerId => typeof text === 'st
 export const isAccountId = (text: unknown): text is AccountId => typeof text === 'string' && label.test(text);
 export const isAuthorId = (text: unknown): text is AuthorId => typeof text === 'string' && hex64.test(text);
 export const isEpochId = (text: unknown): text is EpochId => typeof text === 'string' && hex32.test(text);
+export const isLeaseId = (text: unknown): text is LeaseId => typeof text === 'string' && hex32.test(text);
+export const isPriceId = (text: unknown): text is PriceId => typeof text === 'string' && hex16.test(text);

@@ -101,7 +101,25 @@ export const limitTable = {
     unit: 'ms',
     why: 'a gateway dials a node only if the node has not dialled it by then',
   },
-  entryMaxBytes: { value: 16_384, unit: 'bytes', why: 'one entry of a feed' },
+  entryMaxBytes: { value: 32_768, unit: 'bytes', why: 'one entry of a feed; a statement of 256 lines fits' },
+  statementLinesMax: { value: 256, unit: 'count', why: 'lines of a tab before they become a statement' },
+  statementEveryMs: { value: 1_000, unit: 'ms', why: 'lines of a tab become a statement at least this often' },
+  statementsInFlightMax: {
+    value: 64,
+    unit: 'count',
+    why: 'statements of one tab that may wait for their countersignatures; later lines wait for the next',
+  },
+  uncoveredMaxMs: {
+    value: 10_000,
+    unit: 'ms',
+    why: 'work that no statement covers may be this old, in connected time, before a node takes no more from the gateway',
+  },
+  attestWaitMs: {
+    value: 60_000,
+    unit: 'ms',
+    why: 'a statement that its node has not countersigned by then stands alone, marked unattested',
+  },
+  priceGraceMs: { value: 60_000, unit: 'ms', why: 'a superseded price may still be used for this long' },
   blockMaxBytes: {
     value: 49_152,
     unit: 'bytes',

@@ -1,7 +1,7 @@
 /** Carries one call: tries nodes until one shows content, then stays with it to the end. */
 
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { IssuerId, KeyId, ModelDigest, PeerId } from '../../protocol/ids.ts';
+import type { IssuerId, KeyId, ModelDigest, PeerId, Tag } from '../../protocol/ids.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
 import type { Cancel, Clock, Log, Random } from '../../protocol/ports.ts';
 import type { Attempt } from '../../protocol/session/outgoing.ts';
@@ -103,6 +103,9 @@ export class Dispatch implements Answer, BagItem {
           digest: this.#target.digest,
           deadlineMs: ms(Math.max(1, this.#deadlineMs - this.#startedMs)),
           body: this.#body,
+          serial: 1,
+          account: '0000000000000000' as Tag,
+          price: '',
         },
         {
           delta: (delta) => this.#delta(node, delta),

@@ -2,13 +2,27 @@
 
 import { decodeValue, encodeValue, type Value } from '../codec.ts';
 import { fromHex, toHex } from '../crypto.ts';
-import { type ErrorCode, HelixFlowError, isErrorCode } from '../errors.ts';
-import { isPeerId, type ModelDigest, type ProcessId, type RequestId } from '../ids.ts';
+import { type ErrorCode, type HelixFlowError, isErrorCode } from '../errors.ts';
+import type { ModelDigest, PriceId, ProcessId, RequestId, Tag } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Contact, EngineModel } from '../ports.ts';
 import { Reader } from '../reader.ts';
 import { type Ms, ms } from '../units.ts';
 import { errorFields, readError } from './error.ts';
+import {
+  finishes,
+  modelFields,
+  operations,
+  pick,
+  readContact,
+  readModel,
+  startHoldsMax,
+  textMaxChars,
+  uint32,
+  wireCount,
+  wireMs,
+} from './session-fields.ts';
+import { type TabFrame, tabFields, tabParsers } from './tab.ts';
 
 /** One stream per pair of a gateway and a node (design §4). */
 export const SESSION_PROTOCOL = '/helixflow/session/1';
@@ -68,6 +82,12 @@ export interface Open {
   /** Length of the whole body; `body` frames bring what `piece` does not hold. */
   readonly bodyBytes: number;
   readonly piece: Uint8Array;
+  /** Of the attempt, among all of the gateway's process; what its line will be found by. */
+  readonly serial: number;
+  /** Stands for the account, so that a node can treat accounts alike. */
+  readonly account: Tag;
+  /** What the node will be paid by; empty where nothing has a price. */
+  readonly price: PriceId | '';
 }
 /** More of a request body, in order. */
 export interface Body {
@@ -107,6 +127,8 @@ export interface Fail {
 export interface CancelFrame {
   readonly type: 'cancel';
   readonly attempt: number;
+  /** Every delta below this sequence number has been received. */
+  readonly acknowledged: number;
 }
 /** The engine has stopped and the slot is free; nothing follows. Answers `cancel`, unless `done` or `fail` was under way. */
 export interface Cancelled {
@@ -114,6 +136,8 @@ export interface Cancelled {
   readonly attempt: number;
   /** Tokens generated for the attempt. */
   readonly completionTokens: number;
+  /** Of the prompt, as far as the engine has counted it; 0 before. */
+  readonly promptTokens: number;
 }
 /** The gateway has passed on what it received, and more may be sent. */
 export interface Credit {
@@ -157,9 +181,10 @@ export type SessionFrame =
   | Credit
   | Ping
   | Pong
-  | Goodbye;
+  | Goodbye
+  | TabFrame;
 
-/** First position of every frame. Numbers are never used again; 16 to 19 are kept for statements (design §6). */
+/** First position of every frame. Numbers are never used again; 16 to 19 belong to tabs (`tab.ts`). */
 const number = {
   start: 0,
   offer: 1,
@@ -179,29 +204,6 @@ const number = {
   gateways: 15,
 } as const;
 
-const finishes = ['stop', 'length'] as const;
-const digestKinds = ['weights', 'declared', 'synthetic'] as const;
-const continuations = ['none', 'text', 'tokens'] as const;
-const operations = ['chat'] as const;
-/** Text for people. */
-const textMaxChars = 256;
-
-const modelFields = (model: EngineModel): Value => [
-  model.name,
-  fromHex(model.digest),
-  digestKinds.indexOf(model.digestKind),
-  model.contextTokens,
-  continuations.indexOf(model.continuation),
-  model.build.slice(0, textMaxChars),
-];
-
-/** What an engine says it measured, as the wire takes it: one wrong number must not end a session. */
-function wireNumber(measured: number, max: number): number {
-  return Number.isNaN(measured) ? 0 : Math.min(Math.max(Math.round(measured), 0), max);
-}
-const wireCount = (tokens: number): number => wireNumber(tokens, uint32);
-const wireMs = (time: number): number => wireNumber(time, Number.MAX_SAFE_INTEGER);
-
 /** The bytes of a frame. */
 export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
   switch (frame.type) {
@@ -220,6 +222,9 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         Math.ceil(frame.deadlineMs),
         frame.bodyBytes,
         frame.piece,
+        frame.serial,
+        fromHex(frame.account),
+        fromHex(frame.price),
       ]);
     case 'body':
       return encodeValue([number.body, frame.attempt, frame.piece]);
@@ -238,9 +243,14 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
     case 'fail':
       return encodeValue([number.fail, frame.attempt, ...errorFields(frame.error)]);
     case 'cancel':
-      return encodeValue([number.cancel, frame.attempt]);
+      return encodeValue([number.cancel, frame.attempt, frame.acknowledged]);
     case 'cancelled':
-      return encodeValue([number.cancelled, frame.attempt, wireCount(frame.completionTokens)]);
+      return encodeValue([
+        number.cancelled,
+        frame.attempt,
+        wireCount(frame.completionTokens),
+        wireCount(frame.promptTokens),
+      ]);
     case 'ping':
       return encodeValue([number.ping, frame.nonce]);
     case 'pong':
@@ -271,43 +281,15 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
       ]);
     case 'goodbye':
       return encodeValue([number.goodbye, frame.code]);
+    default:
+      return encodeValue(tabFields(frame));
   }
-}
-
-/** Sessions that one start names; a pair holds more only for moments. */
-const startHoldsMax = 16;
-const uint32 = 0xffff_ffff;
-
-function pick<T extends string>(names: readonly T[], reader: Reader): T {
-  return names[reader.int(names.length - 1)] as T;
-}
-
-function readModel(value: Value): EngineModel {
-  const reader = new Reader(value, 'model');
-  return {
-    name: reader.text(limits.modelNameMaxChars),
-    digest: toHex(reader.bytes(32, 32)) as ModelDigest,
-    digestKind: pick(digestKinds, reader),
-    contextTokens: reader.int(100_000_000, 1),
-    continuation: pick(continuations, reader),
-    build: reader.text(textMaxChars),
-  };
-}
-
-function readContact(value: Value): Contact {
-  const reader = new Reader(value, 'contact');
-  const peer = reader.text(64);
-  if (!isPeerId(peer)) throw new HelixFlowError('FRAME_MALFORMED', { reason: 'contact: no peer id' });
-  const addresses = reader.list(limits.peerAddressesMax, (address) => {
-    if (typeof address === 'string' && address.length <= limits.addressMaxChars) return address;
-    throw new HelixFlowError('FRAME_MALFORMED', { reason: 'contact: no address' });
-  });
-  return { peer, addresses };
 }
 
 type Parse = (reader: Reader) => SessionFrame;
 
 const parsers: Readonly<Record<number, Parse>> = {
+  ...tabParsers,
   [number.start]: (r) => ({
     type: 'start',
     process: toHex(r.bytes(16, 16)) as ProcessId,
@@ -342,6 +324,9 @@ const parsers: Readonly<Record<number, Parse>> = {
     deadlineMs: ms(r.int(86_400_000, 1)),
     bodyBytes: r.int(limits.requestBodyMaxBytes),
     piece: r.bytes(limits.bodyChunkBytes),
+    serial: r.int(Number.MAX_SAFE_INTEGER, 1),
+    account: toHex(r.bytes(8, 8)) as Tag,
+    price: toHex(r.bytes(8)) as PriceId | '',
   }),
   [number.body]: (r) => ({ type: 'body', attempt: r.int(uint32), piece: r.bytes(limits.bodyChunkBytes) }),
   [number.delta]: (r) => ({
@@ -363,8 +348,13 @@ const parsers: Readonly<Record<number, Parse>> = {
     decodeMs: r.int(),
   }),
   [number.fail]: (r) => ({ type: 'fail', attempt: r.int(uint32), error: readError(r) }),
-  [number.cancel]: (r) => ({ type: 'cancel', attempt: r.int(uint32) }),
-  [number.cancelled]: (r) => ({ type: 'cancelled', attempt: r.int(uint32), completionTokens: r.int(uint32) }),
+  [number.cancel]: (r) => ({ type: 'cancel', attempt: r.int(uint32), acknowledged: r.int(uint32) }),
+  [number.cancelled]: (r) => ({
+    type: 'cancelled',
+    attempt: r.int(uint32),
+    completionTokens: r.int(uint32),
+    promptTokens: r.int(uint32),
+  }),
   [number.credit]: (r) => ({
     type: 'credit',
     attempt: r.int(uint32),

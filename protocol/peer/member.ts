@@ -57,6 +57,8 @@ export interface MemberOptions {
 
 /** A peer of the mesh: hello, sessions and discovery on one network. */
 export interface Member {
+  /** This run of this process. */
+  readonly process: ProcessId;
   readonly sessions: Sessions;
   readonly discovery: Discovery;
   readonly hello: Hello;
@@ -170,6 +172,7 @@ export function createMember(ports: MemberPorts, options: MemberOptions, events:
   };
   const forgetRoots = options.roots?.onChange(() => review());
   return {
+    process,
     sessions,
     discovery,
     hello,

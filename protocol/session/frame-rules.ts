@@ -13,6 +13,9 @@ export const unasked: ReadonlySet<SessionFrame['type']> = new Set([
   'open',
   'body',
   'cancel',
+  'statement',
+  'countersign',
+  'claim',
 ]);
 
 /** Frames that only a node, or only a gateway, may send. */
@@ -29,4 +32,7 @@ export const senderOf: Readonly<Partial<Record<SessionFrame['type'], Role>>> = {
   body: 'gateway',
   cancel: 'gateway',
   credit: 'gateway',
+  statement: 'gateway',
+  countersign: 'node',
+  claim: 'node',
 };

@@ -1,9 +1,17 @@
 /** The node's half of the attempts on one session: gathers their bodies, sends their answers within the credit. */
 
+import { type Counted, countDelta, nothingCounted } from '../counting.ts';
 import { HelixFlowError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { SharedLimits } from '../messages/hello.ts';
-import { type Body, type Credit, encodeSessionFrame, type Open, type SessionFrame } from '../messages/session.ts';
+import {
+  type Body,
+  type CancelFrame,
+  type Credit,
+  encodeSessionFrame,
+  type Open,
+  type SessionFrame,
+} from '../messages/session.ts';
 import type { Cancel, Clock, EngineDelta, EngineDone } from '../ports.ts';
 import { NumberTable } from '../tables.ts';
 import { type Ms, ms } from '../units.ts';
@@ -18,8 +26,12 @@ export interface ServedAttempt {
   emit(delta: EngineDelta): Promise<void> | undefined;
   done(done: EngineDone, queueMs: Ms): void;
   fail(error: HelixFlowError): void;
-  /** The work has stopped after `signal` aborted. */
-  cancelled(completionTokens: number): void;
+  /** The work has stopped after `signal` aborted. `promptTokens` is 0 where the engine had not counted them yet. */
+  cancelled(completionTokens: number, promptTokens: number): void;
+  /** What was sent so far. */
+  sent(): Counted;
+  /** Of that, how many tokens the gateway has said to hold. */
+  acknowledgedTokens(): number;
 }
 
 interface State {
@@ -33,6 +45,11 @@ interface State {
   creditBytes: number;
   /** Resolves the promise of an `emit` that waits for credit. */
   resume: (() => void) | undefined;
+  counted: Counted;
+  acknowledgedTokens: number;
+  /** Tokens up to, and with, each delta from `acknowledged` on. */
+  unacknowledged: number[];
+  acknowledged: number;
 }
 
 interface IncomingPort {
@@ -89,6 +106,10 @@ export class IncomingAttempts {
       sequence: 0,
       creditBytes: this.#limits.creditInitialBytes,
       resume: undefined,
+      counted: nothingCounted,
+      acknowledgedTokens: 0,
+      unacknowledged: [],
+      acknowledged: 0,
     };
     this.#attempts.set(open.attempt, state);
     this.#pendingBodyBytes += open.bodyBytes;
@@ -115,18 +136,22 @@ export class IncomingAttempts {
     this.#take(state, body.piece);
   }
 
-  cancel(attempt: number): void {
+  /** @throws HelixFlowError PROTOCOL_VIOLATION */
+  cancel({ attempt, acknowledged }: CancelFrame): void {
     const state = this.#find(attempt);
     if (state === undefined) return;
+    acknowledge(state, acknowledged);
     const isStarted = state.bodyReceived === state.open.bodyBytes;
     state.abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
     this.#resume(state);
-    if (!isStarted) this.#end(state, { type: 'cancelled', attempt, completionTokens: 0 });
+    if (!isStarted) this.#end(state, { type: 'cancelled', attempt, completionTokens: 0, promptTokens: 0 });
   }
 
+  /** @throws HelixFlowError PROTOCOL_VIOLATION */
   credit(credit: Credit): void {
     const state = this.#find(credit.attempt);
     if (state === undefined) return;
+    acknowledge(state, credit.acknowledged);
     state.creditBytes = Math.min(state.creditBytes + credit.bytes, this.#limits.creditInitialBytes);
     if (state.creditBytes > 0) this.#resume(state);
   }
@@ -174,7 +199,10 @@ export class IncomingAttempts {
       emit: (delta) => this.#emit(state, delta),
       done: (done, queueMs) => this.#end(state, { type: 'done', attempt, ...done, queueMs }),
       fail: (error) => this.#end(state, { type: 'fail', attempt, error }),
-      cancelled: (completionTokens) => this.#end(state, { type: 'cancelled', attempt, completionTokens }),
+      cancelled: (completionTokens, promptTokens) =>
+        this.#end(state, { type: 'cancelled', attempt, completionTokens, promptTokens }),
+      sent: () => state.counted,
+      acknowledgedTokens: () => state.acknowledgedTokens,
     };
   }
 
@@ -224,6 +252,8 @@ export class IncomingAttempts {
     if (state.abort.signal.aborted) return;
     const bytes = encodeSessionFrame({ type: 'delta', attempt, sequence: state.sequence, text, tokenIds });
     state.sequence += 1;
+    state.counted = countDelta(state.counted, text, tokenIds.length);
+    state.unacknowledged.push(state.counted.tokens);
     state.creditBytes -= bytes.length;
     this.#port.sendBytes(bytes);
   }
@@ -240,4 +270,16 @@ function cutAt(text: string, max: number): number {
   if (text.length <= max) return text.length;
   const before = text.charCodeAt(max - 1);
   return before >= 0xd800 && before <= 0xdbff ? max - 1 : max;
+}
+
+/** Notes that the gateway holds every delta below this sequence number. */
+function acknowledge(state: State, below: number): void {
+  if (below > state.sequence) {
+    throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'a delta is acknowledged that was never sent' });
+  }
+  const count = below - state.acknowledged;
+  if (count <= 0) return;
+  state.acknowledgedTokens = state.unacknowledged[count - 1] ?? state.acknowledgedTokens;
+  state.unacknowledged = state.unacknowledged.slice(count);
+  state.acknowledged = below;
 }

@@ -1,7 +1,7 @@
 /** The gateway's half of the attempts on one session: opens them, sends their bodies in turn, receives their answers. */
 
 import { HelixFlowError } from '../errors.ts';
-import type { ModelDigest, RequestId } from '../ids.ts';
+import type { ModelDigest, PriceId, RequestId, Tag } from '../ids.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import type { CancelFrame, Cancelled, Delta, Done, Fail, SessionFrame } from '../messages/session.ts';
 import { NumberTable } from '../tables.ts';
@@ -23,12 +23,19 @@ export interface AttemptRequest {
   readonly deadlineMs: Ms;
   /** `encodeChatRequest`; at most `requestBodyMaxBytes` of the session. */
   readonly body: Uint8Array;
+  /** As in `Open`. */
+  readonly serial: number;
+  readonly account: Tag;
+  readonly price: PriceId | '';
 }
 
 /** The caller's side of a running attempt. */
 export interface Attempt {
-  /** Stops the work at the node; no event follows. */
-  cancel(): void;
+  /**
+   * Stops the work at the node; no event follows.
+   * @param settled Called once: with what the node says of it, or undefined when it ended otherwise, or is gone.
+   */
+  cancel(settled?: (said: Cancelled | undefined) => void): void;
   /** That many UTF-8 bytes of delta text have been passed on; the node may send as much again. */
   consumed(bytes: number): void;
 }
@@ -36,6 +43,8 @@ export interface Attempt {
 interface State {
   /** Undefined once the caller wants no more events. */
   events: AttemptEvents | undefined;
+  /** Told what the node says of a cancelled attempt. */
+  settled: ((said: Cancelled | undefined) => void) | undefined;
   nextSequence: number;
   receivedBytes: number;
   receivedTextBytes: number;
@@ -89,6 +98,7 @@ export class OutgoingAttempts {
     const isWhole = body.length <= this.#limits.bodyChunkBytes;
     const state: State = {
       events,
+      settled: undefined,
       nextSequence: 0,
       receivedBytes: 0,
       receivedTextBytes: 0,
@@ -107,6 +117,9 @@ export class OutgoingAttempts {
       deadlineMs: request.deadlineMs,
       bodyBytes: body.length,
       piece: isWhole ? body : new Uint8Array(0),
+      serial: request.serial,
+      account: request.account,
+      price: request.price,
     });
     if (!isWhole) {
       this.#bodies.push(attempt);
@@ -114,7 +127,7 @@ export class OutgoingAttempts {
     }
     this.#port.changed();
     return {
-      cancel: () => this.#cancel(attempt, state),
+      cancel: (settled) => this.#cancel(attempt, state, settled),
       consumed: (bytes) => this.#consumed(attempt, state, bytes),
     };
   }
@@ -139,7 +152,10 @@ export class OutgoingAttempts {
     const states = this.#attempts.entries().map(([, state]) => state);
     this.#attempts.clear();
     this.#bodies.length = 0;
-    for (const { events } of states) events?.failed(error);
+    for (const { events, settled } of states) {
+      events?.failed(error);
+      settled?.(undefined);
+    }
   }
 
   /**
@@ -171,7 +187,7 @@ export class OutgoingAttempts {
 
   cancelled(cancelled: Cancelled): void {
     // A node cancels nothing by itself: to a caller that still listens this is a lost node.
-    this.#end(cancelled.attempt)?.failed(new HelixFlowError('NODE_LOST', {}));
+    this.#end(cancelled.attempt, cancelled)?.failed(new HelixFlowError('NODE_LOST', {}));
   }
 
   #find(attempt: number): State | undefined {
@@ -181,22 +197,28 @@ export class OutgoingAttempts {
     return this.#attempts.get(attempt);
   }
 
-  #end(attempt: number): AttemptEvents | undefined {
+  #end(attempt: number, said?: Cancelled): AttemptEvents | undefined {
     const state = this.#find(attempt);
     if (state === undefined) return undefined;
-    const { events } = state;
+    const { events, settled } = state;
     state.events = undefined;
+    state.settled = undefined;
     this.#attempts.delete(attempt);
     this.#dropBody(attempt, state);
     this.#port.changed();
+    settled?.(said);
     return events;
   }
 
-  #cancel(attempt: number, state: State): void {
-    if (state.events === undefined) return;
+  #cancel(attempt: number, state: State, settled?: (said: Cancelled | undefined) => void): void {
+    if (state.events === undefined) {
+      settled?.(undefined);
+      return;
+    }
     state.events = undefined;
+    state.settled = settled;
     this.#dropBody(attempt, state);
-    const frame: CancelFrame = { type: 'cancel', attempt };
+    const frame: CancelFrame = { type: 'cancel', attempt, acknowledged: state.nextSequence };
     this.#send(frame);
   }
 

@@ -13,12 +13,14 @@ import {
   type SessionFrame,
   type Start,
 } from '../messages/session.ts';
+import type { TabFrame } from '../messages/tab.ts';
 import type { Cancel, Channel, Clock, Connection, Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 import type { SessionFacts, Started } from './choose.ts';
+import type { SessionEvents } from './events.ts';
 import { senderOf, unasked } from './frame-rules.ts';
 import { Heartbeat } from './heartbeat.ts';
-import { IncomingAttempts, type ServedAttempt } from './incoming.ts';
+import { IncomingAttempts } from './incoming.ts';
 import { OfferIntake } from './offers.ts';
 import { type Attempt, type AttemptEvents, type AttemptRequest, OutgoingAttempts } from './outgoing.ts';
 
@@ -33,26 +35,6 @@ export interface SessionOptions {
   readonly start: Started;
   /** What both sides agreed on in their hello. */
   readonly limits: SharedLimits;
-}
-
-/** What a session tells its owner. */
-export interface SessionEvents {
-  /** Both `start` frames have crossed; the session may now be chosen or dropped. */
-  started(session: Session): void;
-  /** A whole request has come in (to a node). */
-  opened(session: Session, attempt: ServedAttempt): void;
-  /** The peer's offer or load changed (at a gateway). */
-  changed(session: Session): void;
-  /** The gateway holds our offer of this revision (at a node). */
-  offered(session: Session, revision: number): void;
-  /** The gateway is connected with these others (at a node). */
-  gateways(session: Session, contacts: readonly Contact[]): void;
-  /** The peer has fallen silent; `changed` came before. */
-  suspected(session: Session): void;
-  /** A goodbye went out or came in: no new attempts. */
-  left(session: Session): void;
-  /** Over; nothing follows. */
-  closed(session: Session, error: HelixFlowError | undefined): void;
 }
 
 type State = 'starting' | 'open' | 'leaving' | 'closed';
@@ -222,6 +204,11 @@ export class Session {
     this.#send({ type: 'gateways', contacts });
   }
 
+  /** Tells the peer of the tab between the two. @returns false when the channel is backed up, and the frame waits. */
+  sendTab(frame: TabFrame): boolean {
+    return this.#send(frame);
+  }
+
   /** Asks the peer for a sign of life; without one it counts as silent within three heartbeats. */
   probe(): void {
     if (this.#state === 'open') this.#heartbeat.probe();
@@ -294,7 +281,7 @@ export class Session {
         this.#outgoing.fail(frame);
         break;
       case 'cancel':
-        this.#incoming.cancel(frame.attempt);
+        this.#incoming.cancel(frame);
         break;
       case 'cancelled':
         this.#outgoing.cancelled(frame);
@@ -324,6 +311,11 @@ export class Session {
       case 'goodbye':
         this.#hasGoodbye = true;
         this.leave(frame.code);
+        break;
+      case 'statement':
+      case 'countersign':
+      case 'claim':
+        this.#events.tab(this, frame);
         break;
     }
   }

@@ -6,6 +6,7 @@ import type { PeerId, ProcessId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { SharedLimits } from '../messages/hello.ts';
 import { SESSION_PROTOCOL } from '../messages/session.ts';
+import type { TabFrame } from '../messages/tab.ts';
 import type { Channel, Clock, Connection, Contact, Log, Network } from '../ports.ts';
 import { ms } from '../units.ts';
 import { chooseSession } from './choose.ts';
@@ -26,6 +27,8 @@ export interface SessionsEvents {
   offered(session: Session, revision: number): void;
   /** The gateway is connected with these others (at a node). */
   gateways(session: Session, contacts: readonly Contact[]): void;
+  /** A frame of the tab with this peer, on a current session or on one that is leaving. */
+  tab(session: Session, frame: TabFrame): void;
 }
 
 /** The sessions of one process, one to use per peer. */
@@ -150,6 +153,7 @@ class KeptSessions implements Sessions {
         },
         offered: this.#events.offered,
         gateways: this.#events.gateways,
+        tab: this.#events.tab,
         // What cut off one peer may have cut off others, which an idle session would show only much later.
         suspected: (silent) => this.#probeAllBut(silent),
         left: (left) => this.#drop(left),

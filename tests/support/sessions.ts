@@ -6,7 +6,8 @@ import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
 import type { ServedAttempt } from '../../protocol/session/incoming.ts';
 import type { Attempt, AttemptRequest } from '../../protocol/session/outgoing.ts';
-import { Session, type SessionEvents } from '../../protocol/session/session.ts';
+import type { SessionEvents } from '../../protocol/session/events.ts';
+import { Session } from '../../protocol/session/session.ts';
 import { ms } from '../../protocol/units.ts';
 import { channelPair } from './channels.ts';
 import { ManualClock } from './manual-clock.ts';
@@ -15,6 +16,7 @@ export const gatewayId = '12D3KooWGateway' as PeerId;
 export const nodeId = '12D3KooWNode' as PeerId;
 
 const quiet: SessionEvents = {
+  tab: () => {},
   started: () => {},
   opened: () => {},
   changed: () => {},

@@ -1,0 +1,373 @@
+/** Statements, countersignatures and claims: what a gateway and a node sign of the work between them (design §6). */
+
+import { decodeValue, encodeValue, type Value } from '../protocol/codec.ts';
+import { fromHex, isSameBytes, sha256, signBytes, toHex, verifyBytes } from '../protocol/crypto.ts';
+import { HelixFlowError } from '../protocol/errors.ts';
+import {
+  type EpochId,
+  isPeerId,
+  type LeaseId,
+  type MeshId,
+  type PeerId,
+  type ProcessId,
+  type RequestId,
+} from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
+import { publicKeyOf } from '../protocol/peer/identity.ts';
+import type { SigningKey } from '../protocol/ports.ts';
+import { Reader } from '../protocol/reader.ts';
+import { type UnixMs, unixMs } from '../protocol/units.ts';
+import { LineReader, LineWriter, lineTokensMax, tableMax, type UsageLine } from './line.ts';
+
+/** What the lines of a tab come to, from the first statement of its epoch on. */
+export interface TabTotals {
+  readonly lines: number;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+}
+
+/** How far a running attempt has come. */
+export interface Progress {
+  readonly serial: number;
+  readonly completionTokens: number;
+}
+
+/**
+ * A gateway's account of its work with one node. Statements of a tab form a chain within an epoch of the gateway's
+ * feed: `number` counts from 0, `previous` is the hash of the one before.
+ */
+export interface StatementEntry {
+  readonly kind: 'statement';
+  readonly node: PeerId;
+  readonly number: number;
+  /** sha256 of the bytes of the statement before; 32 zero bytes for the first. */
+  readonly previous: Uint8Array;
+  /** The process that states it; attempts in `running` and `progress` are its own. */
+  readonly run: ProcessId;
+  /** Attempts that have ended, in the order in which they did. */
+  readonly lines: readonly UsageLine[];
+  /** Attempts that have run for a while and are told for the first time in this epoch; outcome `running`. */
+  readonly running: readonly UsageLine[];
+  /** Those told before that have come further. */
+  readonly progress: readonly Progress[];
+  /** With the lines of this statement. */
+  readonly totals: TabTotals;
+}
+
+/**
+ * Why a node refuses a line: `unknown` (it did no such work), `count` (too few tokens, or another count than it
+ * told), `price` (none that counted then), `outcome` (it ended otherwise), `repeated` (it was stated before).
+ */
+export const refusalReasons = ['unknown', 'count', 'price', 'outcome', 'repeated'] as const;
+export type RefusalReason = (typeof refusalReasons)[number];
+
+export interface RefusedLine {
+  /** Of `StatementEntry.lines`. */
+  readonly index: number;
+  readonly reason: RefusalReason;
+}
+
+/** A node's word on a statement, which the gateway keeps in its own feed. */
+export interface CountersignEntry {
+  readonly kind: 'countersign';
+  readonly node: PeerId;
+  /** Where the statement stands in the gateway's feed. */
+  readonly epoch: EpochId;
+  readonly number: number;
+  /** `statementHash` of what was signed. */
+  readonly statement: Uint8Array;
+  /** In the order of the lines; empty: all of it is right. */
+  readonly refused: readonly RefusedLine[];
+  /** By the node's clock. */
+  readonly timeMs: UnixMs;
+  readonly signature: Uint8Array;
+}
+
+/** Work that a node did and no statement covers. */
+export interface ClaimedAttempt {
+  readonly run: ProcessId;
+  readonly serial: number;
+  readonly request: RequestId;
+  readonly startMs: UnixMs;
+  readonly promptTokens: number;
+  /** What it had sent. */
+  readonly completionTokens: number;
+}
+
+/** A node's word on work that a gateway does not cover; moves no money (design §6). */
+export interface ClaimEntry {
+  readonly kind: 'claim';
+  readonly node: PeerId;
+  /** Whom it is about; whoever appends it may be another. */
+  readonly gateway: PeerId;
+  readonly attempts: readonly ClaimedAttempt[];
+  readonly timeMs: UnixMs;
+  readonly signature: Uint8Array;
+}
+
+/** A gateway gives back what is left of a money lease, and closes it. */
+export interface CloseEntry {
+  readonly kind: 'close';
+  readonly lease: LeaseId;
+  /** Micro-credits that were spent from it; the rest is free again. */
+  readonly spentMicro: number;
+}
+
+export type UsageEntry = StatementEntry | CountersignEntry | ClaimEntry | CloseEntry;
+
+/** Kinds of entries that only gateways write, and only gateways get. */
+export const usageKinds = { statement: 128, countersign: 129, claim: 130, close: 131 } as const;
+
+/** Claimed attempts in one claim. */
+export const claimAttemptsMax = 64;
+/** Attempts that a statement tells of as running. */
+export const progressMax = 1_024;
+/** A statement's entry stays below this, so that a block may hold it beside others. */
+export const statementMaxBytes = 30_720;
+
+/** The hash that a countersignature and the next statement name: sha256 of the entry's bytes as they stand in the feed. */
+export const statementHash = (entryBytes: Uint8Array): Uint8Array => sha256(entryBytes);
+
+function writeStatement(entry: StatementEntry): Value {
+  const { lines, running, progress, totals } = entry;
+  const all = [...lines, ...running];
+  const baseMs = unixMs(all.reduce((min, { startMs }) => Math.min(min, startMs), all[0]?.startMs ?? 0));
+  const writer = new LineWriter(baseMs);
+  const rows = lines.map((line) => writer.write(line));
+  const runningRows = running.map((line) => writer.write(line));
+  return [
+    usageKinds.statement,
+    entry.node,
+    entry.number,
+    entry.previous,
+    fromHex(entry.run),
+    baseMs,
+    writer.tables(),
+    rows,
+    runningRows,
+    progress.map(({ serial, completionTokens }): Value => [serial, completionTokens]),
+    [totals.lines, totals.promptTokens, totals.completionTokens],
+  ];
+}
+
+const writeRefused = (refused: readonly RefusedLine[]): Value =>
+  refused.map(({ index, reason }): Value => [index, refusalReasons.indexOf(reason)]);
+
+const writeAttempts = (attempts: readonly ClaimedAttempt[]): Value =>
+  attempts.map((attempt): Value => {
+    const { run, serial, request, startMs, promptTokens, completionTokens } = attempt;
+    return [fromHex(run), serial, fromHex(request), startMs, promptTokens, completionTokens];
+  });
+
+/** The positions of an entry, for `encodeEntry`. */
+export function writeUsage(entry: UsageEntry): Value {
+  switch (entry.kind) {
+    case 'statement':
+      return writeStatement(entry);
+    case 'countersign': {
+      const { node, epoch, number, statement, refused, timeMs, signature } = entry;
+      return [
+        usageKinds.countersign,
+        node,
+        fromHex(epoch),
+        number,
+        statement,
+        writeRefused(refused),
+        timeMs,
+        signature,
+      ];
+    }
+    case 'claim': {
+      const { node, gateway, attempts, timeMs, signature } = entry;
+      return [usageKinds.claim, node, gateway, writeAttempts(attempts), timeMs, signature];
+    }
+    case 'close':
+      return [usageKinds.close, fromHex(entry.lease), entry.spentMicro];
+  }
+}
+
+const malformed = (reason: string): HelixFlowError =>
+  new HelixFlowError('FRAME_MALFORMED', { reason: `usage: ${reason}` });
+
+function readPeer(r: Reader): PeerId {
+  const peer = r.text(64);
+  if (!isPeerId(peer)) throw malformed('no peer id');
+  return peer;
+}
+
+function readStatement(r: Reader): StatementEntry {
+  const node = readPeer(r);
+  const number = r.int();
+  const previous = r.bytes(32, 32);
+  const run = toHex(r.bytes(16, 16)) as ProcessId;
+  const baseMs = unixMs(r.int());
+  const reader = new LineReader(r.row(), baseMs);
+  return readRows(r, { node, number, previous, run }, reader);
+}
+
+function readRows(
+  r: Reader,
+  start: Pick<StatementEntry, 'node' | 'number' | 'previous' | 'run'>,
+  reader: LineReader,
+): StatementEntry {
+  const lines = r.list(limits.statementLinesMax, (value) => reader.read(value));
+  const running = r.list(tableMax, (value) => reader.read(value));
+  if (lines.some(({ outcome }) => outcome === 'running')) throw malformed('a running line among the ended');
+  if (running.some(({ outcome, run }) => outcome !== 'running' || run !== start.run)) throw malformed('not running');
+  const progress = r.list(progressMax, (value) => {
+    const row = new Reader(value, 'progress');
+    return { serial: row.int(Number.MAX_SAFE_INTEGER, 1), completionTokens: row.int(lineTokensMax) };
+  });
+  const row = r.row();
+  const totals = { lines: row.int(), promptTokens: row.int(), completionTokens: row.int() };
+  return { kind: 'statement', ...start, lines, running, progress, totals };
+}
+
+function readRefused(r: Reader): RefusedLine[] {
+  const refused = r.list(limits.statementLinesMax, (value) => {
+    const row = new Reader(value, 'refused');
+    const index = row.int(limits.statementLinesMax - 1);
+    return { index, reason: refusalReasons[row.int(refusalReasons.length - 1)] as RefusalReason };
+  });
+  if (refused.some(({ index }, at) => at > 0 && index <= (refused[at - 1]?.index ?? 0))) throw malformed('no order');
+  return refused;
+}
+
+function readCountersign(r: Reader): CountersignEntry {
+  return {
+    kind: 'countersign',
+    node: readPeer(r),
+    epoch: toHex(r.bytes(16, 16)) as EpochId,
+    number: r.int(),
+    statement: r.bytes(32, 32),
+    refused: readRefused(r),
+    timeMs: unixMs(r.int()),
+    signature: r.bytes(64, 64),
+  };
+}
+
+function readClaim(r: Reader): ClaimEntry {
+  return {
+    kind: 'claim',
+    node: readPeer(r),
+    gateway: readPeer(r),
+    attempts: r.list(claimAttemptsMax, (value) => {
+      const row = new Reader(value, 'claimed');
+      return {
+        run: toHex(row.bytes(16, 16)) as ProcessId,
+        serial: row.int(Number.MAX_SAFE_INTEGER, 1),
+        request: toHex(row.bytes(16, 16)) as RequestId,
+        startMs: unixMs(row.int()),
+        promptTokens: row.int(lineTokensMax),
+        completionTokens: row.int(lineTokensMax),
+      };
+    }),
+    timeMs: unixMs(r.int()),
+    signature: r.bytes(64, 64),
+  };
+}
+
+/** Reads what follows the kind of an entry. @throws HelixFlowError FRAME_MALFORMED */
+export const usageParsers: Readonly<Record<number, (r: Reader) => UsageEntry>> = {
+  [usageKinds.statement]: readStatement,
+  [usageKinds.countersign]: readCountersign,
+  [usageKinds.claim]: readClaim,
+  [usageKinds.close]: (r) => ({ kind: 'close', lease: toHex(r.bytes(16, 16)) as LeaseId, spentMicro: r.int() }),
+};
+
+const countersignDomain = (meshId: MeshId): string => `helixflow/countersign/1/${meshId}`;
+const claimDomain = (meshId: MeshId): string => `helixflow/claim/1/${meshId}`;
+
+type Unsigned<T extends { readonly signature: Uint8Array }> = Omit<T, 'signature'>;
+
+const countersigned = (gateway: PeerId, entry: Unsigned<CountersignEntry>): Uint8Array =>
+  encodeValue([
+    gateway,
+    entry.node,
+    fromHex(entry.epoch),
+    entry.number,
+    entry.statement,
+    writeRefused(entry.refused),
+    entry.timeMs,
+  ]);
+
+const claimed = ({ node, gateway, attempts, timeMs }: Unsigned<ClaimEntry>): Uint8Array =>
+  encodeValue([node, gateway, writeAttempts(attempts), timeMs]);
+
+/** What a signature is made for. */
+export interface SignedFor {
+  readonly meshId: MeshId;
+  /** Whose feed the statement stands in. */
+  readonly gateway: PeerId;
+}
+
+/** Signs with the node's peer key. */
+export function signCountersign(
+  entry: Unsigned<CountersignEntry>,
+  { meshId, gateway }: SignedFor,
+  key: SigningKey,
+): CountersignEntry {
+  return { ...entry, signature: signBytes(countersignDomain(meshId), countersigned(gateway, entry), key) };
+}
+
+/** True when the node it names signed it, for this gateway's statement. About 0.1 ms. */
+export function isCountersigned(entry: CountersignEntry, { meshId, gateway }: SignedFor): boolean {
+  const key = publicKeyOf(entry.node);
+  return (
+    key !== undefined && verifyBytes(countersignDomain(meshId), countersigned(gateway, entry), entry.signature, key)
+  );
+}
+
+/** Signs with the node's peer key. */
+export const signClaim = (entry: Unsigned<ClaimEntry>, meshId: MeshId, key: SigningKey): ClaimEntry => ({
+  ...entry,
+  signature: signBytes(claimDomain(meshId), claimed(entry), key),
+});
+
+/** True when the node it names signed it. */
+export function isClaimed(entry: ClaimEntry, meshId: MeshId): boolean {
+  const key = publicKeyOf(entry.node);
+  return key !== undefined && verifyBytes(claimDomain(meshId), claimed(entry), entry.signature, key);
+}
+
+/** True when `next` follows the statement with this hash and number, or begins the tab where there is none. */
+export function follows(
+  next: StatementEntry,
+  before: { readonly number: number; readonly hash: Uint8Array; readonly totals: TabTotals } | undefined,
+): boolean {
+  const totals = addTotals(before?.totals ?? noTotals, next.lines);
+  return (
+    next.number === (before === undefined ? 0 : before.number + 1) &&
+    isSameBytes(next.previous, before?.hash ?? new Uint8Array(32)) &&
+    next.totals.lines === totals.lines &&
+    next.totals.promptTokens === totals.promptTokens &&
+    next.totals.completionTokens === totals.completionTokens
+  );
+}
+
+/** Before the first statement. */
+export const noTotals: TabTotals = { lines: 0, promptTokens: 0, completionTokens: 0 };
+
+/** The totals with these lines added. */
+export function addTotals(totals: TabTotals, lines: readonly UsageLine[]): TabTotals {
+  let { promptTokens, completionTokens } = totals;
+  for (const line of lines) {
+    promptTokens += line.promptTokens;
+    completionTokens += line.completionTokens;
+  }
+  return { lines: totals.lines + lines.length, promptTokens, completionTokens };
+}
+
+/** A statement, countersignature or claim from its entry's bytes, as a session carries them. @throws HelixFlowError FRAME_MALFORMED */
+export function parseUsage(bytes: Uint8Array): UsageEntry {
+  if (bytes.length > limits.entryMaxBytes) {
+    throw new HelixFlowError('FRAME_TOO_LARGE', { bytes: bytes.length, maxBytes: limits.entryMaxBytes });
+  }
+  const r = new Reader(decodeValue(bytes), 'usage');
+  const read = usageParsers[r.int(65_535)];
+  if (read === undefined) throw malformed('no such kind');
+  return read(r);
+}
+
+/** The bytes of a countersignature or claim on a session: those of its entry. */
+export const encodeUsage = (entry: UsageEntry): Uint8Array => encodeValue(writeUsage(entry)).slice();
