@@ -1,0 +1,287 @@
+/** The keys of tags on one machine: kept, used for callers, and deleted once they are old (design §6, Privacy). */
+
+import { decodeValue, encodeValue } from '../protocol/codec.ts';
+import { fromHex, hmacSha256, isSameBytes, sha256, toHex } from '../protocol/crypto.ts';
+import { isHelixFlowError } from '../protocol/errors.ts';
+import { type AccountId, type IssuerId, isIssuerId, type KeyId, type Tag } from '../protocol/ids.ts';
+import type { Cancel, Clock, Log, Random, Store, StoreOp } from '../protocol/ports.ts';
+import { Reader } from '../protocol/reader.ts';
+import { Memory } from '../protocol/tables.ts';
+import { ms, type UnixMs } from '../protocol/units.ts';
+import type { Caller } from './line.ts';
+import type { TagOwner, Tags } from './tags.ts';
+
+/** A day's key, as gateways hand it to each other. */
+export interface TagKey {
+  /** Days since 1970 (UTC). */
+  readonly day: number;
+  /** 32 bytes. */
+  readonly key: Uint8Array;
+}
+
+export interface TagPorts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export interface TagOptions {
+  /** A key is deleted this many days after its own; from then on its tags name nobody. */
+  readonly tagDays?: number;
+}
+
+/** The keys, and the tags made with them. `open` first. */
+export interface TagKeys extends Tags {
+  /** Reads what is on disk; what is damaged is left out. @throws HelixFlowError STORE_FAILED */
+  open(): Promise<void>;
+  /** Those that are held of these days. */
+  held(issuer: IssuerId, days: readonly number[]): readonly TagKey[];
+  /** Draws the keys of these days that are not held; synced once it resolves. For the issuer's own gateway. */
+  draw(issuer: IssuerId, days: readonly number[]): Promise<void>;
+  /** Keeps keys that came from another gateway. Of two for one day the first that came stays. */
+  take(issuer: IssuerId, keys: readonly TagKey[]): Promise<void>;
+  /** Nothing touches the store once it resolves. */
+  close(): Promise<void>;
+}
+
+const dayMs = 86_400_000;
+/** Days after today for which keys are handed out. */
+export const tagDaysAhead = 2;
+const defaultTagDays = 40;
+const tidyEveryMs = ms(3_600_000);
+/** Callers whose tags are remembered; about 0.3 kB each. */
+const callersMax = 16_384;
+const issuersMax = 256;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const prefix = 't/';
+const range = { gte: encoder.encode(prefix), lt: encoder.encode('t0') };
+const version = 1;
+const keyBytes = 32;
+const checkBytes = 16;
+const ownName = 'own';
+
+/** The UTC day that a moment belongs to, since 1970. */
+export const dayOf = (atMs: UnixMs): number => Math.floor(atMs / dayMs);
+
+/** Days whose keys gateways hold ahead of need. */
+export const daysFrom = (today: number): readonly number[] =>
+  Array.from({ length: tagDaysAhead + 1 }, (_, ahead) => today + ahead);
+
+const rowKey = (name: string): Uint8Array => encoder.encode(prefix + name);
+const checkOf = (key: Uint8Array, body: Uint8Array): Uint8Array => sha256(key, body).subarray(0, checkBytes);
+
+function writeRow(name: string, { day, key }: TagKey): StoreOp {
+  const at = rowKey(name);
+  const body = encodeValue([version, day, key]);
+  const value = new Uint8Array(body.length + checkBytes);
+  value.set(body);
+  value.set(checkOf(at, body), body.length);
+  return { type: 'put', key: at, value };
+}
+
+function readRow(at: Uint8Array, value: Uint8Array): TagKey | undefined {
+  const body = value.subarray(0, Math.max(0, value.length - checkBytes));
+  if (!isSameBytes(checkOf(at, body), value.subarray(body.length))) return undefined;
+  try {
+    const r = new Reader(decodeValue(body), 'tag key');
+    r.int(version, version);
+    return { day: r.int(), key: r.bytes(keyBytes, keyBytes).slice() };
+  } catch (error) {
+    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
+    throw error;
+  }
+}
+
+const nameOf = (issuer: IssuerId, day: number): string => `${issuer}/${day}`;
+
+/** 8 bytes that stand for something, for whoever holds the key alone. */
+const tagOf = (key: Uint8Array, kind: 'account' | 'key', issuer: IssuerId, id: string): Tag =>
+  toHex(hmacSha256(key, `helixflow/tag/1/${kind}\0`, fromHex(issuer), id).subarray(0, 8)) as Tag;
+
+class DayKeys implements TagKeys {
+  readonly #ports: TagPorts;
+  readonly #tagDays: number;
+  readonly #keys = new Map<IssuerId, Map<number, Uint8Array>>();
+  /** What was asked for lately; emptied whenever a key comes or goes, and each day. */
+  #callers = new Memory<Caller>(callersMax);
+  #callersDay = -1;
+  /** This gateway's own, and the day on which it was drawn. */
+  #own: TagKey;
+  #cancelTidy: Cancel = () => {};
+  #writing: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(ports: TagPorts, { tagDays = defaultTagDays }: TagOptions) {
+    this.#ports = ports;
+    this.#tagDays = tagDays;
+    this.#own = this.#drawn(this.#today());
+  }
+
+  #today(): number {
+    return dayOf(this.#ports.clock.wallMs());
+  }
+
+  #drawn(day: number): TagKey {
+    return { day, key: this.#ports.random.bytes(keyBytes).slice() };
+  }
+
+  #daysOf(issuer: IssuerId): Map<number, Uint8Array> {
+    let days = this.#keys.get(issuer);
+    if (days === undefined) {
+      days = new Map();
+      this.#keys.set(issuer, days);
+    }
+    return days;
+  }
+
+  async open(): Promise<void> {
+    const { store, log } = this.#ports;
+    const ops: StoreOp[] = [];
+    let hasOwn = false;
+    for await (const [at, value] of store.range(range)) {
+      const name = decoder.decode(at.subarray(prefix.length));
+      const row = readRow(at, value);
+      const [issuer = '', day = ''] = name.split('/');
+      if (row !== undefined && name === ownName) {
+        this.#own = row;
+        hasOwn = true;
+      } else if (row !== undefined && isIssuerId(issuer) && day === `${row.day}`) {
+        this.#daysOf(issuer).set(row.day, row.key);
+      } else {
+        log.warn('tags.damaged', { row: name.slice(0, 64) });
+        ops.push({ type: 'del', key: at });
+      }
+    }
+    if (!hasOwn) ops.push(writeRow(ownName, this.#own));
+    ops.push(...this.#expire());
+    await this.#write(ops);
+    this.#tidyLater();
+  }
+
+  #tidyLater(): void {
+    this.#cancelTidy = this.#ports.clock.timer(tidyEveryMs, () => {
+      void this.#write(this.#expire()).catch((error: unknown) => {
+        if (!isHelixFlowError(error)) throw error;
+        this.#ports.log.warn('tags.not-tidied', { code: error.code });
+      });
+      this.#tidyLater();
+    });
+  }
+
+  /** Forgets what is old, and says what of it has to go from the disk. */
+  #expire(): StoreOp[] {
+    const oldest = this.#today() - this.#tagDays;
+    const ops: StoreOp[] = [];
+    for (const [issuer, days] of this.#keys) {
+      for (const day of days.keys()) {
+        if (day >= oldest) continue;
+        days.delete(day);
+        ops.push({ type: 'del', key: rowKey(nameOf(issuer, day)) });
+      }
+      if (days.size === 0) this.#keys.delete(issuer);
+    }
+    if (this.#own.day < oldest) {
+      this.#own = this.#drawn(this.#today());
+      ops.push(writeRow(ownName, this.#own));
+    }
+    if (ops.length > 0) this.#forgetCallers();
+    return ops;
+  }
+
+  #forgetCallers(): void {
+    this.#callers = new Memory<Caller>(callersMax);
+  }
+
+  #write(ops: readonly StoreOp[]): Promise<void> {
+    if (ops.length === 0 || this.#isClosed) return this.#writing;
+    const write = (): Promise<void> => this.#ports.store.batch(ops, { sync: true });
+    const written = this.#writing.then(write);
+    this.#writing = written.catch((error: unknown) => {
+      if (!isHelixFlowError(error)) throw error;
+    });
+    return written;
+  }
+
+  callerOf({ issuer, account, key }: TagOwner, atMs: UnixMs): Caller {
+    const today = dayOf(atMs);
+    if (today !== this.#callersDay) {
+      this.#callersDay = today;
+      this.#forgetCallers();
+    }
+    const name = `${issuer}${key}${account}`;
+    const known = this.#callers.get(name);
+    if (known !== undefined) return known;
+    const used = this.#keyFor(issuer, today);
+    const caller = {
+      day: used.day,
+      account: tagOf(used.key, 'account', issuer, account),
+      key: tagOf(used.key, 'key', issuer, key),
+    };
+    this.#callers.set(name, caller);
+    return caller;
+  }
+
+  #keyFor(issuer: IssuerId, today: number): TagKey {
+    const days = this.#keys.get(issuer);
+    const ofToday = days?.get(today);
+    if (ofToday !== undefined) return { day: today, key: ofToday };
+    const newest = Math.max(-1, ...[...(days?.keys() ?? [])].filter((day) => day < today));
+    const key = days?.get(newest);
+    return key === undefined ? { day: 0, key: this.#own.key } : { day: newest, key };
+  }
+
+  #heldKey(issuer: IssuerId, day: number): Uint8Array | undefined {
+    return day === 0 ? this.#own.key : this.#keys.get(issuer)?.get(day);
+  }
+
+  accountTag(issuer: IssuerId, account: AccountId, day: number): Tag | undefined {
+    const key = this.#heldKey(issuer, day);
+    return key && tagOf(key, 'account', issuer, account);
+  }
+
+  keyTag(issuer: IssuerId, keyId: KeyId, day: number): Tag | undefined {
+    const key = this.#heldKey(issuer, day);
+    return key && tagOf(key, 'key', issuer, keyId);
+  }
+
+  held(issuer: IssuerId, days: readonly number[]): readonly TagKey[] {
+    const known = this.#keys.get(issuer);
+    return days.flatMap((day) => {
+      const key = known?.get(day);
+      return key === undefined ? [] : [{ day, key }];
+    });
+  }
+
+  async draw(issuer: IssuerId, days: readonly number[]): Promise<void> {
+    await this.take(
+      issuer,
+      days.filter((day) => !this.#keys.get(issuer)?.has(day)).map((day) => this.#drawn(day)),
+    );
+  }
+
+  async take(issuer: IssuerId, keys: readonly TagKey[]): Promise<void> {
+    const today = this.#today();
+    const ops: StoreOp[] = [];
+    if (!this.#keys.has(issuer) && this.#keys.size >= issuersMax) return;
+    for (const { day, key } of keys) {
+      const isInTime = day > 0 && day >= today - this.#tagDays && day <= today + tagDaysAhead + 1;
+      if (!isInTime || key.length !== keyBytes || this.#daysOf(issuer).has(day)) continue;
+      this.#daysOf(issuer).set(day, key.slice());
+      ops.push(writeRow(nameOf(issuer, day), { day, key }));
+    }
+    if (ops.length > 0) this.#forgetCallers();
+    await this.#write(ops);
+  }
+
+  async close(): Promise<void> {
+    this.#cancelTidy();
+    this.#isClosed = true;
+    await this.#writing;
+  }
+}
+
+/** Keeps keys in `ports.store`, below `t/`. They are as secret as the store: whoever reads them can name who was served. */
+export const createTags = (ports: TagPorts, options: TagOptions = {}): TagKeys => new DayKeys(ports, options);
