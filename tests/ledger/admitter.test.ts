@@ -5,6 +5,7 @@ import { test } from 'vitest';
 import { createAdmitter } from '../../ledger/admitter.ts';
 import type { AuditRecord } from '../../ledger/audit.ts';
 import { authorIdOf } from '../../ledger/block.ts';
+import { encodeEntry } from '../../ledger/entry.ts';
 import type { EntryPlace, HeldEntry } from '../../ledger/feeds.ts';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import {
@@ -170,7 +171,7 @@ test('what comes back while an exchange waits for its write counts for it', asyn
   const held = (entry: HeldEntry['entry'], number: number): HeldEntry => {
     const epoch = 'ff'.repeat(16) as EpochId;
     const place = { author: ledger.author, epoch, generation: -1, number, index: 0, timeMs: 1, isAfterFork: false };
-    return { entry, place };
+    return { entry, bytes: encodeEntry(entry), place };
   };
   refill = () => ledger.take(held(banEntry(joiner), 0));
   expect(await outcomeOf(admitter.admit({ ...usual, uses: 5 }, joiner))).toBe('INVITE_INVALID');
@@ -286,7 +287,8 @@ test('entries of another process of this issuer, learnt late, decide who was fir
   await admitter.admit(usual, joiner);
   const [mine] = ledger.held as [HeldEntry];
   const place: EntryPlace = { ...mine.place, generation: -1, epoch: 'ff'.repeat(16) as EpochId };
-  ledger.take({ entry: { ...mine.entry, peer: peer('First') } as HeldEntry['entry'], place });
+  const entry = { ...mine.entry, peer: peer('First') } as HeldEntry['entry'];
+  ledger.take({ entry, bytes: encodeEntry(entry), place });
   expect(await failure(() => admitter.admit(usual, joiner))).toMatchObject({ code: 'INVITE_INVALID' });
   expect(await admitter.admit(usual, peer('First'))).toBeDefined();
 });

@@ -1,7 +1,7 @@
 /** An issuer's ledger in memory, for tests of what grants over it: entries count once `disk` has let them through. */
 
 import { authorIdOf, type BlockHeader } from '../../ledger/block.ts';
-import type { Entry } from '../../ledger/entry.ts';
+import { type Entry, encodeEntry } from '../../ledger/entry.ts';
 import type { EntryPlace, HeldEntry } from '../../ledger/feeds.ts';
 import type { Ledger } from '../../ledger/ledger.ts';
 import { createStanding, type Standing } from '../../ledger/standing.ts';
@@ -92,7 +92,7 @@ export class MemoryLedger implements Granting {
     this.#number += 1;
     return entries.map((entry, index) => {
       const place = { ...block, index };
-      this.take({ entry, place });
+      this.take({ entry, bytes: encodeEntry(entry), place });
       return place;
     });
   }

@@ -2,7 +2,7 @@
 
 import { type Entry, encodeEntry } from '../../ledger/entry.ts';
 import type { EntryPlace, HeldEntry } from '../../ledger/feeds.ts';
-import { narrowLimits, narrowTerms } from '../../ledger/narrow.ts';
+import { narrowBudget, narrowLimits, narrowTerms } from '../../ledger/narrow.ts';
 import type { Standing, StandingRules } from '../../ledger/standing.ts';
 
 type Kind<K extends Entry['kind']> = HeldEntry & { readonly entry: Entry & { readonly kind: K } };
@@ -25,7 +25,7 @@ function settle(told: readonly HeldEntry[]): HeldEntry[] {
   for (const held of told) {
     const known = once.get(nameOf(held));
     const isAfterFork = held.place.isAfterFork || known?.place.isAfterFork === true;
-    once.set(nameOf(held), { entry: held.entry, place: { ...held.place, isAfterFork } });
+    once.set(nameOf(held), { ...held, place: { ...held.place, isAfterFork } });
   }
   return [...once].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, held]) => held);
 }
@@ -103,11 +103,13 @@ export function expectedOf(told: readonly HeldEntry[], rules: StandingRules) {
         place: { author: by },
       },
     ] = said as [Kind<'account'>];
+    const budget = counts.map((each) => each.entry.budget).reduce(narrowBudget);
     return {
       account,
       by,
       limits: counts.map(({ entry }) => entry.limits).reduce(narrowLimits),
       strict: counts.some(({ entry }) => entry.strict),
+      ...(budget === undefined ? {} : { budget }),
       createdMs: Math.min(...said.map(({ place }) => place.timeMs)),
     };
   });

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { test } from 'vitest';
-import type { Entry } from '../../ledger/entry.ts';
+import { type Entry, encodeEntry } from '../../ledger/entry.ts';
 import type { EntryPlace, HeldEntry } from '../../ledger/feeds.ts';
 import { narrowTerms } from '../../ledger/narrow.ts';
 import { createStanding, type Standing, termsOf } from '../../ledger/standing.ts';
@@ -124,8 +124,8 @@ const someHistory = fc
   .array(fc.tuple(someEntry, somePlace, fc.boolean(), fc.boolean()), { maxLength: 40 })
   .map((told) =>
     told.flatMap(([entry, place, isTwice, isForked]): HeldEntry[] => {
-      const held = { entry, place };
-      return isTwice ? [held, { entry, place: { ...place, isAfterFork: place.isAfterFork || isForked } }] : [held];
+      const held = { entry, bytes: encodeEntry(entry), place };
+      return isTwice ? [held, { ...held, place: { ...place, isAfterFork: place.isAfterFork || isForked } }] : [held];
     }),
   );
 const someOrder = someHistory.chain((told) =>

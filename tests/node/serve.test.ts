@@ -3,6 +3,7 @@
 import { describe, test } from 'vitest';
 import { admit, type LaneLoad } from '../../node/admission.ts';
 import { createNodeServer } from '../../node/serve.ts';
+import { nothingCounted } from '../../protocol/counting.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { encodeChatRequest } from '../../protocol/messages/chat.ts';
 import type { Session } from '../../protocol/session/session.ts';
@@ -146,6 +147,8 @@ describe('an answer that has ended', () => {
         done: () => ends.push('done'),
         fail: ({ code }) => ends.push(code),
         cancelled: () => ends.push('cancelled'),
+        sent: () => nothingCounted,
+        acknowledgedTokens: () => 0,
       });
       return { ends, abort };
     };

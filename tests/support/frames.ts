@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Value } from '../../protocol/codec.ts';
 import { toHex } from '../../protocol/crypto.ts';
 import { type ErrorDetails, errorCodes, HelixFlowError } from '../../protocol/errors.ts';
-import type { ModelDigest, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
+import type { ModelDigest, PeerId, PriceId, ProcessId, RequestId, Tag } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import { nodeCodes } from '../../protocol/messages/error.ts';
 import type { SessionFrame } from '../../protocol/messages/session.ts';
@@ -13,7 +13,8 @@ import { ms } from '../../protocol/units.ts';
 
 const uint32 = fc.oneof(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 0xffff_ffff }));
 const bytes = (maxLength: number) => fc.uint8Array({ maxLength });
-const hex = (length: number) => fc.uint8Array({ minLength: length, maxLength: length }).map(toHex);
+const exactly = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
+const hex = (length: number) => exactly(length).map(toHex);
 const text = (maxLength: number) =>
   fc.string({ unit: 'binary', maxLength }).filter((value) => value.length <= maxLength);
 
@@ -70,6 +71,9 @@ const open = fc.record({
   deadlineMs: fc.integer({ min: 1, max: 86_400_000 }).map(ms),
   bodyBytes: fc.integer({ min: 0, max: limits.requestBodyMaxBytes }),
   piece: bytes(limits.bodyChunkBytes),
+  serial: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+  account: hex(8) as fc.Arbitrary<Tag>,
+  price: fc.oneof(fc.constant(''), hex(8)) as fc.Arbitrary<PriceId | ''>,
 });
 
 /** One arbitrary frame of each type, so that a test can name the type that fails. */
@@ -128,12 +132,27 @@ export const framesByType: { readonly [Type in SessionFrame['type']]: fc.Arbitra
     decodeMs: fc.maxSafeNat(),
   }),
   fail: fc.record({ type: fc.constant('fail' as const), attempt: uint32, error: errors }),
-  cancel: fc.record({ type: fc.constant('cancel' as const), attempt: uint32 }),
-  cancelled: fc.record({ type: fc.constant('cancelled' as const), attempt: uint32, completionTokens: uint32 }),
+  cancel: fc.record({ type: fc.constant('cancel' as const), attempt: uint32, acknowledged: uint32 }),
+  cancelled: fc.record({
+    type: fc.constant('cancelled' as const),
+    attempt: uint32,
+    completionTokens: uint32,
+    promptTokens: uint32,
+  }),
   credit: fc.record({ type: fc.constant('credit' as const), attempt: uint32, bytes: uint32, acknowledged: uint32 }),
   ping: fc.record({ type: fc.constant('ping' as const), nonce: uint32 }),
   pong: fc.record({ type: fc.constant('pong' as const), nonce: uint32 }),
   goodbye: fc.record({ type: fc.constant('goodbye' as const), code: fc.constantFrom(...errorCodes) }),
+  statement: fc.record({
+    type: fc.constant('statement' as const),
+    header: bytes(256),
+    signature: exactly(64),
+    index: fc.nat(limits.blockEntriesMax - 1),
+    entry: bytes(2_000),
+    path: fc.array(exactly(32), { maxLength: 10 }),
+  }),
+  countersign: fc.record({ type: fc.constant('countersign' as const), entry: bytes(2_000) }),
+  claim: fc.record({ type: fc.constant('claim' as const), entry: bytes(2_000) }),
 };
 
 /** A frame of any type. */

@@ -67,7 +67,15 @@ export class PairOfSessions {
     const sessions = createSessions(
       { network, clock: this.clock, log: quietLog },
       { role, process, agreed: () => ourLimits },
-      { ready: () => {}, gone: () => {}, changed: () => {}, opened: () => {}, gateways: () => {}, offered: () => {} },
+      {
+        ready: () => {},
+        gone: () => {},
+        changed: () => {},
+        opened: () => {},
+        gateways: () => {},
+        offered: () => {},
+        tab: () => {},
+      },
     );
     return { sessions, current: () => sessions.get(peer) };
   }

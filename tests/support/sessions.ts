@@ -1,12 +1,12 @@
 /** A gateway's and a node's session over a channel in memory, with what happened on each written down. */
 
 import type { HelixFlowError } from '../../protocol/errors.ts';
-import type { PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
+import type { PeerId, ProcessId, RequestId, Tag } from '../../protocol/ids.ts';
 import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
+import type { SessionEvents } from '../../protocol/session/events.ts';
 import type { ServedAttempt } from '../../protocol/session/incoming.ts';
 import type { Attempt, AttemptRequest } from '../../protocol/session/outgoing.ts';
-import type { SessionEvents } from '../../protocol/session/events.ts';
 import { Session } from '../../protocol/session/session.ts';
 import { ms } from '../../protocol/units.ts';
 import { channelPair } from './channels.ts';
@@ -51,6 +51,9 @@ export const requestOf = (body: Uint8Array): AttemptRequest => ({
   digest: 'cd'.repeat(32) as AttemptRequest['digest'],
   deadlineMs: ms(60_000),
   body,
+  serial: 1,
+  account: 'ef'.repeat(8) as Tag,
+  price: '',
 });
 
 /** Both sessions started and settled, dialled by the node. */

@@ -113,7 +113,7 @@ class Gateways implements AsyncDisposable {
           bootstrap,
           models: () => [],
         },
-        { ready: () => {}, gone: () => {}, changed: () => {}, opened: () => {}, offered: () => {} },
+        { ready: () => {}, gone: () => {}, changed: () => {}, opened: () => {}, offered: () => {}, tab: () => {} },
       );
       this.members.push(member);
       this.machines.push(machine);

@@ -79,6 +79,7 @@ class Stage implements AsyncDisposable {
         changed: () => {},
         opened: () => {},
         offered: () => {},
+        tab: () => {},
       },
     );
     this.#running.push(member);

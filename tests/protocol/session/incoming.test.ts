@@ -67,7 +67,7 @@ describe('a body that is half there', () => {
     const pair = sessionPair();
     for (let attempt = 1; attempt <= 2 * roomFor + 1; attempt += 1) {
       forge(pair, half(attempt));
-      forge(pair, { type: 'cancel', attempt });
+      forge(pair, { type: 'cancel', attempt, acknowledged: 0 });
     }
     const cancelled = Array.from({ length: 2 * roomFor + 1 }, (_, index) => `${index + 1} cancelled`);
     expect([answersOf(pair), pair.node.attempts, pair.served]).toEqual([cancelled, 0, []]);

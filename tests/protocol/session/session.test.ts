@@ -46,7 +46,7 @@ describe('attempts', () => {
     expect(attempt?.signal.reason).toMatchObject({ code: 'REQUEST_CANCELLED' });
     expect(pair.gateway.attempts).toBe(1);
     void attempt?.emit({ text: 'late', tokenIds: [] });
-    attempt?.cancelled(3);
+    attempt?.cancelled(3, 2);
     pair.link.settle();
     expect([seen.deltas, seen.ends, pair.gateway.attempts]).toEqual([[], [], 0]);
   });
@@ -184,7 +184,7 @@ describe('a bad peer', () => {
   const cases: readonly [string, SessionFrame][] = [
     ['a gap in the sequence', { type: 'delta', attempt: 1, sequence: 1, text: 'b', tokenIds: [] }],
     ['an attempt that was never opened', { type: 'delta', attempt: 9, sequence: 0, text: 'b', tokenIds: [] }],
-    ['a frame that only a gateway may send', { type: 'cancel', attempt: 1 }],
+    ['a frame that only a gateway may send', { type: 'cancel', attempt: 1, acknowledged: 0 }],
     ['a second start', { type: 'start', process: '33'.repeat(16) as never, serial: 2, holds: [] }],
   ];
   test.for(cases)('is cut off for %s', ([, frame], { expect }) => {
