@@ -2,6 +2,7 @@
 
 import { givenRates, type KeyTerms, type RateLimits } from '../protocol/grants.ts';
 import { matchesPattern } from '../protocol/patterns.ts';
+import { type Budget, budgetPeriods } from './money.ts';
 
 /** A pattern that fits no model: names of models have no control characters. An empty list would allow every model. */
 const noModel = '\u0000';
@@ -12,6 +13,13 @@ const least = (a: number | undefined, b: number | undefined): number | undefined
 /** Of each rate the smaller. */
 export const narrowLimits = (a: RateLimits, b: RateLimits): RateLimits =>
   givenRates({ rpm: least(a.rpm, b.rpm), tpm: least(a.tpm, b.tpm), concurrency: least(a.concurrency, b.concurrency) });
+
+/** Keeps within both, also where their periods differ: the smaller amount, for the longer of the two. */
+export function narrowBudget(a: Budget | undefined, b: Budget | undefined): Budget | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  const longer = Math.max(budgetPeriods.indexOf(a.period), budgetPeriods.indexOf(b.period));
+  return { amountMicro: Math.min(a.amountMicro, b.amountMicro), period: budgetPeriods[longer] ?? 'total' };
+}
 
 /** A `*` of the narrower pattern is then a character like any other, which only a `*` of the wider one fits. */
 const isWithin = (narrower: string, wider: readonly string[]): boolean =>

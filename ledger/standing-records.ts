@@ -5,7 +5,8 @@ import type { AccountId, AuthorId, EpochId, KeyId, PeerId } from '../protocol/id
 import { unixMs } from '../protocol/units.ts';
 import type { AccountEntry, KeyEntry, MemberEntry, RevokeEntry, TermsEntry } from './entry.ts';
 import type { EntryPlace } from './feeds.ts';
-import { narrowLimits, narrowTerms } from './narrow.ts';
+import type { Budget } from './money.ts';
+import { narrowBudget, narrowLimits, narrowTerms } from './narrow.ts';
 import { comparePlaced, comparePlaces, type Placed, Placing } from './placed.ts';
 import type { AccountStanding, KeyStanding, MemberStanding } from './standing.ts';
 
@@ -112,11 +113,12 @@ function madeOf({ entry, place }: Placed<KeyEntry>): NonNullable<KeyStanding['ma
   return replaces === undefined ? made : { ...made, replaces };
 }
 
-type AccountTerms = { readonly limits: RateLimits; readonly strict: boolean };
+type AccountTerms = { readonly limits: RateLimits; readonly strict: boolean; readonly budget?: Budget | undefined };
 
 const narrowAccount = (a: AccountTerms, b: AccountTerms): AccountTerms => ({
   limits: narrowLimits(a.limits, b.limits),
   strict: a.strict || b.strict,
+  budget: narrowBudget(a.budget, b.budget),
 });
 
 class AccountRecord {
@@ -139,8 +141,9 @@ class AccountRecord {
   standing(by: AuthorId, authority: Authority): AccountStanding {
     return this.#view.get(authority, () => {
       const { said } = this.#said.counting((place) => authority.mayGive(place));
-      const { limits, strict } = said.reduce<AccountTerms>(narrowAccount, { limits: {}, strict: false });
-      return { account: this.#account, by, limits, strict, createdMs: unixMs(this.#createdMs) };
+      const { limits, strict, budget } = said.reduce<AccountTerms>(narrowAccount, { limits: {}, strict: false });
+      const about = { account: this.#account, by, limits, strict, createdMs: unixMs(this.#createdMs) };
+      return budget === undefined ? about : { ...about, budget };
     });
   }
 }

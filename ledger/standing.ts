@@ -4,6 +4,7 @@ import type { KeyGrant, KeyRole, KeyTerms, RateLimits, Role, Succession } from '
 import type { AccountId, AuthorId, KeyId, OwnerId, PeerId } from '../protocol/ids.ts';
 import type { UnixMs } from '../protocol/units.ts';
 import type { HeldEntry } from './feeds.ts';
+import type { Budget } from './money.ts';
 import { Bans } from './standing-bans.ts';
 import { AuthorRecord } from './standing-records.ts';
 
@@ -35,6 +36,8 @@ export interface AccountStanding {
   readonly by: AuthorId;
   readonly limits: RateLimits;
   readonly strict: boolean;
+  /** What all its keys together may spend; absent: as much as they like. */
+  readonly budget?: Budget;
   readonly createdMs: UnixMs;
 }
 

@@ -1,5 +1,6 @@
 /** Whether an API key counts at this gateway at this moment: a pure decision over its token and what the ledger says of it. */
 
+import type { Budget } from '../../ledger/money.ts';
 import { type AccountStanding, type KeyStanding, termsOf } from '../../ledger/standing.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant, RateLimits } from '../../protocol/grants.ts';
@@ -10,6 +11,8 @@ import type { Ms, UnixMs } from '../../protocol/units.ts';
 export interface Access extends KeyGrant {
   /** Of all keys of the account together; absent: none. */
   readonly accountLimits?: RateLimits;
+  /** What all keys of the account together may spend; absent: as much as they like. */
+  readonly budget?: Budget;
   /** Whole seconds since the issuer last vouched for what this gateway knows; present when that is too long ago. */
   readonly staleSeconds?: number;
 }
@@ -28,7 +31,7 @@ export interface KeyFacts {
   /** The root has named its issuer, and not taken it back. */
   readonly isIssuerGood: boolean;
   readonly standing: Pick<KeyStanding, 'terms' | 'revoked'> | undefined;
-  readonly account: Pick<AccountStanding, 'limits' | 'strict'> | undefined;
+  readonly account: Pick<AccountStanding, 'limits' | 'strict' | 'budget'> | undefined;
   /** The issuer has vouched for everything that this gateway holds, at this moment. */
   readonly asOfMs: UnixMs;
   readonly nowMs: UnixMs;
@@ -84,6 +87,7 @@ export function accessOf({ grant, standing, account }: KeyFacts, staleSeconds: n
     strict: grant.strict || account?.strict === true,
     ...(expiresMs === undefined ? {} : { expiresMs }),
     ...(account === undefined ? {} : { accountLimits: account.limits }),
+    ...(account?.budget === undefined ? {} : { budget: account.budget }),
     ...(staleSeconds === 0 ? {} : { staleSeconds }),
   };
 }
