@@ -99,6 +99,11 @@ export interface RevokeEntry {
   /** Requests under way end, too. */
   readonly cut: boolean;
 }
+/** The account is closed for good: none of its keys counts, and no gateway tells any more which tags were its. */
+export interface EraseEntry {
+  readonly kind: 'erase';
+  readonly account: AccountId;
+}
 /** Of a kind that this version does not know: kept and passed on, without effect here. */
 export interface OtherEntry {
   readonly kind: 'other';
@@ -116,6 +121,7 @@ export type Entry =
   | KeyEntry
   | TermsEntry
   | RevokeEntry
+  | EraseEntry
   | MoneyEntry
   | UsageEntry
   | OtherEntry;
@@ -131,6 +137,8 @@ const number = {
   key: accountsFrom + 1,
   terms: accountsFrom + 2,
   revoke: accountsFrom + 3,
+  // 68 and 69 are money's.
+  erase: accountsFrom + 6,
 } as const;
 
 const kindMax = 65_535;
@@ -173,6 +181,8 @@ function write(entry: Exclude<Entry, OtherEntry>): Value {
       return [number.terms, fromHex(entry.key), writeTerms(entry.terms)];
     case 'revoke':
       return [number.revoke, fromHex(entry.key), entry.fromMs, entry.cut];
+    case 'erase':
+      return [number.erase, entry.account];
     case 'price':
     case 'lease':
     case 'writeoff':
@@ -278,6 +288,7 @@ const parsers: Readonly<Record<number, (r: Reader) => Entry>> = {
   [number.key]: readKeyMade,
   [number.terms]: (r) => ({ kind: 'terms', key: readKey(r), terms: readTerms(r.row()) }),
   [number.revoke]: (r) => ({ kind: 'revoke', key: readKey(r), fromMs: readMoment(r), cut: r.bool() }),
+  [number.erase]: (r) => ({ kind: 'erase', account: readAccount(r) }),
 };
 
 /**

@@ -3,7 +3,7 @@
 import type { KeyTerms, RateLimits, Succession } from '../protocol/grants.ts';
 import type { AccountId, AuthorId, EpochId, KeyId, PeerId } from '../protocol/ids.ts';
 import { unixMs } from '../protocol/units.ts';
-import type { AccountEntry, KeyEntry, MemberEntry, RevokeEntry, TermsEntry } from './entry.ts';
+import type { AccountEntry, EraseEntry, KeyEntry, MemberEntry, RevokeEntry, TermsEntry } from './entry.ts';
 import type { EntryPlace } from './feeds.ts';
 import type { Budget } from './money.ts';
 import { narrowBudget, narrowLimits, narrowTerms } from './narrow.ts';
@@ -126,14 +126,17 @@ class AccountRecord {
   readonly #said = new Placing<AccountEntry>();
   readonly #view = new View<AccountStanding>();
   #createdMs = Number.POSITIVE_INFINITY;
+  #isErased = false;
 
   constructor(account: AccountId) {
     this.#account = account;
   }
 
-  apply(entry: AccountEntry, place: EntryPlace): boolean {
-    const isNews = this.#said.add({ entry, place });
-    this.#createdMs = Math.min(this.#createdMs, place.timeMs);
+  apply(entry: AccountEntry | EraseEntry, place: EntryPlace): boolean {
+    const isFirst = place.timeMs < this.#createdMs;
+    const isNews = (entry.kind === 'erase' ? !this.#isErased : this.#said.add({ entry, place })) || isFirst;
+    if (entry.kind === 'erase') this.#isErased = true;
+    if (isFirst) this.#createdMs = place.timeMs;
     if (isNews) this.#view.drop();
     return isNews;
   }
@@ -143,7 +146,11 @@ class AccountRecord {
       const { said } = this.#said.counting((place) => authority.mayGive(place));
       const { limits, strict, budget } = said.reduce<AccountTerms>(narrowAccount, { limits: {}, strict: false });
       const about = { account: this.#account, by, limits, strict, createdMs: unixMs(this.#createdMs) };
-      return budget === undefined ? about : { ...about, budget };
+      return {
+        ...about,
+        ...(budget === undefined ? {} : { budget }),
+        ...(this.#isErased ? { isErased: true } : {}),
+      };
     });
   }
 }
@@ -250,7 +257,7 @@ export class AuthorRecord implements Authority {
     return getOr(this.#keys, entry.key, () => new KeyRecord(entry.key, this.author)).apply(entry, place);
   }
 
-  applyAccount(entry: AccountEntry, place: EntryPlace): boolean {
+  applyAccount(entry: AccountEntry | EraseEntry, place: EntryPlace): boolean {
     return getOr(this.#accounts, entry.account, () => new AccountRecord(entry.account)).apply(entry, place);
   }
 

@@ -38,6 +38,8 @@ export interface AccountStanding {
   readonly strict: boolean;
   /** What all its keys together may spend; absent: as much as they like. */
   readonly budget?: Budget;
+  /** It was closed for good; whatever else stands here, none of its keys counts. */
+  readonly isErased?: true;
   readonly createdMs: UnixMs;
 }
 
@@ -168,6 +170,7 @@ class LiveStanding implements Standing {
       case 'revoke':
         return record.applyKey(entry, place) ? { kind: 'key', key: entry.key, by } : undefined;
       case 'account':
+      case 'erase':
         return record.applyAccount(entry, place) ? { kind: 'account', account: entry.account, by } : undefined;
       case 'member':
         return record.applyMember(entry, place) ? { kind: 'member', peer: entry.peer } : undefined;

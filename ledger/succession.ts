@@ -25,7 +25,8 @@ function joinAccounts(
   later: AccountStanding | undefined,
 ): AccountStanding | undefined {
   if (earlier === undefined || later === undefined) return earlier ?? later;
-  return { ...later, by: earlier.by, createdMs: earlier.createdMs };
+  const isErased = earlier.isErased === true || later.isErased === true;
+  return { ...later, by: earlier.by, createdMs: earlier.createdMs, ...(isErased ? { isErased } : {}) };
 }
 
 function overLine<T>(

@@ -23,8 +23,12 @@ function sayAgain({ entry, place: { author } }: HeldEntry, standing: Standing): 
     case 'account': {
       const { account } = entry;
       const known = standing.account(account, author);
-      return known && { kind: 'account', account, limits: known.limits, strict: known.strict };
+      if (known === undefined) return undefined;
+      const { limits, strict, budget } = known;
+      return { kind: 'account', account, limits, strict, ...(budget === undefined ? {} : { budget }) };
     }
+    case 'erase':
+      return entry;
     default:
       return undefined;
   }

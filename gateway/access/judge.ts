@@ -31,7 +31,7 @@ export interface KeyFacts {
   /** The root has named its issuer, and not taken it back. */
   readonly isIssuerGood: boolean;
   readonly standing: Pick<KeyStanding, 'terms' | 'revoked'> | undefined;
-  readonly account: Pick<AccountStanding, 'limits' | 'strict' | 'budget'> | undefined;
+  readonly account: Pick<AccountStanding, 'limits' | 'strict' | 'budget' | 'isErased'> | undefined;
   /** The issuer has vouched for everything that this gateway holds, at this moment. */
   readonly asOfMs: UnixMs;
   readonly nowMs: UnixMs;
@@ -60,6 +60,7 @@ const isUnforgiving = ({ grant, account }: KeyFacts): boolean =>
 export function judgeKey(facts: KeyFacts, self: PeerId, { maxStaleMs, staleGraceMs }: StalePolicy): Verdict {
   const { grant, isIssuerGood, standing, asOfMs, nowMs } = facts;
   if (!isIssuerGood) return refused('KEY_INVALID');
+  if (facts.account?.isErased === true) return refused('KEY_REVOKED');
   if (standing?.revoked !== undefined && standing.revoked.fromMs <= nowMs) return refused('KEY_REVOKED');
   const { expiresMs } = standing?.terms ?? grant;
   if (expiresMs !== undefined && expiresMs <= nowMs) return refused('KEY_EXPIRED');

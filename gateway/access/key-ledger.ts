@@ -9,7 +9,10 @@ import type { UnixMs } from '../../protocol/units.ts';
 /** Asked with each request, so every answer must come from memory. */
 export interface KeyLedger {
   key(key: KeyId, issuer: IssuerId): Pick<KeyStanding, 'terms' | 'revoked'> | undefined;
-  account(account: AccountId, issuer: IssuerId): Pick<AccountStanding, 'limits' | 'strict' | 'budget'> | undefined;
+  account(
+    account: AccountId,
+    issuer: IssuerId,
+  ): Pick<AccountStanding, 'limits' | 'strict' | 'budget' | 'isErased'> | undefined;
   /** When the issuer last vouched for what is known here; undefined when it never did. */
   asOfMs(issuer: IssuerId): UnixMs | undefined;
 }

@@ -71,12 +71,13 @@ const kinds: { readonly [Kind in Exclude<Entry['kind'], 'other'>]: fc.Arbitrary<
   ),
   terms: fc.record({ kind: fc.constant('terms' as const), key, terms }),
   revoke: fc.record({ kind: fc.constant('revoke' as const), key, fromMs: moment, cut: fc.boolean() }),
+  erase: fc.record({ kind: fc.constant('erase' as const), account }),
   ...moneyByKind,
   ...usageByKind,
 };
 const open: readonly Entry['kind'][] = ['author', 'member', 'ban', 'unban', 'price'];
 /** Numbers that have been given out. */
-const known: readonly number[] = [0, 1, 2, 3, 4, 64, 65, 66, 67, 68, 69, 128, 129, 130, 131];
+const known: readonly number[] = [0, 1, 2, 3, 4, 64, 65, 66, 67, 68, 69, 70, 128, 129, 130, 131];
 const anyEntry = fc.oneof(...Object.values(kinds)) as fc.Arbitrary<Entry>;
 
 /** What reading comes to: an entry, or the code of the error. */

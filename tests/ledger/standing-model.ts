@@ -95,21 +95,24 @@ export function expectedOf(told: readonly HeldEntry[], rules: StandingRules) {
     };
   });
 
-  const accounts = groups(of('account'), ({ entry, place }) => `${place.author}/${entry.account}`).map((said) => {
-    const { counts } = counting(said);
+  const aboutAccounts = [...of('account'), ...of('erase')];
+  const accounts = groups(aboutAccounts, ({ entry, place }) => `${place.author}/${entry.account}`).map((said) => {
+    const terms = said.filter((held): held is Kind<'account'> => held.entry.kind === 'account');
+    const { counts } = counting(terms);
     const [
       {
         entry: { account },
         place: { author: by },
       },
     ] = said as [Kind<'account'>];
-    const budget = counts.map((each) => each.entry.budget).reduce(narrowBudget);
+    const budget = counts.map((each) => each.entry.budget).reduce(narrowBudget, undefined);
     return {
       account,
       by,
-      limits: counts.map(({ entry }) => entry.limits).reduce(narrowLimits),
+      limits: counts.map(({ entry }) => entry.limits).reduce(narrowLimits, {}),
       strict: counts.some(({ entry }) => entry.strict),
       ...(budget === undefined ? {} : { budget }),
+      ...(terms.length < said.length ? { isErased: true } : {}),
       createdMs: Math.min(...said.map(({ place }) => place.timeMs)),
     };
   });

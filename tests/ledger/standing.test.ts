@@ -87,12 +87,20 @@ const someEntry: fc.Arbitrary<Entry> = fc.oneof(
     gateways: fc.constant([]),
     terms: someTerms,
   }),
-  fc.record({
-    kind: fc.constant('account' as const),
-    account: pick('x' as AccountId, 'y' as AccountId),
-    limits: someLimits,
-    strict: fc.boolean(),
-  }),
+  fc.record(
+    {
+      kind: fc.constant('account' as const),
+      account: pick('x' as AccountId, 'y' as AccountId),
+      limits: someLimits,
+      strict: fc.boolean(),
+      budget: fc.record({
+        amountMicro: fc.integer({ min: 0, max: 3 }),
+        period: pick('day' as const, 'month' as const, 'total' as const),
+      }),
+    },
+    { requiredKeys: ['kind', 'account', 'limits', 'strict'] },
+  ),
+  fc.record({ kind: fc.constant('erase' as const), account: pick('x' as AccountId, 'y' as AccountId) }),
   fc.record({ kind: fc.constant('ban' as const), peer: somePeer, ban: someBan }),
   fc.record({
     kind: fc.constant('unban' as const),
