@@ -64,31 +64,57 @@ export const attemptName = ({ run, serial }: Pick<UsageLine, 'run' | 'serial'>):
 
 /** More tokens than any context holds. */
 export const lineTokensMax = 100_000_000;
-/** Distinct runs, models, prices and callers that one statement may name. */
-export const tableMax = 256;
-const durationMaxMs = 30 * 86_400_000;
+/** Rows in one statement, and so distinct runs, models, prices and callers that it may name. */
+export const tableMax = 512;
+/** The last moment that a calendar can show. */
+export const momentMaxMs = 8_640_000_000_000_000;
+export const durationMaxMs = 30 * 86_400_000;
+const dayMax = 100_000_000;
+/** Attempts of one process between the first of a request and its last. */
+const backMax = 2 ** 40;
+const payers: readonly Payer[] = ['account', 'gateway'];
+/** One number for outcome, payer and how far back the request began: nearly always a single byte. */
+const payerStep = 8;
+const backStep = 16;
 
-/** What lines share, written once for many of them. */
-export interface LineTables {
-  readonly runs: Value[];
-  readonly models: Value[];
-  readonly prices: Value[];
-  readonly callers: Value[];
+const malformed = (reason: string): HelixFlowError =>
+  new HelixFlowError('FRAME_MALFORMED', { reason: `line: ${reason}` });
+
+/** `value` where it is an integer that a reader takes, too. */
+function whole(value: number, max: number, min = 0): number {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return value;
+  throw malformed(`${value} is no integer from ${min} to ${max}`);
 }
 
-/** Writes lines as rows that refer to tables; the tables grow as they are used. */
-export class LineWriter implements LineTables {
-  readonly runs: Value[] = [];
-  readonly models: Value[] = [];
-  readonly prices: Value[] = [];
-  readonly callers: Value[] = [];
-  readonly #known = new Map<string, number>();
-  readonly #baseMs: number;
+function bytesOf(hex: string, length: number): Uint8Array {
+  const bytes = fromHex(hex);
+  if (bytes.length === length && hex.length === 2 * length) return bytes;
+  throw malformed(`no ${length} bytes in hex`);
+}
 
-  /** @param baseMs Times are written relative to it; not after any line's start. */
-  constructor(baseMs: UnixMs) {
-    this.#baseMs = baseMs;
-  }
+function writePrice({ id, prompt, cached, completion }: Price): Value {
+  if (id === '' && prompt + cached + completion > 0) throw malformed('a price of no entry');
+  const numbers = [prompt, cached, completion].map((micro) => whole(micro, maxPriceMicro));
+  return [id === '' ? new Uint8Array(0) : bytesOf(id, 8), ...numbers];
+}
+
+function writeModel(digest: ModelDigest, model: string): Value {
+  if (model.length > limits.modelNameMaxChars) throw malformed('the name of a model is too long');
+  return [bytesOf(digest, 32), model];
+}
+
+/** Writes lines as rows that refer to tables and to the row before. */
+export class LineWriter {
+  readonly #runs: Value[] = [];
+  readonly #models: Value[] = [];
+  readonly #prices: Value[] = [];
+  /** Callers with their leases, in groups of one day each. */
+  readonly #callers: Value[][] = [];
+  #callerCount = 0;
+  readonly #known = new Map<string, number>();
+  /** Of each run, the serial that was written last. */
+  readonly #serials: number[] = [];
+  #startMs = 0;
 
   #indexOf(table: Value[], name: string, write: () => Value): number {
     const known = this.#known.get(name);
@@ -98,85 +124,119 @@ export class LineWriter implements LineTables {
     return index;
   }
 
-  /** The row of a line. */
-  write(line: UsageLine): Value {
-    const { model, digest, caller, price, lease } = line;
+  #callerOf({ caller, lease }: UsageLine): number {
     const { day, account, key } = caller;
+    const tags = `${account}${key}${lease ?? ''}`;
+    const name = `c${day} ${tags}`;
+    const known = this.#known.get(name);
+    if (known !== undefined) return known;
+    const bytes = bytesOf(tags, lease === undefined ? 16 : 24);
+    const group = this.#callers.at(-1);
+    if (group?.[0] === day) group.push(bytes);
+    else this.#callers.push([whole(day, dayMax), bytes]);
+    this.#known.set(name, this.#callerCount);
+    this.#callerCount += 1;
+    return this.#callerCount - 1;
+  }
+
+  /** The row of a line. @throws HelixFlowError FRAME_MALFORMED where a reader would. */
+  write(line: UsageLine): Value {
+    const { model, digest, price, serial, completionTokens, nodeTokens } = line;
+    const run = this.#indexOf(this.#runs, `r${line.run}`, () => bytesOf(line.run, 16));
+    const serialBefore = this.#serials[run] ?? 0;
+    this.#serials[run] = whole(serial, Number.MAX_SAFE_INTEGER, 1);
+    const startBefore = this.#startMs;
+    this.#startMs = whole(line.startMs, momentMaxMs);
+    const promptTokens = whole(line.promptTokens, lineTokensMax);
+    const back = serial - whole(line.first, serial, Math.max(1, serial - backMax));
     return [
-      this.#indexOf(this.runs, `r${line.run}`, () => fromHex(line.run)),
-      line.serial,
-      line.serial - line.first,
-      fromHex(line.request),
-      this.#indexOf(this.models, `m${digest}${model}`, () => [fromHex(digest), model]),
-      this.#indexOf(this.callers, `c${day} ${account}${key}`, () => [day, fromHex(account), fromHex(key)]),
-      this.#indexOf(this.prices, `p${price.id} ${price.prompt} ${price.cached} ${price.completion}`, () => [
-        fromHex(price.id),
-        price.prompt,
-        price.cached,
-        price.completion,
-      ]),
-      lease === undefined ? null : fromHex(lease),
-      line.payer === 'gateway',
-      line.startMs - this.#baseMs,
-      Math.round(line.firstMs),
-      Math.round(line.durationMs),
-      line.promptTokens,
-      line.cachedTokens,
-      line.completionTokens,
-      line.nodeTokens ?? null,
-      lineOutcomes.indexOf(line.outcome),
+      run,
+      serial - serialBefore,
+      bytesOf(line.request, 16),
+      this.#indexOf(this.#models, `m${digest}${model}`, () => writeModel(digest, model)),
+      this.#callerOf(line),
+      this.#indexOf(this.#prices, `p${price.id} ${price.prompt} ${price.cached} ${price.completion}`, () =>
+        writePrice(price),
+      ),
+      line.startMs - startBefore,
+      whole(Math.round(line.firstMs), durationMaxMs),
+      whole(Math.round(line.durationMs), durationMaxMs),
+      promptTokens,
+      whole(line.cachedTokens, promptTokens),
+      whole(completionTokens, lineTokensMax),
+      nodeTokens === undefined ? null : whole(nodeTokens, lineTokensMax) - completionTokens,
+      lineOutcomes.indexOf(line.outcome) + payers.indexOf(line.payer) * payerStep + back * backStep,
     ];
   }
 
-  /** The tables, for `LineReader`. */
+  /** The tables, for `LineReader`. Grows with each row. */
   tables(): Value {
-    return [this.runs, this.models, this.prices, this.callers];
+    return [this.#runs, this.#models, this.#prices, this.#callers];
   }
 }
 
-const malformed = (reason: string): HelixFlowError =>
-  new HelixFlowError('FRAME_MALFORMED', { reason: `line: ${reason}` });
-
-const asBytes = (value: Value | undefined, length: number): Uint8Array => {
-  if (value instanceof Uint8Array && value.length === length) return value;
-  throw malformed(`no ${length} bytes`);
-};
-
-const readTag = (r: Reader): Tag => toHex(r.bytes(8, 8)) as Tag;
+const readTag = (bytes: Uint8Array, at: number): Tag => toHex(bytes.subarray(at, at + 8)) as Tag;
 
 function readPrice(value: Value): Price {
   const r = new Reader(value, 'price');
   const id = r.bytes(8);
   if (id.length !== 0 && id.length !== 8) throw malformed('no price');
-  return {
-    id: toHex(id) as PriceId,
+  const price: Price = {
+    id: toHex(id) as PriceId | '',
     prompt: r.int(maxPriceMicro),
     cached: r.int(maxPriceMicro),
     completion: r.int(maxPriceMicro),
   };
+  if (price.id === '' && price.prompt + price.cached + price.completion > 0) throw malformed('a price of no entry');
+  return price;
 }
 
-/** Reads rows that refer to tables. */
+interface Payee {
+  readonly caller: Caller;
+  readonly lease?: Tag;
+}
+
+function readCallers(value: Value): Payee[] {
+  const r = new Reader(value, 'callers');
+  const day = r.int(dayMax);
+  const found: Payee[] = [];
+  while (r.hasMore) {
+    const bytes = r.bytes(24);
+    if (bytes.length !== 16 && bytes.length !== 24) throw malformed('no caller');
+    const caller = { day, account: readTag(bytes, 0), key: readTag(bytes, 8) };
+    found.push(bytes.length === 16 ? { caller } : { caller, lease: readTag(bytes, 16) });
+  }
+  return found;
+}
+
+/** The attempts of one process in a statement. */
+interface Run {
+  readonly run: ProcessId;
+  serialBefore: number;
+  readonly serials: Set<number>;
+}
+
+/** Reads rows that refer to tables and to the row before; each attempt at most once. */
 export class LineReader {
-  readonly #runs: readonly ProcessId[];
+  readonly #runs: readonly Run[];
   readonly #models: readonly { readonly digest: ModelDigest; readonly model: string }[];
   readonly #prices: readonly Price[];
-  readonly #callers: readonly Caller[];
-  readonly #baseMs: number;
+  readonly #callers: readonly Payee[];
+  #startMs = 0;
 
   /** @throws HelixFlowError FRAME_MALFORMED */
-  constructor(tables: Reader, baseMs: UnixMs) {
-    this.#baseMs = baseMs;
-    this.#runs = tables.list(tableMax, (value) => toHex(asBytes(value, 16)) as ProcessId);
+  constructor(tables: Reader) {
+    this.#runs = tables.list(tableMax, (value) => {
+      const run = toHex(new Reader([value], 'run').bytes(16, 16)) as ProcessId;
+      return { run, serialBefore: 0, serials: new Set<number>() };
+    });
+    if (new Set(this.#runs.map(({ run }) => run)).size < this.#runs.length) throw malformed('a process twice');
     this.#models = tables.list(tableMax, (value) => {
       const r = new Reader(value, 'model');
       return { digest: toHex(r.bytes(32, 32)) as ModelDigest, model: r.text(limits.modelNameMaxChars) };
     });
     this.#prices = tables.list(tableMax, readPrice);
-    this.#callers = tables.list(tableMax, (value) => {
-      const r = new Reader(value, 'caller');
-      return { day: r.int(1_000_000), account: readTag(r), key: readTag(r) };
-    });
+    this.#callers = tables.list(tableMax, readCallers).flat();
   }
 
   #at<T>(table: readonly T[], r: Reader, what: string): T {
@@ -185,44 +245,61 @@ export class LineReader {
     return found;
   }
 
+  /** Notes an attempt of this process. @throws HelixFlowError FRAME_MALFORMED where it was told before. */
+  take(run: ProcessId, serial: number): void {
+    const known = this.#runs.find((other) => other.run === run);
+    if (known !== undefined) this.#take(known, serial);
+  }
+
+  #take({ serials }: Run, serial: number): void {
+    if (serials.has(serial)) throw malformed('an attempt twice');
+    serials.add(serial);
+  }
+
   /** @throws HelixFlowError FRAME_MALFORMED */
   read(value: Value): UsageLine {
     const r = new Reader(value, 'line');
     const run = this.#at(this.#runs, r, 'run');
-    const serial = r.int(Number.MAX_SAFE_INTEGER, 1);
-    const first = serial - r.int(serial - 1);
+    const serial = whole(
+      run.serialBefore + r.int(Number.MAX_SAFE_INTEGER, -Number.MAX_SAFE_INTEGER),
+      Number.MAX_SAFE_INTEGER,
+      1,
+    );
+    run.serialBefore = serial;
+    this.#take(run, serial);
     const request = toHex(r.bytes(16, 16)) as RequestId;
     const { model, digest } = this.#at(this.#models, r, 'model');
-    const caller = this.#at(this.#callers, r, 'caller');
+    const { caller, lease } = this.#at(this.#callers, r, 'caller');
     const price = this.#at(this.#prices, r, 'price');
-    const lease = r.optional(readTag);
-    const payer: Payer = r.bool() ? 'gateway' : 'account';
-    const startMs = unixMs(this.#baseMs + r.int());
+    const startMs = unixMs(whole(this.#startMs + r.int(momentMaxMs, -momentMaxMs), momentMaxMs));
+    this.#startMs = startMs;
     const firstMs = ms(r.int(durationMaxMs));
     const durationMs = ms(r.int(durationMaxMs));
     const promptTokens = r.int(lineTokensMax);
     const cachedTokens = r.int(promptTokens);
     const completionTokens = r.int(lineTokensMax);
-    const nodeTokens = r.optional((row) => row.int(lineTokensMax));
-    const outcome = lineOutcomes[r.int(lineOutcomes.length - 1)] as LineOutcome;
+    const more = r.optional((row) => row.int(lineTokensMax - completionTokens, -completionTokens));
+    const marks = r.int(backMax * backStep + backStep - 1);
+    const outcome = lineOutcomes[marks % payerStep];
+    if (outcome === undefined) throw malformed('no such outcome');
     return {
-      run,
+      run: run.run,
       serial,
-      first,
+      first: whole(serial - Math.floor(marks / backStep), serial, 1),
       request,
       model,
       digest,
       caller,
       price,
       ...(lease === undefined ? {} : { lease }),
-      payer,
+      payer: payers[Math.floor((marks % backStep) / payerStep)] as Payer,
       startMs,
       firstMs,
       durationMs,
       promptTokens,
       cachedTokens,
       completionTokens,
-      ...(nodeTokens === undefined ? {} : { nodeTokens }),
+      ...(more === undefined ? {} : { nodeTokens: completionTokens + more }),
       outcome,
     };
   }

@@ -17,7 +17,8 @@ import { publicKeyOf } from '../protocol/peer/identity.ts';
 import type { SigningKey } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
-import { LineReader, LineWriter, lineTokensMax, tableMax, type UsageLine } from './line.ts';
+import { LineReader, LineWriter, lineTokensMax, momentMaxMs, type UsageLine } from './line.ts';
+import { budgetMaxMicro } from './money.ts';
 
 /** What the lines of a tab come to, from the first statement of its epoch on. */
 export interface TabTotals {
@@ -48,7 +49,7 @@ export interface StatementEntry {
   readonly lines: readonly UsageLine[];
   /** Attempts that have run for a while and are told for the first time in this epoch; outcome `running`. */
   readonly running: readonly UsageLine[];
-  /** Those told before that have come further. */
+  /** Those told before that have come further, by serial. */
   readonly progress: readonly Progress[];
   /** With the lines of this statement. */
   readonly totals: TabTotals;
@@ -120,7 +121,8 @@ export const usageKinds = { statement: 128, countersign: 129, claim: 130, close:
 
 /** Claimed attempts in one claim. */
 export const claimAttemptsMax = 64;
-/** Attempts that a statement tells of as running. */
+/** Attempts that one statement tells of as running for the first time, and those that have come further. */
+export const runningMax = 256;
 export const progressMax = 1_024;
 /** A statement's entry stays below this, so that a block may hold it beside others. */
 export const statementMaxBytes = 30_720;
@@ -128,11 +130,27 @@ export const statementMaxBytes = 30_720;
 /** The hash that a countersignature and the next statement name: sha256 of the entry's bytes as they stand in the feed. */
 export const statementHash = (entryBytes: Uint8Array): Uint8Array => sha256(entryBytes);
 
+const malformed = (reason: string): HelixFlowError =>
+  new HelixFlowError('FRAME_MALFORMED', { reason: `usage: ${reason}` });
+
+/** Serials grow, so each is written as what it has more than the one before. */
+function writeProgress(progress: readonly Progress[]): Value {
+  let before = 0;
+  return progress.flatMap(({ serial, completionTokens }) => {
+    const more = serial - before;
+    before = serial;
+    if (more < 1 || completionTokens > lineTokensMax) throw malformed('progress out of order or bounds');
+    return [more, completionTokens];
+  });
+}
+
 function writeStatement(entry: StatementEntry): Value {
   const { lines, running, progress, totals } = entry;
-  const all = [...lines, ...running];
-  const baseMs = unixMs(all.reduce((min, { startMs }) => Math.min(min, startMs), all[0]?.startMs ?? 0));
-  const writer = new LineWriter(baseMs);
+  if (lines.length > limits.statementLinesMax || running.length > runningMax || progress.length > progressMax) {
+    throw malformed('more than one statement holds');
+  }
+  checkRunning(entry);
+  const writer = new LineWriter();
   const rows = lines.map((line) => writer.write(line));
   const runningRows = running.map((line) => writer.write(line));
   return [
@@ -141,17 +159,27 @@ function writeStatement(entry: StatementEntry): Value {
     entry.number,
     entry.previous,
     fromHex(entry.run),
-    baseMs,
     writer.tables(),
     rows,
     runningRows,
-    progress.map(({ serial, completionTokens }): Value => [serial, completionTokens]),
+    writeProgress(progress),
     [totals.lines, totals.promptTokens, totals.completionTokens],
   ];
 }
 
-const writeRefused = (refused: readonly RefusedLine[]): Value =>
-  refused.map(({ index, reason }): Value => [index, refusalReasons.indexOf(reason)]);
+function checkRunning({ lines, running, run }: Pick<StatementEntry, 'lines' | 'running' | 'run'>): void {
+  if (lines.some(({ outcome }) => outcome === 'running')) throw malformed('a running line among the ended');
+  if (running.some((line) => line.outcome !== 'running' || line.run !== run)) throw malformed('not running');
+}
+
+function writeRefused(refused: readonly RefusedLine[]): Value {
+  checkOrder(refused);
+  return refused.map(({ index, reason }): Value => [index, refusalReasons.indexOf(reason)]);
+}
+
+function checkOrder(refused: readonly RefusedLine[]): void {
+  if (refused.some(({ index }, at) => at > 0 && index <= (refused[at - 1]?.index ?? 0))) throw malformed('no order');
+}
 
 const writeAttempts = (attempts: readonly ClaimedAttempt[]): Value =>
   attempts.map((attempt): Value => {
@@ -166,28 +194,22 @@ export function writeUsage(entry: UsageEntry): Value {
       return writeStatement(entry);
     case 'countersign': {
       const { node, epoch, number, statement, refused, timeMs, signature } = entry;
+      const place = [node, fromHex(epoch), number, statement];
+      return [usageKinds.countersign, ...place, writeRefused(refused), timeMs, signature];
+    }
+    case 'claim':
       return [
-        usageKinds.countersign,
-        node,
-        fromHex(epoch),
-        number,
-        statement,
-        writeRefused(refused),
-        timeMs,
-        signature,
+        usageKinds.claim,
+        entry.node,
+        entry.gateway,
+        writeAttempts(entry.attempts),
+        entry.timeMs,
+        entry.signature,
       ];
-    }
-    case 'claim': {
-      const { node, gateway, attempts, timeMs, signature } = entry;
-      return [usageKinds.claim, node, gateway, writeAttempts(attempts), timeMs, signature];
-    }
     case 'close':
       return [usageKinds.close, fromHex(entry.lease), entry.spentMicro];
   }
 }
-
-const malformed = (reason: string): HelixFlowError =>
-  new HelixFlowError('FRAME_MALFORMED', { reason: `usage: ${reason}` });
 
 function readPeer(r: Reader): PeerId {
   const peer = r.text(64);
@@ -195,32 +217,35 @@ function readPeer(r: Reader): PeerId {
   return peer;
 }
 
+const readMoment = (r: Reader): UnixMs => unixMs(r.int(momentMaxMs));
+
 function readStatement(r: Reader): StatementEntry {
   const node = readPeer(r);
   const number = r.int();
   const previous = r.bytes(32, 32);
   const run = toHex(r.bytes(16, 16)) as ProcessId;
-  const baseMs = unixMs(r.int());
-  const reader = new LineReader(r.row(), baseMs);
-  return readRows(r, { node, number, previous, run }, reader);
-}
-
-function readRows(
-  r: Reader,
-  start: Pick<StatementEntry, 'node' | 'number' | 'previous' | 'run'>,
-  reader: LineReader,
-): StatementEntry {
+  const reader = new LineReader(r.row());
   const lines = r.list(limits.statementLinesMax, (value) => reader.read(value));
-  const running = r.list(tableMax, (value) => reader.read(value));
-  if (lines.some(({ outcome }) => outcome === 'running')) throw malformed('a running line among the ended');
-  if (running.some(({ outcome, run }) => outcome !== 'running' || run !== start.run)) throw malformed('not running');
-  const progress = r.list(progressMax, (value) => {
-    const row = new Reader(value, 'progress');
-    return { serial: row.int(Number.MAX_SAFE_INTEGER, 1), completionTokens: row.int(lineTokensMax) };
-  });
+  const running = r.list(runningMax, (value) => reader.read(value));
+  checkRunning({ lines, running, run });
+  const progress = readProgress(r.ints(2 * progressMax));
+  for (const { serial } of progress) reader.take(run, serial);
   const row = r.row();
   const totals = { lines: row.int(), promptTokens: row.int(), completionTokens: row.int() };
-  return { kind: 'statement', ...start, lines, running, progress, totals };
+  return { kind: 'statement', node, number, previous, run, lines, running, progress, totals };
+}
+
+function readProgress(numbers: readonly number[]): Progress[] {
+  const progress: Progress[] = [];
+  let serial = 0;
+  for (let at = 0; at < numbers.length; at += 2) {
+    const more = numbers[at] ?? 0;
+    const completionTokens = numbers[at + 1] ?? lineTokensMax + 1;
+    serial += more;
+    if (more < 1 || !Number.isSafeInteger(serial) || completionTokens > lineTokensMax) throw malformed('no progress');
+    progress.push({ serial, completionTokens });
+  }
+  return progress;
 }
 
 function readRefused(r: Reader): RefusedLine[] {
@@ -229,7 +254,7 @@ function readRefused(r: Reader): RefusedLine[] {
     const index = row.int(limits.statementLinesMax - 1);
     return { index, reason: refusalReasons[row.int(refusalReasons.length - 1)] as RefusalReason };
   });
-  if (refused.some(({ index }, at) => at > 0 && index <= (refused[at - 1]?.index ?? 0))) throw malformed('no order');
+  checkOrder(refused);
   return refused;
 }
 
@@ -241,7 +266,7 @@ function readCountersign(r: Reader): CountersignEntry {
     number: r.int(),
     statement: r.bytes(32, 32),
     refused: readRefused(r),
-    timeMs: unixMs(r.int()),
+    timeMs: readMoment(r),
     signature: r.bytes(64, 64),
   };
 }
@@ -257,12 +282,12 @@ function readClaim(r: Reader): ClaimEntry {
         run: toHex(row.bytes(16, 16)) as ProcessId,
         serial: row.int(Number.MAX_SAFE_INTEGER, 1),
         request: toHex(row.bytes(16, 16)) as RequestId,
-        startMs: unixMs(row.int()),
+        startMs: readMoment(row),
         promptTokens: row.int(lineTokensMax),
         completionTokens: row.int(lineTokensMax),
       };
     }),
-    timeMs: unixMs(r.int()),
+    timeMs: readMoment(r),
     signature: r.bytes(64, 64),
   };
 }
@@ -272,7 +297,11 @@ export const usageParsers: Readonly<Record<number, (r: Reader) => UsageEntry>> =
   [usageKinds.statement]: readStatement,
   [usageKinds.countersign]: readCountersign,
   [usageKinds.claim]: readClaim,
-  [usageKinds.close]: (r) => ({ kind: 'close', lease: toHex(r.bytes(16, 16)) as LeaseId, spentMicro: r.int() }),
+  [usageKinds.close]: (r) => ({
+    kind: 'close',
+    lease: toHex(r.bytes(16, 16)) as LeaseId,
+    spentMicro: r.int(budgetMaxMicro),
+  }),
 };
 
 const countersignDomain = (meshId: MeshId): string => `helixflow/countersign/1/${meshId}`;
@@ -348,14 +377,18 @@ export function follows(
 /** Before the first statement. */
 export const noTotals: TabTotals = { lines: 0, promptTokens: 0, completionTokens: 0 };
 
-/** The totals with these lines added. */
+/** The totals with these lines added; they stop at the largest integer that is exact. */
 export function addTotals(totals: TabTotals, lines: readonly UsageLine[]): TabTotals {
   let { promptTokens, completionTokens } = totals;
   for (const line of lines) {
     promptTokens += line.promptTokens;
     completionTokens += line.completionTokens;
   }
-  return { lines: totals.lines + lines.length, promptTokens, completionTokens };
+  return {
+    lines: Math.min(totals.lines + lines.length, Number.MAX_SAFE_INTEGER),
+    promptTokens: Math.min(promptTokens, Number.MAX_SAFE_INTEGER),
+    completionTokens: Math.min(completionTokens, Number.MAX_SAFE_INTEGER),
+  };
 }
 
 /** A statement, countersignature or claim from its entry's bytes, as a session carries them. @throws HelixFlowError FRAME_MALFORMED */

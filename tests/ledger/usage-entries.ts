@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { type LineOutcome, lineOutcomes, lineTokensMax, type UsageLine } from '../../ledger/line.ts';
 import { type Budget, budgetMaxMicro, budgetPeriods, type MoneyEntry } from '../../ledger/money.ts';
-import { maxPriceMicro, type Price } from '../../ledger/price.ts';
+import { freePrice, maxPriceMicro, type Price } from '../../ledger/price.ts';
 import { type Progress, refusalReasons, type StatementEntry, type UsageEntry } from '../../ledger/statement.ts';
 import { toHex } from '../../protocol/crypto.ts';
 import type {
@@ -32,12 +32,10 @@ const serial = fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1, m
 const few = <T>(drawn: fc.Arbitrary<T>, count: number): fc.Arbitrary<readonly T[]> =>
   fc.array(drawn, { minLength: 1, maxLength: count });
 
-const prices: fc.Arbitrary<Price> = fc.record({
-  id: fc.oneof(fc.constant(''), hex(8)) as fc.Arbitrary<PriceId | ''>,
-  prompt: micro,
-  cached: micro,
-  completion: micro,
-});
+const prices: fc.Arbitrary<Price> = fc.oneof(
+  fc.constant(freePrice),
+  fc.record({ id: hex(8) as fc.Arbitrary<PriceId>, prompt: micro, cached: micro, completion: micro }),
+);
 const callers = fc.record({
   day: fc.nat(100_000),
   account: hex(8) as fc.Arbitrary<Tag>,
