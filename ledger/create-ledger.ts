@@ -13,9 +13,10 @@ import { authorIdOf, type Block, type ForkProof, type OpenBlock } from './block.
 import { createFeeds } from './create-feeds.ts';
 import type { AuthorEntry, Entry } from './entry.ts';
 import type { EntryPlace, EpochHead, Feeds, HeldEntry, OpenReport, OwnFeed } from './feeds.ts';
+import { firstEntry } from './first-entry.ts';
 import { type Beats, createBeats } from './freshness.ts';
 import { describeIssuers } from './issuer-status.ts';
-import { authorOf, createIssuers, type Issuers } from './issuers.ts';
+import { authorOf, createIssuers, holdsWhatIsNamedBy, type Issuers } from './issuers.ts';
 import type { Freshness, Ledger, LedgerOptions, LedgerPorts, LedgerStatus } from './ledger.ts';
 import { Listeners } from './listeners.ts';
 import { Recovery } from './recovery.ts';
@@ -260,23 +261,9 @@ class PeerLedger implements Ledger {
     const heir = line[at];
     // Asked with each request; what is held stays so.
     if (heir === undefined || this.#whole.has(heir)) return true;
-    const isWhole = this.#holdsWhatIsNamedBy(heir);
+    const isWhole = holdsWhatIsNamedBy(heir, this.roots, (place) => this.#beats.holds(place));
     if (isWhole) this.#whole.add(heir);
     return isWhole;
-  }
-
-  #holdsWhatIsNamedBy(heir: IssuerCertificate): boolean {
-    const seen = new Set<IssuerId>();
-    for (let at: IssuerCertificate | undefined = heir; at?.succeeds !== undefined && !seen.has(at.issuer); ) {
-      seen.add(at.issuer);
-      const { issuer, last } = at.succeeds;
-      const before = this.roots.certificateOf(issuer);
-      // Of one that was taken back nothing counts, but what it took over from does.
-      if (this.roots.isRevoked(issuer)) at = before;
-      else if (last === undefined) return true;
-      else return before !== undefined && this.#beats.holds({ author: authorOf(before), ...last });
-    }
-    return true;
   }
 
   authorsOf(issuer: IssuerId): readonly AuthorId[] {
@@ -290,14 +277,19 @@ class PeerLedger implements Ledger {
     return author === this.#own.get('issuer') ? this.#ports.network.self : this.#beats.holderOf(author);
   }
 
-  async append(as: Writer, entries: readonly Entry[]): Promise<readonly EntryPlace[]> {
+  async #ready(as: Writer): Promise<Recovery> {
     const { meshId } = this.#options;
     if (!this.#own.has(as)) throw new HelixFlowError('ISSUER_MISSING', { meshId });
     await this.#opening;
     if (this.#recovery === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'it is not open' });
     await this.#recovery.wait();
+    return this.#recovery;
+  }
+
+  async append(as: Writer, entries: readonly Entry[]): Promise<readonly EntryPlace[]> {
+    const recovery = await this.#ready(as);
     if (as === 'issuer') this.#checkInOffice();
-    this.#recovery.begun();
+    recovery.begun();
     // What no peer has given back is lost, and what stands behind it would reach nobody who comes later.
     const again = as === 'issuer' ? this.#unheard.take(this.#feeds, this.standing) : [];
     return (await this.#writer(as).append([...again, ...entries])).slice(again.length);
@@ -319,20 +311,18 @@ class PeerLedger implements Ledger {
     let writer = this.#writers.get(as);
     if (writer === undefined) {
       const key = as === 'issuer' ? this.#issuerKey() : this.#options.key;
-      writer = this.#feeds.write(key, (after) => this.#first(as, after));
+      writer = this.#feeds.write(key, (after) =>
+        firstEntry(as, after, { ...this.#options, self: this.#ports.network.self }),
+      );
       this.#writers.set(as, writer);
     }
     return writer;
   }
 
-  #first(as: Writer, after: EpochHead | undefined): AuthorEntry {
-    const { credentials, issuer } = this.#options;
-    const place = after === undefined ? {} : { after: { epoch: after.epoch, number: after.number } };
-    const common = { kind: 'author', role: as, peer: this.#ports.network.self, ...place } as const;
-    if (as === 'issuer') return { ...common, certificate: issuer?.certificate ?? '', membership: '' };
-    const shown = credentials();
-    if (shown === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'this gateway is no member yet' });
-    return { ...common, certificate: shown.certificate, membership: shown.membership };
+  async begin(): Promise<EpochId> {
+    const recovery = await this.#ready('gateway');
+    recovery.begun();
+    return await this.#writer('gateway').begin();
   }
 
   onEntry(listener: (held: HeldEntry) => void): Cancel {

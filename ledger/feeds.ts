@@ -137,4 +137,6 @@ export interface OwnFeed {
    *   LEDGER_UNREADY after `close`, and when the author has used up its epochs; and what `first` throws.
    */
   append(entries: readonly Entry[]): Promise<readonly EntryPlace[]>;
+  /** Opens the epoch, where nothing was written yet: its first entry goes out alone. @throws HelixFlowError as `append` */
+  begin(): Promise<EpochId>;
 }

@@ -3,7 +3,7 @@
 import { type IssuerCertificate, issuerIdOf, type Succession } from '../protocol/grants.ts';
 import type { AuthorId, IssuerId } from '../protocol/ids.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
-import { authorIdOf, authorKeyOf } from './block.ts';
+import { authorIdOf, authorKeyOf, type BlockPlace } from './block.ts';
 
 /** The author of an issuer's feed. */
 export const authorOf = ({ publicKey }: IssuerCertificate): AuthorId => authorIdOf(publicKey);
@@ -86,4 +86,23 @@ export function createIssuers(roots: Roots): Issuers {
       ends.clear();
     },
   };
+}
+
+/** True where the block is held, with all before it, that the handover to this issuer names; so too without any. */
+export function holdsWhatIsNamedBy(
+  heir: IssuerCertificate,
+  roots: Pick<Roots, 'certificateOf' | 'isRevoked'>,
+  holds: (place: BlockPlace) => boolean,
+): boolean {
+  const seen = new Set<IssuerId>();
+  for (let at: IssuerCertificate | undefined = heir; at?.succeeds !== undefined && !seen.has(at.issuer); ) {
+    seen.add(at.issuer);
+    const { issuer, last } = at.succeeds;
+    const before = roots.certificateOf(issuer);
+    // Of one that was taken back nothing counts, but what it took over from does.
+    if (roots.isRevoked(issuer)) at = before;
+    else if (last === undefined) return true;
+    else return before !== undefined && holds({ author: authorOf(before), ...last });
+  }
+  return true;
 }

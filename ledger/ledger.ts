@@ -113,6 +113,8 @@ export interface Ledger {
   read(author: AuthorId, epoch: EpochId, from: number, maxBytes: number): Promise<readonly (Block | OpenBlock)[]>;
   /** The author of this gateway's own feed, and the epoch that it writes now; undefined before its first entry. */
   own(): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined;
+  /** Opens the epoch of this gateway's own feed, where nothing was written yet. @throws HelixFlowError as `append` */
+  begin(): Promise<EpochId>;
   /** True where this process holds this author's key. */
   isOwn(author: AuthorId): boolean;
   /** Two headers of one place were seen: keeps the proof where it is news, and tells everyone. */

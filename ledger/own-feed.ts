@@ -3,6 +3,7 @@
 import { toHex } from '../protocol/crypto.ts';
 import { HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId, MeshId } from '../protocol/ids.ts';
+import { assert } from '../protocol/invariant.ts';
 import { limits } from '../protocol/limits.ts';
 import type { Clock, Random, SigningKey } from '../protocol/ports.ts';
 import { authorIdOf, type Block, createBlockSize, noHash, openPartOf, signBlock } from './block.ts';
@@ -95,10 +96,20 @@ class FeedAuthor implements OwnFeed {
   async append(entries: readonly Entry[]): Promise<readonly EntryPlace[]> {
     this.#deps.writer.check();
     this.#checkThawed();
-    const written = entries.map(writeEntry);
-    if (written.length === 0) return [];
-    return await new Promise((resolve, reject) => {
-      this.#queue.push({ entries: written, resolve, reject });
+    return entries.length === 0 ? [] : await this.#enqueue(entries.map(writeEntry));
+  }
+
+  async begin(): Promise<EpochId> {
+    this.#deps.writer.check();
+    this.#checkThawed();
+    if (this.#epoch === undefined) await this.#enqueue([]);
+    assert(this.#epoch !== undefined, 'what was written stands in an epoch');
+    return this.#epoch;
+  }
+
+  #enqueue(entries: readonly Written[]): Promise<readonly EntryPlace[]> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ entries, resolve, reject });
       this.#submit();
     });
   }

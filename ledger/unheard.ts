@@ -27,6 +27,7 @@ function sayAgain({ entry, place: { author } }: HeldEntry, standing: Standing): 
       const { limits, strict, budget } = known;
       return { kind: 'account', account, limits, strict, ...(budget === undefined ? {} : { budget }) };
     }
+    case 'lease':
     case 'erase':
       return entry;
     default:
