@@ -163,6 +163,11 @@ export const commands: readonly CliCommand[] = [
     async () => (await import('./commands/audit-verify.ts')).runAuditVerify,
   ),
   define(
+    'ledger verify',
+    'Checks every chain, signature, root and total of the feeds; exits 6 and names the entry that is wrong.',
+    async () => (await import('./commands/ledger-verify.ts')).runLedgerVerify,
+  ),
+  define(
     'status',
     'Shows what the daemon on the data directory is doing.',
     async () => (await import('./commands/status.ts')).runStatus,
@@ -181,6 +186,7 @@ export const groups: Readonly<Record<string, string>> = {
   keys: 'API keys of clients.',
   accounts: 'Accounts of API keys: limits of all their keys together.',
   audit: 'The audit log: who did what to whom.',
+  ledger: 'The ledger: what was used, signed by those who used and served it.',
   sim: 'The simulator: the same code under virtual time.',
 };
 

@@ -102,6 +102,7 @@ async function contextOf(opened: Opened, ledger: Ledger): Promise<AdminContext> 
     network: mesh.network,
     clock: world.clock,
     ledger,
+    feeds: store,
     member: { admitted: () => [] },
     desk: issuer === undefined ? undefined : openDesk(world, { ledger, store, mesh, issuer }),
     audit: world.audit,

@@ -179,6 +179,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     network: entry.mesh.network,
     clock,
     ledger: peer.ledger,
+    feeds: runtime.store,
     member: peer.member,
     desk: granting.desk,
     audit: world.audit,

@@ -94,6 +94,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
     network: kind,
     clock: world.clock,
     ledger: node.ledger,
+    feeds: runtime.store,
     member: node.member,
     desk: undefined,
     audit: world.audit,

@@ -22,8 +22,8 @@ interface CheckOptions {
 
 type Damage = OpenReport['damaged'][number];
 
-/** One pass over the rows. */
-class FeedCheck {
+/** One pass over the rows; whoever hands them over ends with `vouch`. */
+export class FeedCheck {
   readonly #options: CheckOptions;
   readonly #state: FeedState;
   readonly #good: (block: CheckedBlock) => void;

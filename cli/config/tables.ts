@@ -11,6 +11,7 @@ import {
   keysSetOptions,
   keysShowOptions,
 } from './key-tables.ts';
+import { ledgerVerifyOptions } from './ledger-tables.ts';
 import {
   meshBackupOptions,
   meshBanOptions,
@@ -364,6 +365,7 @@ export const commandTables = {
   'accounts set': accountsSetOptions,
   'audit tail': auditTailOptions,
   'audit verify': auditVerifyOptions,
+  'ledger verify': ledgerVerifyOptions,
   status: {},
   'sim run': simRunOptions,
   version: {},

@@ -8,7 +8,7 @@ import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant, KeyRole, NetworkKind } from '../../protocol/grants.ts';
 import type { MeshId, PeerId } from '../../protocol/ids.ts';
 import type { Member } from '../../protocol/peer/member.ts';
-import type { Clock, Contact } from '../../protocol/ports.ts';
+import type { Clock, Contact, Store } from '../../protocol/ports.ts';
 
 /** What a check of the audit log came to. */
 export interface AuditVerdict {
@@ -36,6 +36,8 @@ export interface AdminContext {
   readonly network: NetworkKind;
   readonly clock: Pick<Clock, 'wallMs'>;
   readonly ledger: Pick<Ledger, 'standing' | 'status' | 'authorsOf'>;
+  /** The rows of the feeds, for whoever checks them. */
+  readonly feeds: Pick<Store, 'range'>;
   readonly member: Pick<Member, 'admitted'>;
   /** Where this gateway holds an issuer's key. */
   readonly desk: Desk | undefined;

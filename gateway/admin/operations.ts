@@ -5,11 +5,12 @@ import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { KeyRole } from '../../protocol/grants.ts';
 import { issueError, malformed } from '../openai/refuse.ts';
 import { keyOperations } from './key-operations.ts';
+import { ledgerOperations } from './ledger-operations.ts';
 import { meshOperations } from './mesh-operations.ts';
 import type { AdminContext, AdminMethod, Caller, Operation } from './operation.ts';
 
 /** Every operation, by name. `docs/admin-api.md` lists the same, and a test keeps them in step. */
-export const operations = { ...meshOperations, ...keyOperations };
+export const operations = { ...meshOperations, ...ledgerOperations, ...keyOperations };
 
 export type OperationName = keyof typeof operations;
 

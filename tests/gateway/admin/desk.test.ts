@@ -54,6 +54,7 @@ async function openGateway(): Promise<Gateway> {
     network: mesh.network,
     clock,
     ledger,
+    feeds: store,
     member: { admitted: () => [] },
     desk,
     audit: auditLog,

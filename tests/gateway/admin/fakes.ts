@@ -7,14 +7,27 @@ import type { LedgerStatus } from '../../../ledger/ledger.ts';
 import type { AccountStanding, KeyStanding, MemberStanding, Standing } from '../../../ledger/standing.ts';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { KeyGrant } from '../../../protocol/grants.ts';
-import type { AccountId, AuthorId, IssuerId, KeyId, OwnerId, PeerId } from '../../../protocol/ids.ts';
+import type {
+  AccountId,
+  AuthorId,
+  EpochId,
+  IssuerId,
+  KeyId,
+  LeaseId,
+  OwnerId,
+  PeerId,
+  PriceId,
+} from '../../../protocol/ids.ts';
 import { unixMs } from '../../../protocol/units.ts';
 import { newMesh, peer } from '../../protocol/mesh-fixture.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
+import { MemoryStore } from '../../support/memory-store.ts';
 
 export const self = peer('gateway');
 export const otherGateway = peer('othergateway');
 export const stranger = peer('stranger');
+/** The one lease that can be written off. */
+export const openLease = '1e'.repeat(16) as LeaseId;
 export const issuer = '12'.repeat(16) as IssuerId;
 export const otherIssuer = '34'.repeat(16) as IssuerId;
 /** Took over from `issuer`. */
@@ -61,9 +74,8 @@ export class FakeDesk implements Desk {
 
   async createAccount(...[request, actor]: Parameters<Desk['createAccount']>): Promise<AccountStanding & Named> {
     this.told.push(['createAccount', request, actor]);
-    const { name, limits, strict } = request;
     const account = `acc-${this.opened.size}` as AccountId;
-    const standing = { account, by: this.by, limits, strict, createdMs: this.#clock.wallMs(), name };
+    const standing = { account, by: this.by, ...request, createdMs: this.#clock.wallMs() };
     this.opened.set(account, standing);
     return standing;
   }
@@ -72,13 +84,34 @@ export class FakeDesk implements Desk {
     this.told.push(['setAccount', account, change, actor]);
     const standing = this.opened.get(account);
     if (standing === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
-    const changed = { ...standing, ...change };
+    const { budget: before, ...rest } = standing;
+    const { budget = before, ...terms } = change;
+    const changed = { ...rest, ...terms, ...(budget == null ? {} : { budget }) };
     this.opened.set(account, changed);
     return changed;
   }
 
   async accounts(): Promise<readonly (AccountStanding & Named)[]> {
     return [...this.opened.values()];
+  }
+
+  async eraseAccount(...[account, actor]: Parameters<Desk['eraseAccount']>): ReturnType<Desk['eraseAccount']> {
+    this.told.push(['eraseAccount', account, actor]);
+    if (!this.opened.has(account)) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
+    const keys = [...this.known.values()].filter(({ made }) => made?.account === account).map(({ key }) => key);
+    return { account, keys };
+  }
+
+  async setPrice(...[request, actor]: Parameters<Desk['setPrice']>): ReturnType<Desk['setPrice']> {
+    this.told.push(['setPrice', request, actor]);
+    const { fromMs = this.#clock.wallMs(), ...price } = request;
+    return { kind: 'price', id: 'ac'.repeat(8) as PriceId, ...price, fromMs };
+  }
+
+  async writeOff(...[lease, spentMicro, actor]: Parameters<Desk['writeOff']>): ReturnType<Desk['writeOff']> {
+    this.told.push(['writeOff', lease, spentMicro, actor]);
+    if (lease !== openLease) throw new HelixFlowError('LEASE_UNKNOWN', { lease });
+    return { kind: 'writeoff', lease, epoch: 'e0'.repeat(16) as EpochId, spentMicro: spentMicro ?? 7 };
   }
 
   async createKey(request: KeyRequest, actor: string): Promise<NewKey> {
@@ -199,6 +232,7 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
     network: 'lan',
     clock,
     ledger: { standing, status: () => ledgerStatus, authorsOf: (asked) => authors.get(asked) ?? [] },
+    feeds: new MemoryStore(),
     member: { admitted: () => [[connection, { membership }]] as never },
     desk,
     audit: auditLog,

@@ -1,0 +1,51 @@
+/** The ledger as this gateway holds it, for whoever audits it: the rows of its feeds as they lie on disk. */
+
+import { z } from 'zod';
+import { feedKeys } from '../../ledger/feed-rows.ts';
+import { fromHex, toBase64Url, toHex } from '../../protocol/crypto.ts';
+import { countField } from './fields.ts';
+import { operation, watchers } from './operation.ts';
+
+/** A row of a feed: its key as hex, its value as base64url. */
+export type RowView = readonly [key: string, value: string];
+
+const keyMaxBytes = 64;
+const keyField = z
+  .string()
+  .regex(new RegExp(`^([0-9a-f]{2}){1,${keyMaxBytes}}$`), `expected 1 to ${keyMaxBytes} bytes as lower-case hex`)
+  .meta({ description: `1 to ${keyMaxBytes} bytes as lower-case hex` });
+
+/** Half a page of what a client takes. */
+const pageMaxBytes = 4_194_304;
+const pageRowsMax = 10_000;
+
+/** The later, or the earlier, of two keys. */
+const later = (a: string, b: string): string => (a > b ? a : b);
+const earlier = (a: string, b: string): string => (a < b ? a : b);
+const [lowest, highest] = [toHex(feedKeys.gte), toHex(feedKeys.lt)];
+
+export const ledgerOperations = {
+  'ledger.rows': operation({
+    method: 'GET',
+    path: 'ledger/rows',
+    roles: watchers,
+    about:
+      'Gives the rows of the feeds as they lie on disk, so that whoever does not trust this gateway can check them.',
+    input: z.strictObject({
+      gte: keyField.default(lowest),
+      lt: keyField.default(highest),
+      limit: countField(1, pageRowsMax).default(pageRowsMax),
+    }),
+    run: async ({ feeds }, { gte, lt, limit }) => {
+      const range = { gte: fromHex(later(gte, lowest)), lt: fromHex(earlier(lt, highest)), limit };
+      const rows: RowView[] = [];
+      let bytes = 0;
+      for await (const [key, value] of feeds.range(range)) {
+        if (bytes > 0 && bytes + value.length > pageMaxBytes) return { rows, hasMore: true };
+        bytes += key.length + value.length;
+        rows.push([toHex(key), toBase64Url(value)]);
+      }
+      return { rows, hasMore: rows.length === limit };
+    },
+  }),
+};

@@ -1,0 +1,73 @@
+/** The order in which feeds are read by whoever audits them: gateways before issuers, the epochs of an author as it wrote them. */
+
+import type { Store, StoreRange } from '../protocol/ports.ts';
+import { parseEntry } from './entry.ts';
+import { unlessMalformed } from './feed-blocks.ts';
+import { feedKeys, readBlockRow, readKey, rowKinds } from './feed-rows.ts';
+
+type Rows = Pick<Store, 'range'>;
+type Row = readonly [key: Uint8Array, value: Uint8Array];
+
+/** The keys of one epoch. */
+interface EpochRange extends StoreRange {
+  readonly isIssuer: boolean;
+  readonly author: string;
+  readonly generation: number;
+}
+
+/** Bytes that come behind every key that begins with `prefix`, which is not all 0xff. */
+function after(prefix: Uint8Array): Uint8Array {
+  const next = prefix.slice();
+  for (let at = next.length - 1; at >= 0; at -= 1) {
+    next[at] = ((next[at] ?? 0) + 1) & 0xff;
+    if (next[at] !== 0) break;
+  }
+  return next;
+}
+
+const epochKeyBytes = feedKeys.gte.length + 1 + 32 + 16;
+const blocksFrom = Uint8Array.of(...feedKeys.gte, rowKinds.block);
+const blocksTo = Uint8Array.of(...feedKeys.gte, rowKinds.block + 1);
+
+/** Of an epoch whose beginning is missing nobody can tell. */
+function isIssuers(first: Uint8Array | undefined): boolean {
+  const entry = first === undefined ? undefined : unlessMalformed(() => parseEntry(first));
+  return entry?.kind === 'author' && entry.role === 'issuer';
+}
+
+function rangeOf(key: Uint8Array, row: Uint8Array): EpochRange {
+  const { author } = readKey(key);
+  const block = readBlockRow(key, row);
+  const generation = block?.head.header.generation ?? 0;
+  const entries =
+    block !== undefined && 'entries' in block ? block.entries : (block?.open ?? []).map(({ bytes }) => bytes);
+  const range = { gte: key, lt: after(key.subarray(0, epochKeyBytes)), author, generation };
+  return { ...range, isIssuer: isIssuers(entries[0]) };
+}
+
+async function firstRow(rows: Rows, gte: Uint8Array): Promise<Row | undefined> {
+  for await (const row of rows.range({ gte, lt: blocksTo, limit: 1 })) return row;
+  return undefined;
+}
+
+const compare = (a: string | number, b: string | number): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/**
+ * All rows of feeds, each once. What grows meanwhile may be read in part, but nothing that refers to something older
+ * is read before it: lines come before the leases and prices that issuers have written for them.
+ */
+export async function* rowsInOrder(rows: Rows): AsyncGenerator<Row> {
+  const epochs: EpochRange[] = [];
+  for (let row = await firstRow(rows, blocksFrom); row !== undefined; ) {
+    const range = rangeOf(...row);
+    epochs.push(range);
+    row = await firstRow(rows, range.lt);
+  }
+  epochs.sort(
+    (a, b) =>
+      Number(a.isIssuer) - Number(b.isIssuer) || compare(a.author, b.author) || compare(a.generation, b.generation),
+  );
+  yield* rows.range({ gte: feedKeys.gte, lt: blocksFrom });
+  for (const { gte, lt } of epochs) yield* rows.range({ gte, lt });
+  yield* rows.range({ gte: blocksTo, lt: feedKeys.lt });
+}
