@@ -64,8 +64,10 @@ export const attemptName = ({ run, serial }: Pick<UsageLine, 'run' | 'serial'>):
 
 /** More tokens than any context holds. */
 export const lineTokensMax = 100_000_000;
-/** Rows in one statement, and so distinct runs, models, prices and callers that it may name. */
+/** Distinct runs, models and prices that one statement may name, and attempts that it tells of as running. */
 export const tableMax = 512;
+/** One for each row, at most. */
+const callersMax = 1_024;
 /** The last moment that a calendar can show. */
 export const momentMaxMs = 8_640_000_000_000_000;
 export const durationMaxMs = 30 * 86_400_000;
@@ -236,11 +238,11 @@ export class LineReader {
       return { digest: toHex(r.bytes(32, 32)) as ModelDigest, model: r.text(limits.modelNameMaxChars) };
     });
     this.#prices = tables.list(tableMax, readPrice);
-    this.#callers = tables.list(tableMax, readCallers).flat();
+    this.#callers = tables.list(callersMax, readCallers).flat();
   }
 
   #at<T>(table: readonly T[], r: Reader, what: string): T {
-    const found = table[r.int(tableMax)];
+    const found = table[r.int(callersMax)];
     if (found === undefined) throw malformed(`no such ${what}`);
     return found;
   }

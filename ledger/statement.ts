@@ -17,8 +17,9 @@ import { publicKeyOf } from '../protocol/peer/identity.ts';
 import type { SigningKey } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
-import { LineReader, LineWriter, lineTokensMax, momentMaxMs, type UsageLine } from './line.ts';
+import { lineTokensMax, momentMaxMs, type UsageLine } from './line.ts';
 import { budgetMaxMicro } from './money.ts';
+import { readStatement, writeStatement } from './statement-rows.ts';
 
 /** What the lines of a tab come to, from the first statement of its epoch on. */
 export interface TabTotals {
@@ -121,9 +122,6 @@ export const usageKinds = { statement: 128, countersign: 129, claim: 130, close:
 
 /** Claimed attempts in one claim. */
 export const claimAttemptsMax = 64;
-/** Attempts that one statement tells of as running for the first time, and those that have come further. */
-export const runningMax = 256;
-export const progressMax = 1_024;
 /** A statement's entry stays below this, so that a block may hold it beside others. */
 export const statementMaxBytes = 30_720;
 
@@ -132,45 +130,6 @@ export const statementHash = (entryBytes: Uint8Array): Uint8Array => sha256(entr
 
 const malformed = (reason: string): HelixFlowError =>
   new HelixFlowError('FRAME_MALFORMED', { reason: `usage: ${reason}` });
-
-/** Serials grow, so each is written as what it has more than the one before. */
-function writeProgress(progress: readonly Progress[]): Value {
-  let before = 0;
-  return progress.flatMap(({ serial, completionTokens }) => {
-    const more = serial - before;
-    before = serial;
-    if (more < 1 || completionTokens > lineTokensMax) throw malformed('progress out of order or bounds');
-    return [more, completionTokens];
-  });
-}
-
-function writeStatement(entry: StatementEntry): Value {
-  const { lines, running, progress, totals } = entry;
-  if (lines.length > limits.statementLinesMax || running.length > runningMax || progress.length > progressMax) {
-    throw malformed('more than one statement holds');
-  }
-  checkRunning(entry);
-  const writer = new LineWriter();
-  const rows = lines.map((line) => writer.write(line));
-  const runningRows = running.map((line) => writer.write(line));
-  return [
-    usageKinds.statement,
-    entry.node,
-    entry.number,
-    entry.previous,
-    fromHex(entry.run),
-    writer.tables(),
-    rows,
-    runningRows,
-    writeProgress(progress),
-    [totals.lines, totals.promptTokens, totals.completionTokens],
-  ];
-}
-
-function checkRunning({ lines, running, run }: Pick<StatementEntry, 'lines' | 'running' | 'run'>): void {
-  if (lines.some(({ outcome }) => outcome === 'running')) throw malformed('a running line among the ended');
-  if (running.some((line) => line.outcome !== 'running' || line.run !== run)) throw malformed('not running');
-}
 
 function writeRefused(refused: readonly RefusedLine[]): Value {
   checkOrder(refused);
@@ -191,7 +150,7 @@ const writeAttempts = (attempts: readonly ClaimedAttempt[]): Value =>
 export function writeUsage(entry: UsageEntry): Value {
   switch (entry.kind) {
     case 'statement':
-      return writeStatement(entry);
+      return [usageKinds.statement, ...writeStatement(entry)];
     case 'countersign': {
       const { node, epoch, number, statement, refused, timeMs, signature } = entry;
       const place = [node, fromHex(epoch), number, statement];
@@ -218,35 +177,6 @@ function readPeer(r: Reader): PeerId {
 }
 
 const readMoment = (r: Reader): UnixMs => unixMs(r.int(momentMaxMs));
-
-function readStatement(r: Reader): StatementEntry {
-  const node = readPeer(r);
-  const number = r.int();
-  const previous = r.bytes(32, 32);
-  const run = toHex(r.bytes(16, 16)) as ProcessId;
-  const reader = new LineReader(r.row());
-  const lines = r.list(limits.statementLinesMax, (value) => reader.read(value));
-  const running = r.list(runningMax, (value) => reader.read(value));
-  checkRunning({ lines, running, run });
-  const progress = readProgress(r.ints(2 * progressMax));
-  for (const { serial } of progress) reader.take(run, serial);
-  const row = r.row();
-  const totals = { lines: row.int(), promptTokens: row.int(), completionTokens: row.int() };
-  return { kind: 'statement', node, number, previous, run, lines, running, progress, totals };
-}
-
-function readProgress(numbers: readonly number[]): Progress[] {
-  const progress: Progress[] = [];
-  let serial = 0;
-  for (let at = 0; at < numbers.length; at += 2) {
-    const more = numbers[at] ?? 0;
-    const completionTokens = numbers[at + 1] ?? lineTokensMax + 1;
-    serial += more;
-    if (more < 1 || !Number.isSafeInteger(serial) || completionTokens > lineTokensMax) throw malformed('no progress');
-    progress.push({ serial, completionTokens });
-  }
-  return progress;
-}
 
 function readRefused(r: Reader): RefusedLine[] {
   const refused = r.list(limits.statementLinesMax, (value) => {
@@ -294,7 +224,7 @@ function readClaim(r: Reader): ClaimEntry {
 
 /** Reads what follows the kind of an entry. @throws HelixFlowError FRAME_MALFORMED */
 export const usageParsers: Readonly<Record<number, (r: Reader) => UsageEntry>> = {
-  [usageKinds.statement]: readStatement,
+  [usageKinds.statement]: (r) => ({ kind: 'statement', node: readPeer(r), ...readStatement(r) }),
   [usageKinds.countersign]: readCountersign,
   [usageKinds.claim]: readClaim,
   [usageKinds.close]: (r) => ({

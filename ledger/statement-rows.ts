@@ -1,0 +1,84 @@
+/** The rows of statements: how they are written, bounded and read. */
+
+import type { Value } from '../protocol/codec.ts';
+import { fromHex, toHex } from '../protocol/crypto.ts';
+import { HelixFlowError } from '../protocol/errors.ts';
+import type { ProcessId } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
+import type { Reader } from '../protocol/reader.ts';
+import { LineReader, LineWriter, lineTokensMax, tableMax } from './line.ts';
+import type { Progress, StatementEntry } from './statement.ts';
+
+/** Running attempts of which one statement says how far they have come; `tableMax` are told for the first time. */
+export const progressMax = 1_024;
+
+const malformed = (reason: string): HelixFlowError =>
+  new HelixFlowError('FRAME_MALFORMED', { reason: `statement: ${reason}` });
+
+/** Serials grow, so each is written as what it has more than the one before. */
+function writeProgress(progress: readonly Progress[]): Value {
+  let before = 0;
+  return progress.flatMap(({ serial, completionTokens }) => {
+    const more = serial - before;
+    before = serial;
+    if (more < 1 || completionTokens > lineTokensMax) throw malformed('progress out of order or bounds');
+    return [more, completionTokens];
+  });
+}
+
+/** What follows the kind. @throws HelixFlowError FRAME_MALFORMED for what `readStatement` would not take. */
+export function writeStatement(entry: StatementEntry): readonly Value[] {
+  const { lines, running, progress, totals } = entry;
+  if (lines.length > limits.statementLinesMax || running.length > tableMax || progress.length > progressMax) {
+    throw malformed('more than one statement holds');
+  }
+  checkRunning(entry);
+  const writer = new LineWriter();
+  const rows = lines.map((line) => writer.write(line));
+  const runningRows = running.map((line) => writer.write(line));
+  return [
+    entry.node,
+    entry.number,
+    entry.previous,
+    fromHex(entry.run),
+    writer.tables(),
+    rows,
+    runningRows,
+    writeProgress(progress),
+    [totals.lines, totals.promptTokens, totals.completionTokens],
+  ];
+}
+
+function checkRunning({ lines, running, run }: Pick<StatementEntry, 'lines' | 'running' | 'run'>): void {
+  if (lines.some(({ outcome }) => outcome === 'running')) throw malformed('a running line among the ended');
+  if (running.some((line) => line.outcome !== 'running' || line.run !== run)) throw malformed('not running');
+}
+
+/** Reads what follows the node. @throws HelixFlowError FRAME_MALFORMED */
+export function readStatement(r: Reader): Omit<StatementEntry, 'kind' | 'node'> {
+  const number = r.int();
+  const previous = r.bytes(32, 32);
+  const run = toHex(r.bytes(16, 16)) as ProcessId;
+  const reader = new LineReader(r.row());
+  const lines = r.list(limits.statementLinesMax, (value) => reader.read(value));
+  const running = r.list(tableMax, (value) => reader.read(value));
+  checkRunning({ lines, running, run });
+  const progress = readProgress(r.ints(2 * progressMax));
+  for (const { serial } of progress) reader.take(run, serial);
+  const row = r.row();
+  const totals = { lines: row.int(), promptTokens: row.int(), completionTokens: row.int() };
+  return { number, previous, run, lines, running, progress, totals };
+}
+
+function readProgress(numbers: readonly number[]): Progress[] {
+  const progress: Progress[] = [];
+  let serial = 0;
+  for (let at = 0; at < numbers.length; at += 2) {
+    const more = numbers[at] ?? 0;
+    const completionTokens = numbers[at + 1] ?? lineTokensMax + 1;
+    serial += more;
+    if (more < 1 || !Number.isSafeInteger(serial) || completionTokens > lineTokensMax) throw malformed('no progress');
+    progress.push({ serial, completionTokens });
+  }
+  return progress;
+}
