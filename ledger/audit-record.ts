@@ -1,6 +1,16 @@
 /** What may stand in the audit log: references and words of closed forms, and nothing that could be a secret or an address. */
 
-import { isAccountId, isAuthorId, isEpochId, isIssuerId, isKeyId, isMeshId, isPeerId } from '../protocol/ids.ts';
+import {
+  isAccountId,
+  isAuthorId,
+  isEpochId,
+  isIssuerId,
+  isKeyId,
+  isLeaseId,
+  isMeshId,
+  isPeerId,
+  isPriceId,
+} from '../protocol/ids.ts';
 import { type AuditRecord, auditActions } from './audit.ts';
 
 const actions: ReadonlySet<string> = new Set(auditActions);
@@ -17,6 +27,8 @@ const kinds: ReadonlyMap<string, (id: string) => boolean> = new Map<string, (id:
   ['issuer', isIssuerId],
   ['author', isAuthorId],
   ['mesh', isMeshId],
+  ['price', isPriceId],
+  ['lease', isLeaseId],
 ]);
 
 const route = /^(?:[A-Z]{3,7} )?\/[A-Za-z0-9._:{}*/-]{0,127}$/;

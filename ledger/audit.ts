@@ -18,6 +18,10 @@ export const auditActions = [
   'member.unban',
   'account.create',
   'account.set',
+  'account.export',
+  'account.erase',
+  'price.set',
+  'lease.writeoff',
   'key.create',
   'key.set',
   'key.rotate',
@@ -40,7 +44,8 @@ export interface AuditRecord {
   /** `key:<id>`, `peer:<id>`, `local` (whoever may use the data directory), `none`, or `many`. */
   readonly actor: string;
   /**
-   * `key:<id>`, `account:<id>`, `peer:<id>`, `invite:<id>`, `issuer:<id>`, `author:<id>`, `mesh:<id>`, a route
+   * `key:<id>`, `account:<id>`, `peer:<id>`, `invite:<id>`, `issuer:<id>`, `author:<id>`, `mesh:<id>`,
+   * `price:<id>`, `lease:<id>`, a route
    * (`POST /admin/v1/keys`, with the names of its parameters and not their values), `local`, `none`, or `many`.
    */
   readonly object: string;

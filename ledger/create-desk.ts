@@ -1,29 +1,57 @@
 /** The issuer's desk over the ledger: each step is checked, written, and only then handed out. */
 
 import { toHex } from '../protocol/crypto.ts';
-import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
-import { issuerIdOf, type KeyGrant, type KeyTerms, type RateLimits, signKey } from '../protocol/grants.ts';
-import { type AccountId, type AuthorId, type IssuerId, isPeerId, type KeyId, type PeerId } from '../protocol/ids.ts';
+import { HelixFlowError } from '../protocol/errors.ts';
+import { issuerIdOf, type KeyTerms } from '../protocol/grants.ts';
+import {
+  type AccountId,
+  type AuthorId,
+  type IssuerId,
+  isPeerId,
+  type KeyId,
+  type LeaseId,
+  type PeerId,
+  type PriceId,
+} from '../protocol/ids.ts';
 import { type Invite, signInvite } from '../protocol/invites.ts';
 import { limits } from '../protocol/limits.ts';
 import type { IssuerRecord, MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Random, Tokens } from '../protocol/ports.ts';
 import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
-import type { Audit, AuditAction } from './audit.ts';
+import type { Audit } from './audit.ts';
 import { authorIdOf } from './block.ts';
-import type { Actor, Desk, InviteRequest, KeyRequest, Named, NewKey } from './desk.ts';
+import type {
+  AccountChange,
+  AccountRequest,
+  Actor,
+  Desk,
+  Erased,
+  InviteRequest,
+  KeyRequest,
+  Named,
+  NewKey,
+  OpenLease,
+  PriceRequest,
+} from './desk.ts';
 import {
+  checkBudget,
   checkGateways,
   checkInviteRequest,
   checkName,
+  checkPrice,
   checkRates,
   checkSpan,
+  checkSpent,
   checkTerms,
   invalid,
 } from './desk-checks.ts';
-import type { AccountEntry, Entry, KeyEntry } from './entry.ts';
+import { type AccountTerms, accountEntry, type KeyPlan, type MadeKey, makeKey } from './desk-entries.ts';
+import { type Deed, DeskWriter } from './desk-write.ts';
+import type { AccountEntry, Entry } from './entry.ts';
+import { erasureOf } from './erase.ts';
 import { createLanes, type InLane } from './feed-lanes.ts';
 import type { Ledger } from './ledger.ts';
+import type { PriceEntry, WriteOffEntry } from './money.ts';
 import type { NamedThing, Names } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
 import { accountIn, accountsIn, keyIn, keysIn } from './succession.ts';
@@ -35,6 +63,8 @@ export interface DeskDeps {
   readonly tokens: Tokens;
   readonly names: Names;
   readonly audit: Audit;
+  /** Where this process keeps the budgets of accounts. */
+  readonly openLease?: (lease: LeaseId) => OpenLease | undefined;
 }
 
 export interface DeskOptions {
@@ -49,23 +79,9 @@ const unbansAtOnce = 64;
 
 const unknown = (kind: string, id: string): HelixFlowError => new HelixFlowError('SUBJECT_UNKNOWN', { kind, id });
 
-/** What the audit log hears of. */
-type Deed = readonly [action: AuditAction, object: string];
-
 interface KeyAccount extends Pick<AccountEntry, 'account' | 'strict'> {
   readonly before: readonly AccountEntry[];
   readonly isNew: boolean;
-}
-
-/** A key to make, checked. */
-interface KeyPlan extends Pick<KeyGrant, 'role' | 'gateways' | 'account' | 'strict'> {
-  readonly terms: KeyTerms;
-  readonly replaces?: KeyId;
-}
-
-/** A key that is made, and not yet handed out. */
-interface MadeKey extends NewKey {
-  readonly entry: KeyEntry;
 }
 
 class IssuerDesk implements Desk {
@@ -73,6 +89,7 @@ class IssuerDesk implements Desk {
   readonly #deps: DeskDeps;
   readonly #options: DeskOptions;
   readonly #author: AuthorId;
+  readonly #writer: DeskWriter;
   /** What is read and then changed is done by one at a time. */
   readonly #inLane: InLane = createLanes();
 
@@ -81,64 +98,11 @@ class IssuerDesk implements Desk {
     this.#options = options;
     this.issuer = issuerIdOf(options.issuer.key.publicKey);
     this.#author = authorIdOf(options.issuer.key.publicKey);
+    this.#writer = new DeskWriter(deps);
   }
 
   #id(bytes: number): string {
     return toHex(this.#deps.random.bytes(bytes));
-  }
-
-  /** What is read and then changed is read once it is known what this issuer wrote before it started. */
-  async #ready(): Promise<void> {
-    try {
-      await this.#deps.ledger.append('issuer', []);
-    } catch (error) {
-      // It is refused, and the audit log told, where it would be written.
-      if (!isHelixFlowError(error)) throw error;
-    }
-  }
-
-  /** Does it, and tells the audit log what became of it. */
-  async #audited<T>(actor: Actor, deeds: readonly Deed[], act: () => Promise<T>): Promise<T> {
-    const note = (outcome: 'done' | 'failed', reason: string): void => {
-      for (const [action, object] of deeds) this.#deps.audit.note({ action, object, actor, outcome, reason });
-    };
-    try {
-      const done = await act();
-      note('done', '');
-      return done;
-    } catch (error) {
-      note('failed', isHelixFlowError(error) ? error.code : 'GATEWAY_FAILED');
-      throw error;
-    }
-  }
-
-  async #append(...entries: readonly Entry[]): Promise<void> {
-    try {
-      await this.#deps.ledger.append('issuer', entries);
-    } catch (error) {
-      if (!isHelixFlowError(error, 'FRAME_TOO_LARGE')) throw error;
-      throw invalid('the model patterns are too long together; name fewer or shorter ones');
-    }
-  }
-
-  /** Writes entries about things that have names; of what was not written no name stays. */
-  async #appendNamed(names: readonly (readonly [NamedThing, string])[], ...entries: readonly Entry[]): Promise<void> {
-    for (const [thing, name] of names) await this.#deps.names.give(thing, name);
-    try {
-      await this.#append(...entries);
-    } catch (error) {
-      for (const [thing] of names) await this.#forget(thing);
-      throw error;
-    }
-  }
-
-  async #forget(thing: NamedThing): Promise<void> {
-    try {
-      await this.#deps.names.erase(thing);
-    } catch (error) {
-      // A store that has failed takes nothing more; why the entry was not written is what matters.
-      if (!isHelixFlowError(error, 'STORE_FAILED')) throw error;
-    }
   }
 
   #account(account: AccountId): AccountStanding {
@@ -158,37 +122,43 @@ class IssuerDesk implements Desk {
     return { ...standing, name: await this.#deps.names.of(`account:${account}`) };
   }
 
-  /** A new account and its entry. */
-  #newAccount(rates: RateLimits, strict: boolean): AccountEntry {
-    return { kind: 'account', account: `acct-${this.#id(8)}` as AccountId, limits: rates, strict };
+  /** One that can still be changed, and have keys. */
+  #liveAccount(account: AccountId): AccountStanding {
+    const found = this.#account(account);
+    if (found.isErased === true) throw invalid(`the account ${account} was erased; open a new one`);
+    return found;
   }
 
-  async createAccount(
-    request: { readonly name: string; readonly limits: RateLimits; readonly strict: boolean },
-    actor: Actor,
-  ): Promise<AccountStanding & Named> {
-    const { name, strict } = request;
+  /** A new account and its entry. The id is drawn: it stands in feeds for ever, so it may name nobody. */
+  #newAccount(terms: AccountTerms): AccountEntry {
+    return accountEntry(`acct-${this.#id(8)}` as AccountId, terms);
+  }
+
+  async createAccount(request: AccountRequest, actor: Actor): Promise<AccountStanding & Named> {
+    const { name, strict, budget } = request;
     checkName(name);
-    const entry = this.#newAccount(checkRates(request.limits), strict);
+    const entry = this.#newAccount({
+      limits: checkRates(request.limits),
+      strict,
+      budget: budget && checkBudget(budget),
+    });
     const object = `account:${entry.account}` as const;
-    await this.#audited(actor, [['account.create', object]], () => this.#appendNamed([[object, name]], entry));
+    await this.#writer.audited(actor, [['account.create', object]], () =>
+      this.#writer.appendNamed([[object, name]], entry),
+    );
     return await this.#namedAccount(entry.account);
   }
 
-  async setAccount(
-    account: AccountId,
-    change: { readonly limits?: RateLimits; readonly strict?: boolean },
-    actor: Actor,
-  ): Promise<AccountStanding & Named> {
+  async setAccount(account: AccountId, change: AccountChange, actor: Actor): Promise<AccountStanding & Named> {
     const object = `account:${account}`;
     await this.#inLane(object, async () => {
-      await this.#ready();
-      const now = this.#account(account);
-      const rates = checkRates(change.limits ?? now.limits);
+      await this.#writer.ready();
+      const now = this.#liveAccount(account);
+      const limits = checkRates(change.limits ?? now.limits);
       const strict = change.strict ?? now.strict;
-      await this.#audited(actor, [['account.set', object]], () =>
-        this.#append({ kind: 'account', account, limits: rates, strict }),
-      );
+      const budget = change.budget === undefined ? now.budget : (change.budget ?? undefined);
+      const entry = accountEntry(account, { limits, strict, budget: budget && checkBudget(budget) });
+      await this.#writer.audited(actor, [['account.set', object]], () => this.#writer.append(entry));
     });
     return await this.#namedAccount(account);
   }
@@ -206,11 +176,53 @@ class IssuerDesk implements Desk {
    * issuer's own feed, since gateways know a key's account by what the key's issuer says.
    */
   #accountFor(asked: AccountId | undefined): KeyAccount {
-    const known = asked === undefined ? undefined : this.#account(asked);
-    const { account, limits: rates, strict } = known ?? this.#newAccount({}, false);
+    const known = asked === undefined ? undefined : this.#liveAccount(asked);
+    const { account, ...terms } = known ?? this.#newAccount({ limits: {}, strict: false });
     const isTold = this.#deps.ledger.standing.account(account, this.#author) !== undefined;
-    const before: readonly AccountEntry[] = isTold ? [] : [{ kind: 'account', account, limits: rates, strict }];
-    return { account, strict, before, isNew: known === undefined };
+    const before = isTold ? [] : [accountEntry(account, terms)];
+    return { account, strict: terms.strict, before, isNew: known === undefined };
+  }
+
+  async eraseAccount(account: AccountId, actor: Actor): Promise<Erased> {
+    const object = `account:${account}`;
+    return await this.#inLane(object, async () => {
+      await this.#writer.ready();
+      this.#account(account);
+      const { keys, entries } = erasureOf(this.#deps.ledger, { account, issuer: this.issuer }, this.#countsFrom());
+      const deeds: readonly Deed[] = [
+        ...keys.map((key): Deed => ['key.revoke', `key:${key}`]),
+        ['account.erase', object],
+      ];
+      await this.#writer.audited(actor, deeds, async () => {
+        for (const some of entries) await this.#writer.append(...some);
+        await this.#deps.names.eraseAll([`account:${account}`, ...keys.map((key) => `key:${key}` as const)]);
+      });
+      return { account, keys };
+    });
+  }
+
+  async setPrice(request: PriceRequest, actor: Actor): Promise<PriceEntry> {
+    const price = checkPrice(request, this.#deps.clock.wallMs());
+    const entry: PriceEntry = { kind: 'price', id: this.#id(8) as PriceId, ...price };
+    await this.#writer.audited(actor, [['price.set', `price:${entry.id}`]], () => this.#writer.append(entry));
+    return entry;
+  }
+
+  writeOff(lease: LeaseId, spentMicro: number | undefined, actor: Actor): Promise<WriteOffEntry> {
+    return this.#inLane(`lease:${lease}`, async () => {
+      await this.#writer.ready();
+      const open = this.#deps.openLease?.(lease);
+      if (open === undefined) throw new HelixFlowError('LEASE_UNKNOWN', { lease });
+      const spent = checkSpent(spentMicro ?? Math.min(open.spentMicro, open.amountMicro), open.amountMicro);
+      const entry: WriteOffEntry = { kind: 'writeoff', lease, epoch: open.epoch, spentMicro: spent };
+      await this.#writer.audited(actor, [['lease.writeoff', `lease:${lease}`]], () => this.#writer.append(entry));
+      return entry;
+    });
+  }
+
+  /** A gateway whose clock is behind, as far as clocks may be, has to refuse a key at once, too. */
+  #countsFrom(): UnixMs {
+    return unixMs(Math.max(0, this.#deps.clock.wallMs() - limits.clockSkewMaxMs));
   }
 
   async createKey(request: KeyRequest, actor: Actor): Promise<NewKey> {
@@ -222,8 +234,8 @@ class IssuerDesk implements Desk {
     const made = await this.#make({ role, gateways, account, strict, terms });
     const deeds: Deed[] = [['key.create', `key:${made.grant.keyId}`]];
     if (isNew) deeds.unshift(['account.create', `account:${account}`]);
-    return await this.#audited(actor, deeds, async () => {
-      await this.#appendNamed(
+    return await this.#writer.audited(actor, deeds, async () => {
+      await this.#writer.appendNamed(
         deeds.map(([, object]) => [object as NamedThing, name]),
         ...before,
         made.entry,
@@ -232,19 +244,10 @@ class IssuerDesk implements Desk {
     });
   }
 
-  /** Signs a key; nobody has it before its entry is written. */
-  async #make({ terms, replaces, ...plan }: KeyPlan): Promise<MadeKey> {
-    const { mesh, issuer } = this.#options;
-    const { role, gateways, account } = plan;
-    const keyId = this.#id(8) as KeyId;
-    const grant: KeyGrant = { keyId, issuer: this.issuer, ...plan, ...terms };
-    const signing = { tokens: this.#deps.tokens, nowMs: this.#deps.clock.wallMs() };
-    const text = await signKey({ ...grant, meshId: mesh.meshId }, issuer.key, signing);
-    if (text.length > limits.tokenMaxChars) {
-      throw invalid('the key would be too long for any client; name fewer or shorter model patterns');
-    }
-    const entry: KeyEntry = { kind: 'key', key: keyId, account, role, gateways, terms };
-    return { text, grant, entry: replaces === undefined ? entry : { ...entry, replaces } };
+  #make(plan: Omit<KeyPlan, 'keyId'>): Promise<MadeKey> {
+    const { tokens, clock } = this.#deps;
+    const signing = { ...this.#options, tokens, nowMs: clock.wallMs() };
+    return makeKey({ keyId: this.#id(8) as KeyId, ...plan }, signing);
   }
 
   async keys(): Promise<readonly (KeyStanding & Named)[]> {
@@ -262,7 +265,7 @@ class IssuerDesk implements Desk {
     if (kind === 'key') this.#key(id as KeyId);
     else this.#account(id as AccountId);
     if (name !== undefined) checkName(name);
-    await this.#audited(actor, [[kind === 'key' ? 'key.set' : 'account.set', thing]], async () => {
+    await this.#writer.audited(actor, [[kind === 'key' ? 'key.set' : 'account.set', thing]], async () => {
       if (name === undefined) await this.#deps.names.erase(thing);
       else await this.#deps.names.give(thing, name);
     });
@@ -271,7 +274,9 @@ class IssuerDesk implements Desk {
   async setKey(key: KeyId, terms: KeyTerms, actor: Actor): Promise<KeyStanding & Named> {
     this.#key(key);
     const checked = checkTerms(terms);
-    await this.#audited(actor, [['key.set', `key:${key}`]], () => this.#append({ kind: 'terms', key, terms: checked }));
+    await this.#writer.audited(actor, [['key.set', `key:${key}`]], () =>
+      this.#writer.append({ kind: 'terms', key, terms: checked }),
+    );
     return await this.key(key);
   }
 
@@ -280,7 +285,7 @@ class IssuerDesk implements Desk {
   }
 
   async #rotate(key: KeyId, grace: Ms, actor: Actor): Promise<NewKey & { readonly oldUntilMs: UnixMs }> {
-    await this.#ready();
+    await this.#writer.ready();
     const nowMs = this.#deps.clock.wallMs();
     const { made: old, terms: later, revoked } = this.#key(key);
     if (old === undefined) throw unknown('key', key);
@@ -300,8 +305,8 @@ class IssuerDesk implements Desk {
       ['key.revoke', `key:${key}`],
     ];
     const revoke: Entry = { kind: 'revoke', key, fromMs: oldUntilMs, cut: false };
-    await this.#audited(actor, deeds, () =>
-      this.#appendNamed(name === undefined ? [] : [[object, name]], ...before, made.entry, revoke),
+    await this.#writer.audited(actor, deeds, () =>
+      this.#writer.appendNamed(name === undefined ? [] : [[object, name]], ...before, made.entry, revoke),
     );
     return { text: made.text, grant: made.grant, oldUntilMs };
   }
@@ -310,10 +315,8 @@ class IssuerDesk implements Desk {
     const object = `key:${key}`;
     await this.#inLane(object, async () => {
       this.#key(key);
-      // A gateway whose clock is behind, as far as clocks may be, has to refuse the key at once, too.
-      const fromMs = unixMs(Math.max(0, this.#deps.clock.wallMs() - limits.clockSkewMaxMs));
-      const entry: Entry = { kind: 'revoke', key, fromMs, cut };
-      await this.#audited(actor, [['key.revoke', object]], () => this.#append(entry));
+      const entry: Entry = { kind: 'revoke', key, fromMs: this.#countsFrom(), cut };
+      await this.#writer.audited(actor, [['key.revoke', object]], () => this.#writer.append(entry));
     });
     return await this.key(key);
   }
@@ -341,7 +344,7 @@ class IssuerDesk implements Desk {
       ...{ inviteId, role, uses, network, gateways, expiresMs },
       ...(owner === undefined ? {} : { owner }),
     };
-    const token = await this.#audited(actor, [['invite.create', `invite:${inviteId}`]], async () => {
+    const token = await this.#writer.audited(actor, [['invite.create', `invite:${inviteId}`]], async () => {
       this.#checkInOffice();
       return await signInvite(invite, issuer.key, { tokens: this.#deps.tokens, nowMs });
     });
@@ -350,23 +353,23 @@ class IssuerDesk implements Desk {
 
   async ban(peer: PeerId, actor: Actor): Promise<void> {
     if (!isPeerId(peer)) throw invalid('a ban names a peer by its id');
-    await this.#audited(actor, [['member.ban', `peer:${peer}`]], async () => {
-      await this.#ready();
+    await this.#writer.audited(actor, [['member.ban', `peer:${peer}`]], async () => {
+      await this.#writer.ready();
       // Another issuer's ban ends with that issuer, so it does not stand for this one's.
       if (this.#deps.ledger.standing.isBanned(peer, this.#author)) return;
-      await this.#append({ kind: 'ban', peer, ban: this.#id(16) });
+      await this.#writer.append({ kind: 'ban', peer, ban: this.#id(16) });
     });
   }
 
   async unban(peer: PeerId, actor: Actor): Promise<void> {
-    await this.#ready();
+    await this.#writer.ready();
     const bans = this.#deps.ledger.standing.bans().get(peer);
     if (bans === undefined) throw unknown('ban of', peer);
     const entries: Entry[] = [];
     for (let at = 0; at < bans.length; at += unbansAtOnce) {
       entries.push({ kind: 'unban', peer, bans: bans.slice(at, at + unbansAtOnce) });
     }
-    await this.#audited(actor, [['member.unban', `peer:${peer}`]], () => this.#append(...entries));
+    await this.#writer.audited(actor, [['member.unban', `peer:${peer}`]], () => this.#writer.append(...entries));
   }
 }
 

@@ -13,9 +13,14 @@ import { isOwnerId, isPeerId } from '../protocol/ids.ts';
 import { inviteGatewaysMax, inviteUsesMax } from '../protocol/invites.ts';
 import { limits } from '../protocol/limits.ts';
 import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
-import type { InviteRequest, KeyRequest } from './desk.ts';
+import { utf8Length } from '../protocol/utf8.ts';
+import type { InviteRequest, KeyRequest, PriceRequest } from './desk.ts';
+import { type Budget, budgetMaxMicro, budgetPeriods } from './money.ts';
+import { maxPriceMicro } from './price.ts';
 
 const nameMaxChars = 64;
+/** All patterns of a key together, so that its terms always fit an entry. */
+const patternsMaxBytes = 15_360;
 /** The last moment that a date can tell. */
 const lastMs = 8_640_000_000_000_000;
 
@@ -37,6 +42,44 @@ export function checkRates(rates: RateLimits): RateLimits {
   return parsed.data;
 }
 
+const isAmount = (value: number, maxMicro: number): boolean =>
+  Number.isSafeInteger(value) && value >= 0 && value <= maxMicro;
+
+export function checkBudget({ amountMicro, period }: Budget): Budget {
+  if (!isAmount(amountMicro, budgetMaxMicro) || !budgetPeriods.includes(period)) {
+    throw invalid(`a budget is 0 to ${budgetMaxMicro} micro-credits for each ${budgetPeriods.join(', ')}`);
+  }
+  return { amountMicro, period };
+}
+
+/** @param maxMicro What was lent. */
+export function checkSpent(spentMicro: number, maxMicro: number): number {
+  if (!isAmount(spentMicro, maxMicro)) {
+    throw invalid(`of this lease 0 to ${maxMicro} micro-credits can have been spent`);
+  }
+  return spentMicro;
+}
+
+/** @returns the price, and when it begins. */
+export function checkPrice(
+  request: PriceRequest,
+  nowMs: UnixMs,
+): Omit<PriceRequest, 'fromMs'> & { readonly fromMs: UnixMs } {
+  const { model, node, prompt, cached, completion, fromMs = nowMs } = request;
+  const isName = model.length <= limits.modelNameMaxChars && isVisible(model);
+  if (model !== '*' && (!isName || model.includes('*'))) {
+    throw invalid('a price is for one model by its whole name, or for every model (*)');
+  }
+  if (node !== undefined && !isPeerId(node)) throw invalid('a price names a node by its peer id');
+  if (![prompt, cached, completion].every((value) => isAmount(value, maxPriceMicro))) {
+    throw invalid(`a million tokens cost 0 to ${maxPriceMicro} micro-credits`);
+  }
+  if (!isMoment(fromMs) || fromMs < nowMs - limits.clockSkewMaxMs) {
+    throw invalid('a price counts from now on, or from a moment to come: nobody sets one for work that was done');
+  }
+  return { model, ...(node === undefined ? {} : { node }), prompt, cached, completion, fromMs };
+}
+
 const isMoment = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value <= lastMs;
 
 /** Times are cut to whole seconds, as tokens tell them. */
@@ -46,6 +89,9 @@ export function checkTerms({ models, limits: rates, expiresMs }: KeyTerms): KeyT
   const fits = (model: string): boolean => model.length <= limits.modelNameMaxChars && isVisible(model);
   if (models.length > keyModelsMax || !models.every(fits)) {
     throw invalid(`a key names at most ${keyModelsMax} model patterns of 1 to ${limits.modelNameMaxChars} characters`);
+  }
+  if (models.reduce((sum, model) => sum + utf8Length(model), 0) > patternsMaxBytes) {
+    throw invalid('the model patterns are too long together; name fewer or shorter ones');
   }
   if (expiresMs !== undefined && !isMoment(expiresMs)) throw invalid('a key ends at a time in milliseconds');
   return {

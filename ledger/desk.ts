@@ -1,15 +1,51 @@
 /** The issuer's desk: what may be done with an issuer's key, each step an entry before anything leaves. */
 
 import type { KeyGrant, KeyRole, KeyTerms, NetworkKind, RateLimits, Role } from '../protocol/grants.ts';
-import type { AccountId, IssuerId, KeyId, OwnerId, PeerId } from '../protocol/ids.ts';
+import type { AccountId, IssuerId, KeyId, LeaseId, OwnerId, PeerId } from '../protocol/ids.ts';
 import type { Contact } from '../protocol/ports.ts';
 import type { Ms, UnixMs } from '../protocol/units.ts';
+import type { Budget, LeaseEntry, PriceEntry, WriteOffEntry } from './money.ts';
 import type { NamedThing } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
 
 /** A name that people gave; kept beside the ledger, in a table that can be erased. */
 export interface Named {
   readonly name: string | undefined;
+}
+
+export interface AccountRequest {
+  readonly name: string;
+  readonly limits: RateLimits;
+  readonly strict: boolean;
+  /** Absent: as much as it likes. */
+  readonly budget?: Budget;
+}
+
+/** What is absent stays. */
+export interface AccountChange {
+  readonly limits?: RateLimits;
+  readonly strict?: boolean;
+  /** Null takes it away. */
+  readonly budget?: Budget | null;
+}
+
+/** What a million tokens cost, in micro-credits. */
+export interface PriceRequest extends Pick<PriceEntry, 'model' | 'node' | 'prompt' | 'cached' | 'completion'> {
+  /** From when on it counts; undefined: from now on. */
+  readonly fromMs: UnixMs | undefined;
+}
+
+/** A money lease that is neither closed nor written off. */
+export interface OpenLease extends Pick<LeaseEntry, 'lease' | 'epoch' | 'amountMicro'> {
+  /** What the lines that are known here have taken from it. */
+  readonly spentMicro: number;
+}
+
+/** What was taken from the data of an account. */
+export interface Erased {
+  readonly account: AccountId;
+  /** Its keys; none of them counts any more. */
+  readonly keys: readonly KeyId[];
 }
 
 export interface KeyRequest {
@@ -52,16 +88,21 @@ export type Actor = string;
  */
 export interface Desk {
   readonly issuer: IssuerId;
-  createAccount(
-    request: { readonly name: string; readonly limits: RateLimits; readonly strict: boolean },
-    actor: Actor,
-  ): Promise<AccountStanding & Named>;
-  setAccount(
-    account: AccountId,
-    change: { readonly limits?: RateLimits; readonly strict?: boolean },
-    actor: Actor,
-  ): Promise<AccountStanding & Named>;
+  createAccount(request: AccountRequest, actor: Actor): Promise<AccountStanding & Named>;
+  /** One that was erased is refused (CONFIG_INVALID), here and where keys are made. */
+  setAccount(account: AccountId, change: AccountChange, actor: Actor): Promise<AccountStanding & Named>;
   accounts(): Promise<readonly (AccountStanding & Named)[]>;
+  /**
+   * Ends every key of the account with what it has under way, closes the account for good, and forgets its name and those
+   * of its keys. Done again, it forgets names that were given since.
+   */
+  eraseAccount(account: AccountId, actor: Actor): Promise<Erased>;
+  setPrice(request: PriceRequest, actor: Actor): Promise<PriceEntry>;
+  /**
+   * Gives up on a lease whose holder does not close it: all of it but `spentMicro` (undefined: what its lines come to here)
+   * is free again. What the holder spends from it nevertheless is the gateway's own. @throws HelixFlowError LEASE_UNKNOWN
+   */
+  writeOff(lease: LeaseId, spentMicro: number | undefined, actor: Actor): Promise<WriteOffEntry>;
   createKey(request: KeyRequest, actor: Actor): Promise<NewKey>;
   keys(): Promise<readonly (KeyStanding & Named)[]>;
   key(key: KeyId): Promise<KeyStanding & Named>;

@@ -13,8 +13,10 @@ export interface Names {
   all(kind: 'key' | 'account'): Promise<ReadonlyMap<string, string>>;
   /** Survives a power cut once it resolves. @throws HelixFlowError STORE_FAILED */
   give(thing: NamedThing, name: string): Promise<void>;
-  /** Forgets the name; what it stood for stays. @throws HelixFlowError STORE_FAILED */
+  /** Forgets the name, in the store's files too; what it stood for stays. @throws HelixFlowError STORE_FAILED */
   erase(thing: NamedThing): Promise<void>;
+  /** As `erase`, of many at once. */
+  eraseAll(things: readonly NamedThing[]): Promise<void>;
 }
 
 const encoder = new TextEncoder();
@@ -32,6 +34,18 @@ async function namesOf(store: Store, kind: 'key' | 'account'): Promise<ReadonlyM
   return names;
 }
 
+/** Every row of the table. */
+const table = { gte: encoder.encode('name/'), lt: encoder.encode('name0') };
+
+/** What was deleted stands in the files of a store until they are written anew. */
+async function forget(store: Store, things: readonly NamedThing[]): Promise<void> {
+  await store.batch(
+    things.map((thing) => ({ type: 'del', key: rowOf(thing) })),
+    { sync: true },
+  );
+  await store.purge?.(table);
+}
+
 /** Opens the table; the store's keys below `name/` are its own. */
 export const createNames = (store: Store): Names => ({
   async of(thing) {
@@ -40,5 +54,6 @@ export const createNames = (store: Store): Names => ({
   },
   all: (kind) => namesOf(store, kind),
   give: (thing, name) => store.batch([{ type: 'put', key: rowOf(thing), value: encoder.encode(name) }], { sync: true }),
-  erase: (thing) => store.batch([{ type: 'del', key: rowOf(thing) }], { sync: true }),
+  erase: (thing) => forget(store, [thing]),
+  eraseAll: (things) => forget(store, things),
 });

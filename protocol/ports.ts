@@ -173,6 +173,11 @@ export interface Store {
    * @throws HelixFlowError STORE_FAILED; after that the store refuses everything.
    */
   batch(ops: readonly StoreOp[], options: { readonly sync: boolean }): Promise<void>;
+  /**
+   * Writes the files of a range anew, without what was deleted or replaced there; absent where nothing of that stays.
+   * @throws HelixFlowError STORE_FAILED
+   */
+  purge?(range: Pick<StoreRange, 'gte' | 'lt'>): Promise<void>;
   close(): Promise<void>;
 }
 

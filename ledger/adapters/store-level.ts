@@ -12,6 +12,10 @@ const formatFile = 'helixflow-format';
 
 type Bytes = Uint8Array;
 type Db = Level<Bytes, Bytes>;
+/** What LevelDB offers beside the interface that it shares with browsers. */
+interface Compacting {
+  compactRange(start: Bytes, end: Bytes): Promise<void>;
+}
 
 /** LevelDB hands out `Buffer`s, whose `slice` and printing differ from what the port promises. */
 const plain = (bytes: Bytes): Bytes => new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length);
@@ -121,6 +125,15 @@ class LevelStore implements Store {
       const error = this.#failed(cause);
       this.#refusal ??= `a write failed: ${codeOf(cause)}`;
       throw error;
+    }
+  }
+
+  async purge({ gte, lt }: Pick<StoreRange, 'gte' | 'lt'>): Promise<void> {
+    this.#check();
+    try {
+      await (this.#db as unknown as Compacting).compactRange(gte, lt);
+    } catch (cause) {
+      throw this.#failed(cause);
     }
   }
 
