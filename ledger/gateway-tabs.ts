@@ -1,0 +1,409 @@
+/** All tabs of one gateway process: lines become durable, then statements of its feed, then are sent and countersigned. */
+
+import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
+import type { AuthorId, MeshId, PeerId, ProcessId } from '../protocol/ids.ts';
+import { assert } from '../protocol/invariant.ts';
+import { limits } from '../protocol/limits.ts';
+import type { ClaimFrame, CountersignFrame } from '../protocol/messages/tab.ts';
+import type { Cancel, Clock, Log, Store } from '../protocol/ports.ts';
+import { type Ms, ms } from '../protocol/units.ts';
+import type { Block, OpenBlock } from './block.ts';
+import type { Entry } from './entry.ts';
+import type { EntryPlace, HeldEntry } from './feeds.ts';
+import { type Draft, type PendingLine, Tab, type TabOwner } from './gateway-tab.ts';
+import { Claims } from './gateway-tab-claims.ts';
+import { Ranges } from './gateway-tab-ranges.ts';
+import { type ProvenBlock, proveBlock, type SenderDeps, TabSender } from './gateway-tab-sender.ts';
+import type { Ledger } from './ledger.ts';
+import type { UsageLine } from './line.ts';
+import { LineLog } from './line-log.ts';
+import { type ClaimEntry, type CountersignEntry, parseUsage, type StatementEntry } from './statement.ts';
+import type { AttemptStart, GatewayTabs, OpenLine, TabEvents, TabLink, TabStatus } from './tabs.ts';
+
+export interface GatewayTabsPorts {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly log: Log;
+  readonly ledger: Pick<Ledger, 'append' | 'onEntry' | 'onBlock' | 'own' | 'read' | 'status'>;
+}
+
+export interface GatewayTabsOptions {
+  readonly meshId: MeshId;
+  readonly self: PeerId;
+  /** Names this process in its lines; never used before. */
+  readonly run: ProcessId;
+}
+
+/** Lines that may wait for the disk, and for a statement, before no new work is taken. */
+const writingMax = 16_384;
+const unstatedMax = 65_536;
+/** Countersignatures and claims that wait to be written, and as many as go into one round. */
+const wordsMax = 1_024;
+const wordsPerRoundMax = 256;
+const roundBytesMax = limits.ledgerWindowBytes / 2;
+const retryLeastMs = 1_000;
+const retryMostMs = 30_000;
+
+interface OneTab {
+  readonly tab: Tab;
+  readonly sender: TabSender;
+}
+
+type StoreFailed = HelixFlowError<'STORE_FAILED'>;
+type Durable = (error?: StoreFailed) => void;
+
+class Tabs implements GatewayTabs, TabOwner {
+  readonly run: ProcessId;
+  readonly #ports: GatewayTabsPorts;
+  readonly #events: TabEvents;
+  readonly #log: LineLog;
+  readonly #claims: Claims;
+  readonly #author: AuthorId;
+  readonly #senderDeps: SenderDeps;
+  readonly #tabs = new Map<PeerId, OneTab>();
+  /** Attempts that own statements hold, of earlier processes; asked once, when the log is read. */
+  #stated: Map<ProcessId, Ranges> | undefined = new Map();
+  /** Lines that earlier processes left, as long as no statement holds them. */
+  readonly #left = new Map<ProcessId, Map<number, PendingLine>>();
+  #words: (CountersignEntry | ClaimEntry)[] = [];
+  /** Blocks of the own feed that came while a round was being written. */
+  readonly #blocks = new Map<string, Block>();
+  #serial = 0;
+  #unstated = 0;
+  #writing = 0;
+  #failure: StoreFailed | undefined;
+  #state: 'new' | 'open' | 'closed' = 'new';
+  #maySign = false;
+  #isDue = false;
+  #round: Promise<void> | undefined;
+  #retryMs = retryLeastMs;
+  #notBeforeMs = 0;
+  #cancelTick: Cancel | undefined;
+  readonly #cancels: readonly Cancel[];
+
+  constructor(ports: GatewayTabsPorts, { meshId, self, run }: GatewayTabsOptions, events: TabEvents) {
+    const { ledger, clock, log } = ports;
+    const author = ledger.own()?.author;
+    assert(author !== undefined, 'a gateway has a feed of its own');
+    this.run = run;
+    this.#ports = ports;
+    this.#events = events;
+    this.#author = author;
+    this.#log = new LineLog(ports, run);
+    this.#claims = new Claims(meshId);
+    const mayAsk = (): boolean => this.#words.length < wordsMax;
+    this.#senderDeps = { clock, log, ledger, author, signed: { meshId, gateway: self }, mayAsk };
+    this.#cancels = [ledger.onEntry((held) => this.#entry(held)), ledger.onBlock((block) => this.#block(block))];
+  }
+
+  async open(): Promise<void> {
+    const { log } = this.#ports;
+    const { lines, damaged } = await this.#log.open();
+    if (damaged > 0) log.error('lines damaged', { rows: damaged });
+    for (const { node, line, row } of lines) {
+      if (this.#stated?.get(line.run)?.has(line.serial)) {
+        this.#log.stated(row);
+        continue;
+      }
+      const pending = { line, row, isStated: false };
+      this.#leftOf(line.run).set(line.serial, pending);
+      this.#of(node).tab.lines.push(pending);
+      this.#unstated += 1;
+    }
+    this.#stated = undefined;
+    this.#state = 'open';
+    this.#log.sweep();
+    if (this.#unstated > 0) {
+      log.info('lines left', { lines: this.#unstated });
+      this.#ask(true);
+    }
+  }
+
+  #leftOf(run: ProcessId): Map<number, PendingLine> {
+    const known = this.#left.get(run) ?? new Map<number, PendingLine>();
+    this.#left.set(run, known);
+    return known;
+  }
+
+  #of(node: PeerId): OneTab {
+    const known = this.#tabs.get(node);
+    if (known !== undefined) return known;
+    const fresh = { tab: new Tab(node, this), sender: new TabSender(node, this.#senderDeps) };
+    this.#tabs.set(node, fresh);
+    return fresh;
+  }
+
+  now(): Ms {
+    return this.#ports.clock.nowMs();
+  }
+
+  refusal(): HelixFlowError<'USAGE_UNRECORDED'> | undefined {
+    const isFull = this.#writing >= writingMax || this.#unstated >= unstatedMax;
+    const isRefused = isFull || this.#state !== 'open' || this.#failure !== undefined;
+    return isRefused || this.#log.failure !== undefined ? new HelixFlowError('USAGE_UNRECORDED', {}) : undefined;
+  }
+
+  begin(start: AttemptStart): OpenLine {
+    this.#serial += 1;
+    const place = { serial: this.#serial, startMs: this.#ports.clock.wallMs() };
+    const attempt = this.#of(start.node).tab.begin(start, place);
+    this.#arm();
+    return attempt;
+  }
+
+  ended(tab: Tab, line: UsageLine, durable: Durable): void {
+    this.#writing += 1;
+    this.#log.write(tab.node, line, (row) => {
+      this.#writing -= 1;
+      tab.writing -= 1;
+      if (isHelixFlowError(row)) {
+        this.#failed(row);
+        durable(row);
+        return;
+      }
+      this.#unstated += 1;
+      tab.lines.push({ line, row, isStated: false });
+      if (tab.isFull) this.#ask(false);
+      else this.#arm();
+      durable();
+    });
+  }
+
+  #failed(error: StoreFailed): void {
+    if (this.#failure === undefined) this.#ports.log.error('lines unwritable', { reason: error.details.reason });
+    this.#failure ??= error;
+  }
+
+  #markStated(pending: PendingLine): void {
+    if (pending.isStated) return;
+    pending.isStated = true;
+    this.#unstated -= 1;
+    this.#log.stated(pending.row);
+    const { run, serial } = pending.line;
+    const left = this.#left.get(run);
+    if (left?.delete(serial) && left.size === 0) this.#left.delete(run);
+  }
+
+  #entry({ entry, place }: HeldEntry): void {
+    if (entry.kind === 'claim') this.#claims.known(entry);
+    if (place.author !== this.#author) return;
+    if (place.epoch === this.#ports.ledger.own()?.epoch) {
+      // What this process writes is known; but a fork ends the epoch, and with it the chains of its tabs.
+      if (place.isAfterFork) for (const { tab } of this.#tabs.values()) tab.beginEpoch();
+      return;
+    }
+    if (entry.kind === 'statement') this.#found(entry, place);
+    else if (entry.kind === 'countersign') this.#of(entry.node).sender.waiting.delete(entry.epoch, entry.number);
+  }
+
+  /** An earlier process stated this; it was on disk, or others gave it back. */
+  #found(entry: StatementEntry, place: EntryPlace): void {
+    const { tab, sender } = this.#of(entry.node);
+    sender.found(place, entry.number);
+    for (const { run, serial } of entry.lines) {
+      if (this.#stated === undefined) {
+        const pending = this.#left.get(run)?.get(serial);
+        if (pending !== undefined) this.#markStated(pending);
+      } else {
+        const known = this.#stated.get(run) ?? new Ranges();
+        known.add(serial);
+        this.#stated.set(run, known);
+      }
+    }
+    tab.prune();
+    this.#log.sweep();
+  }
+
+  #block(block: Block | OpenBlock): void {
+    const { author, epoch, number } = block.head.header;
+    if (this.#round === undefined || author !== this.#author || !('entries' in block)) return;
+    this.#blocks.set(`${epoch}/${number}`, block);
+  }
+
+  ready(link: TabLink): void {
+    this.#of(link.peer).sender.ready(link);
+    this.#arm();
+  }
+
+  gone(link: TabLink): void {
+    this.#tabs.get(link.peer)?.sender.gone(link);
+  }
+
+  received(node: PeerId, frame: CountersignFrame | ClaimFrame): void {
+    const entry = parseUsage(frame.entry);
+    if (entry.kind === 'claim' && frame.type === 'claim') this.#claimed(node, entry);
+    else if (entry.kind === 'countersign' && frame.type === 'countersign') this.#countersigned(node, entry);
+    else throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: `${frame.type}: holds something else` });
+  }
+
+  #claimed(node: PeerId, entry: ClaimEntry): void {
+    if (this.#words.length >= wordsMax || !this.#claims.take(node, entry, this.now())) return;
+    this.#words.push(entry);
+    this.#events.claimed?.(node, entry.gateway, entry.attempts.length);
+    this.#arm();
+  }
+
+  #countersigned(node: PeerId, entry: CountersignEntry): void {
+    if (entry.node !== node) {
+      throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'countersign: of another node' });
+    }
+    const { tab, sender } = this.#of(node);
+    if (!sender.answered(entry)) return;
+    this.#words.push(entry);
+    if (entry.epoch === this.#ports.ledger.own()?.epoch) tab.countersigned(entry.number);
+    if (entry.refused.length > 0) {
+      tab.refused += entry.refused.length;
+      this.#events.refused?.(node, entry.refused);
+    }
+    sender.pump();
+    if (this.#words.length >= wordsPerRoundMax) this.#ask(false);
+    else this.#arm();
+  }
+
+  status(): readonly TabStatus[] {
+    return [...this.#tabs.values()].map(({ tab, sender }) => {
+      const waiting = tab.waiting();
+      return {
+        node: tab.node,
+        running: tab.running.size,
+        unstated: tab.lines.length + tab.writing,
+        waiting,
+        unattested: sender.waiting.size - waiting,
+        statements: tab.statements,
+        lines: tab.stated,
+        refused: tab.refused,
+      };
+    });
+  }
+
+  /** Something is there to be told: within a second it is. */
+  #arm(): void {
+    if (this.#cancelTick !== undefined || this.#state !== 'open') return;
+    this.#cancelTick = this.#ports.clock.timer(ms(limits.statementEveryMs), () => this.#tick());
+  }
+
+  #tick(): void {
+    this.#cancelTick = undefined;
+    for (const { sender } of this.#tabs.values()) sender.tick();
+    if (this.#hasNews()) this.#ask(true);
+    const { failure } = this.#log;
+    if (failure === undefined && this.#failure === undefined && this.#isBusy()) this.#arm();
+  }
+
+  #hasNews(): boolean {
+    if (this.#unstated > 0 || this.#words.length > 0) return true;
+    for (const { tab } of this.#tabs.values()) if (tab.running.size > 0) return true;
+    return false;
+  }
+
+  #isBusy(): boolean {
+    if (this.#hasNews()) return true;
+    for (const { sender } of this.#tabs.values()) if (sender.isBehind) return true;
+    return false;
+  }
+
+  /** @param isDue Tells all there is; else only statements that are full. */
+  #ask(isDue: boolean): void {
+    this.#isDue ||= isDue;
+    if (this.#round !== undefined || this.#failure !== undefined || this.now() < this.#notBeforeMs) return;
+    if (this.#state !== 'open') return;
+    this.#round = this.#work().finally(() => {
+      this.#round = undefined;
+    });
+  }
+
+  /** Writes until there is nothing more to say for now. */
+  async #work(): Promise<void> {
+    try {
+      // Until others have had their time to tell what this process stated before, nothing is stated again.
+      if (!this.#maySign) await this.#ports.ledger.append('gateway', []);
+      this.#maySign = true;
+      while (await this.#write()) {}
+      this.#retryMs = retryLeastMs;
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      this.#rejected(error);
+    }
+  }
+
+  #rejected(error: HelixFlowError): void {
+    if (isHelixFlowError(error, 'STORE_FAILED')) {
+      this.#failed(error);
+      return;
+    }
+    this.#ports.log.warn('statements wait', { code: error.code });
+    // The root lets a feed go on that has forked only in another epoch.
+    if (error.code === 'FEED_FROZEN') for (const { tab } of this.#tabs.values()) tab.beginEpoch();
+    this.#isDue = true;
+    this.#notBeforeMs = this.now() + this.#retryMs;
+    this.#retryMs = Math.min(2 * this.#retryMs, retryMostMs);
+  }
+
+  /** @returns false when there was nothing to write. */
+  async #write(): Promise<boolean> {
+    const isDue = this.#isDue;
+    this.#isDue = false;
+    const drafts = this.#drafts(isDue);
+    const words = this.#words.slice(0, wordsPerRoundMax);
+    if (drafts.length === 0 && (words.length === 0 || !(isDue || words.length === wordsPerRoundMax))) return false;
+    const entries: Entry[] = [...drafts.map(({ entry }) => entry), ...words];
+    this.#blocks.clear();
+    const places = await this.#ports.ledger.append('gateway', entries);
+    this.#words.splice(0, words.length);
+    const proven = new Map<number, ProvenBlock>();
+    for (const [at, draft] of drafts.entries()) this.#written(draft, places[at], proven);
+    for (const tab of new Set(drafts.map((draft) => draft.tab))) tab.prune();
+    this.#log.sweep();
+    this.#blocks.clear();
+    return true;
+  }
+
+  #drafts(isDue: boolean): readonly Draft[] {
+    const drafts: Draft[] = [];
+    let bytes = 0;
+    for (const { tab, sender } of this.#tabs.values()) {
+      if (!isDue && !tab.isFull) continue;
+      const statementsMax = tab.statementsMax(sender.isConnected && this.#state === 'open');
+      const more = tab.drafts({ isDue, statementsMax, bytesMax: roundBytesMax - bytes });
+      drafts.push(...more);
+      bytes += more.reduce((sum, draft) => sum + draft.bytes, 0);
+      if (bytes < roundBytesMax) continue;
+      this.#isDue ||= isDue;
+      break;
+    }
+    return drafts;
+  }
+
+  #written(draft: Draft, place: EntryPlace | undefined, proven: Map<number, ProvenBlock>): void {
+    assert(place !== undefined, 'each entry has a place');
+    draft.tab.settled(draft);
+    for (const pending of draft.lines) this.#markStated(pending);
+    const { number } = place;
+    const block = this.#blocks.get(`${place.epoch}/${number}`);
+    assert(block !== undefined, 'a block is told before what appended it goes on');
+    const found = proven.get(number) ?? proveBlock(block);
+    proven.set(number, found);
+    this.#of(draft.tab.node).sender.wrote(place, draft.entry.number, found);
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#cancelTick?.();
+    await this.#log.settled();
+    if (this.#ports.ledger.status().writing === 'ready' && this.#failure === undefined) {
+      await this.#round;
+      this.#isDue = true;
+      await this.#work();
+    }
+    await this.#log.settled();
+    for (const cancel of this.#cancels) cancel();
+  }
+}
+
+/** Makes the tabs of one gateway process; make them before `Ledger.open`, which tells what they were. */
+export const createGatewayTabs = (
+  ports: GatewayTabsPorts,
+  options: GatewayTabsOptions,
+  events: TabEvents = {},
+): GatewayTabs => new Tabs(ports, options, events);
