@@ -14,6 +14,7 @@ import type { Rate, Request } from './access/subject.ts';
 import { NodeEntry, NodeTable } from './nodes.ts';
 import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
 import { chooseGroup, type HeldGroup } from './route/groups.ts';
+import type { Need } from './route/purse.ts';
 import type { Answer, AnswerEvents, ChatCall, GatewayService, ListedModel } from './service.ts';
 
 interface GatewayOptions {
@@ -57,7 +58,7 @@ export interface Gateway extends GatewayService {
   cut(key: KeyId, issuer: IssuerId): number;
   /** What is held for keys and accounts with limits. */
   limits(): ReturnType<Limits['counts']>;
-  /** Refuses new calls; resolves when those under way have ended. */
+  /** Refuses new calls; resolves when those under way have ended, and have their lines. */
   drain(): Promise<void>;
 }
 
@@ -83,6 +84,7 @@ function refuse(error: HelixFlowError, rate: Rate | undefined, events: AnswerEve
   });
   return {
     rate,
+    isBilled: false,
     cancel: () => {
       isGone = true;
     },
@@ -99,6 +101,8 @@ class MeshGateway implements Gateway {
   readonly #limits: Limits;
   #forgotMs: Ms;
   #isDraining = false;
+  /** Calls whose books are open: some of them have ended for their clients. */
+  #open = 0;
   readonly #whenIdle: (() => void)[] = [];
 
   constructor(deps: DispatchDeps, options: GatewayOptions) {
@@ -152,26 +156,27 @@ class MeshGateway implements Gateway {
     const target = this.#refusal() ?? this.#resolve(call.model);
     if (target instanceof HelixFlowError) return refuse(target, this.#limits.rateOf(caller), events);
     const { name, digest } = target;
-    let body: Uint8Array | undefined;
-    const hold = this.#limits.take(caller, () => {
-      body = encodeChatRequest(chat);
-      return this.#needOf(chat.maxTokens, body.length, target);
-    });
+    const body = encodeChatRequest(chat);
+    const need = (): Request & Need => this.#needOf(chat.maxTokens, body.length, target);
+    const hold = this.#limits.take(caller, need);
     if (hold instanceof HelixFlowError) return refuse(hold, this.#limits.rateOf(caller), events);
+    this.#open += 1;
     const dispatch: Dispatch = new Dispatch(
       this.#deps,
       {
         call,
         target: { name, digest, group: () => this.#nodes.groups(name)?.get(digest) ?? [] },
-        body: body ?? encodeChatRequest(chat),
+        body,
+        need,
         meter: hold === undefined ? undefined : new Meter(hold),
         rate: hold?.rate,
         ended: () => this.#ended(dispatch),
+        closed: () => this.#closed(),
       },
       events,
     );
     this.#calls.add(dispatch);
-    queueMicrotask(() => dispatch.next());
+    queueMicrotask(() => dispatch.start());
     return dispatch;
   }
 
@@ -181,8 +186,7 @@ class MeshGateway implements Gateway {
 
   cut(key: KeyId, issuer: IssuerId): number {
     const calls = this.#calls.all().filter((call) => call.isOf(key, issuer));
-    for (const call of calls) call.cut(new HelixFlowError('KEY_REVOKED', {}));
-    return calls.length;
+    return calls.filter((call) => call.cut(new HelixFlowError('KEY_REVOKED', {}))).length;
   }
 
   limits(): ReturnType<Limits['counts']> {
@@ -216,7 +220,7 @@ class MeshGateway implements Gateway {
 
   async drain(): Promise<void> {
     this.#isDraining = true;
-    if (this.#calls.size === 0) return;
+    if (this.#calls.size + this.#open === 0) return;
     await new Promise<void>((resolve) => {
       this.#whenIdle.push(resolve);
     });
@@ -230,7 +234,16 @@ class MeshGateway implements Gateway {
 
   #ended(dispatch: Dispatch): void {
     this.#calls.delete(dispatch);
-    if (this.#calls.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+    this.#checkIdle();
+  }
+
+  #closed(): void {
+    this.#open -= 1;
+    this.#checkIdle();
+  }
+
+  #checkIdle(): void {
+    if (this.#calls.size + this.#open === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   /** What the call may use at worst. Nodes cap an answer at the context, so no more than that is ever held for it. */
@@ -238,28 +251,31 @@ class MeshGateway implements Gateway {
     maxTokens: number | undefined,
     promptBound: number,
     { name, digest }: { readonly name: string; readonly digest: ModelDigest },
-  ): Request {
+  ): Request & Need {
     const nodes = this.#nodes.groups(name)?.get(digest) ?? [];
     const contextTokens = nodes.reduce((most, { models }) => Math.max(most, models.get(name)?.contextTokens ?? 0), 0);
+    const mostTokens = Math.min(maxTokens ?? contextTokens, contextTokens);
     const completionTokens = Math.min(maxTokens ?? defaultHoldTokens, contextTokens);
-    return { promptBound, completionTokens, isExplicit: maxTokens !== undefined };
+    return { promptBound, completionTokens, mostTokens, isExplicit: maxTokens !== undefined };
   }
 
   /** The name and digest that a call goes to, or why it cannot go anywhere. */
   #resolve(model: string): { name: string; digest: ModelDigest } | HelixFlowError {
     const { name, digestPrefix } = parseModelReference(model);
-    if (digestPrefix === undefined) {
-      const digest = this.#digestOf(model);
-      if (digest !== undefined) return { name, digest };
-    } else {
-      const matches = [...(this.#nodes.groups(name)?.keys() ?? [])].filter((digest) => digest.startsWith(digestPrefix));
-      if (matches.length === 1) return { name, digest: matches[0] as ModelDigest };
-    }
+    const digest = digestPrefix === undefined ? this.#digestOf(model) : this.#digestLike(name, digestPrefix);
+    // Where nothing can be written down nothing is served; but what does not exist is told first.
+    if (digest !== undefined) return this.#deps.accounting.refusal() ?? { name, digest };
     const isKnown = this.#names.has(name);
     if (isKnown || !this.#options.isDiscoveryComplete()) {
       return new HelixFlowError('MODEL_UNAVAILABLE', { model, retryAfterMs });
     }
     return new HelixFlowError('MODEL_NOT_FOUND', { model });
+  }
+
+  /** The one digest of `name` that begins so. */
+  #digestLike(name: string, prefix: string): ModelDigest | undefined {
+    const matches = [...(this.#nodes.groups(name)?.keys() ?? [])].filter((digest) => digest.startsWith(prefix));
+    return matches.length === 1 ? matches[0] : undefined;
   }
 
   /** The group that `name` is served from now. */

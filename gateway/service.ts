@@ -27,7 +27,7 @@ export interface Served {
   readonly attempts: number;
 }
 
-/** How an answer ended well. */
+/** How an answer ended well: counts as they stand in its line, which is on disk by then. */
 export interface AnswerEnd {
   readonly finish: 'stop' | 'length';
   readonly promptTokens: number;
@@ -53,6 +53,8 @@ export interface AnswerEvents {
 export interface Answer {
   /** What the key and its account have left, this call counted; undefined when they have no limits. */
   readonly rate: Rate | undefined;
+  /** True once anything of it may be charged: a node has delivered something, or worked on what its client then left. */
+  readonly isBilled: boolean;
   /** The client has gone: the work stops, at the engine too. No event follows. */
   cancel(): void;
   /** The client has taken this many more UTF-8 bytes of text; lets the node send on. */
@@ -77,7 +79,7 @@ export interface GatewayService {
   models(): readonly ListedModel[];
   /**
    * Serves a call. Events come from later turns, never from within this function.
-   * Errors come through `failed`: RATE_LIMITED, REQUEST_OVER_LIMIT, KEY_REVOKED, MODEL_NOT_FOUND, MODEL_UNAVAILABLE, NODE_OVERLOADED, NODE_LOST, ENGINE_FAILED,
+   * Errors come through `failed`: RATE_LIMITED, REQUEST_OVER_LIMIT, BUDGET_EXHAUSTED, BUDGET_UNAVAILABLE, USAGE_UNRECORDED, KEY_REVOKED, MODEL_NOT_FOUND, MODEL_UNAVAILABLE, NODE_OVERLOADED, NODE_LOST, ENGINE_FAILED,
    * CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, ENGINE_REFUSED, DEADLINE_EXCEEDED, GATEWAY_DRAINING, STREAM_INTERRUPTED.
    */
   chat(call: ChatCall, events: AnswerEvents): Answer;

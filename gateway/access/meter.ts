@@ -1,10 +1,8 @@
-/** What one request has used so far, so that its hold can be settled however it ends. */
+/** What one request has used so far, so that what its limits hold can be settled however it ends. */
 
-import { utf8Length } from '../../protocol/utf8.ts';
+import { bytesPerToken } from '../../protocol/counting.ts';
 import type { Hold } from './limits.ts';
 
-/** Of a prompt, or of an answer whose engine tells no token ids; the usual rule of thumb for English text. */
-const bytesPerToken = 4;
 /** An answer that outgrows what was set aside for it takes this much more at a time. */
 const growTokens = 1_024;
 
@@ -13,7 +11,6 @@ export class Meter {
   #allowed: number;
   #isOpen = false;
   #tokens = 0;
-  #bytes = 0;
 
   constructor(hold: Hold) {
     this.#hold = hold;
@@ -24,24 +21,20 @@ export class Meter {
   opened(): void {
     this.#isOpen = true;
     this.#tokens = 0;
-    this.#bytes = 0;
   }
 
-  /** Text always counts for something, also where no ids come with it. */
-  delivered(text: string, ids: number): void {
-    const bytes = utf8Length(text);
-    this.#bytes += bytes;
-    this.#tokens += ids > 0 ? ids : Math.ceil(bytes / bytesPerToken);
-    if (this.#tokens <= this.#allowed) return;
-    const more = Math.max(growTokens, this.#tokens - this.#allowed);
+  /** So many tokens of its answer have come by now. */
+  delivered(tokens: number): void {
+    this.#tokens = tokens;
+    if (tokens <= this.#allowed) return;
+    const more = Math.max(growTokens, tokens - this.#allowed);
     this.#allowed += more;
     this.#hold.grow(more);
   }
 
-  /** Ended well, with the node's counts: neither can be more than the bytes they were made from, and one end token. */
+  /** Ended well, with what is charged for it. */
   done(promptTokens: number, completionTokens: number): void {
-    const { promptBound } = this.#hold.request;
-    this.#hold.settle(Math.min(promptTokens, promptBound) + Math.min(completionTokens, this.#bytes + 1));
+    this.#hold.settle(promptTokens + completionTokens);
   }
 
   /** Ended by whoever asked, by the deadline, or because the key was taken back: the prompt may have been worked on. */

@@ -1,16 +1,20 @@
-/** Carries one call: tries nodes until one shows content, then stays with it to the end. */
+/** Carries one call: tries nodes until one shows content, then stays with it to the end; each attempt leaves its line. */
 
+import type { AttemptEnd } from '../../ledger/tabs.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { IssuerId, KeyId, ModelDigest, PeerId, Tag } from '../../protocol/ids.ts';
-import type { Delta, Done } from '../../protocol/messages/session.ts';
+import type { IssuerId, KeyId, PeerId } from '../../protocol/ids.ts';
+import type { Cancelled, Delta, Done } from '../../protocol/messages/session.ts';
 import type { Cancel, Clock, Log, Random } from '../../protocol/ports.ts';
 import type { Attempt } from '../../protocol/session/outgoing.ts';
 import type { BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import type { Meter } from '../access/meter.ts';
 import type { Rate } from '../access/subject.ts';
+import type { AccountingDeps } from '../accounting.ts';
 import type { NodeEntry } from '../nodes.ts';
-import type { Answer, AnswerEvents, ChatCall, Served } from '../service.ts';
+import type { Answer, AnswerEvents, Served } from '../service.ts';
+import type { RunningAttempt } from './attempt.ts';
+import { Books, type BooksWork } from './books.ts';
 import { candidatesOf } from './candidates.ts';
 import { chooseLiveliest, chooseNode, mayRetry } from './plan.ts';
 
@@ -18,173 +22,258 @@ export interface DispatchDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly accounting: AccountingDeps;
 }
 
-/** Where a call may go. */
-export interface Target {
-  /** The model's name without a pinned digest. */
-  readonly name: string;
-  readonly digest: ModelDigest;
-  /** The digest's nodes at this moment. */
-  readonly group: () => readonly NodeEntry[];
-}
-
-/** A call that may be sent. */
-export interface DispatchWork {
-  readonly call: ChatCall;
-  readonly target: Target;
-  /** `encodeChatRequest`. */
-  readonly body: Uint8Array;
+/** A call that may be sent; its books are `closed` before it has `ended`, or up to `saidWithinMs` after. */
+export interface DispatchWork extends BooksWork {
   /** Counts what the call uses; undefined when nobody limits it. */
   readonly meter: Meter | undefined;
   readonly rate: Rate | undefined;
+  /** The client has its end, or has gone. */
   readonly ended: () => void;
 }
 
 const noneTried: ReadonlySet<PeerId> = new Set();
+/** So long a node may take to say how far it had come with an attempt that was stopped. */
+export const saidWithinMs = ms(2_000);
+const ignore = (): void => {};
+
+/**
+ * `waiting` for money, then `trying` nodes; `ending` when the last attempt has ended but its line is not on disk;
+ * `over` when the client has heard its end, or has gone.
+ */
+type Phase = 'waiting' | 'trying' | 'ending' | 'over';
 
 /** One running call. */
 export class Dispatch implements Answer, BagItem {
   bagIndex = -1;
   readonly rate: Rate | undefined;
   readonly #deps: DispatchDeps;
-  readonly #call: ChatCall;
-  readonly #target: Target;
-  readonly #body: Uint8Array;
-  readonly #meter: Meter | undefined;
+  readonly #work: DispatchWork;
+  readonly #books: Books;
   readonly #events: AnswerEvents;
-  readonly #ended: () => void;
-  #tried: ReadonlySet<PeerId> = noneTried;
   readonly #deadlineMs: Ms;
   readonly #cancelDeadline: Cancel;
-  #attempt: Attempt | undefined;
-  #node: NodeEntry | undefined;
+  #phase: Phase = 'waiting';
+  #tried: ReadonlySet<PeerId> = noneTried;
+  #running: RunningAttempt | undefined;
   #attempts = 0;
-  #startedMs: Ms = ms(0);
   #isCommitted = false;
   #hasLostNode = false;
-  #isOver = false;
   #lastError: HelixFlowError | undefined;
 
   constructor(deps: DispatchDeps, work: DispatchWork, events: AnswerEvents) {
     this.rate = work.rate;
     this.#deps = deps;
-    this.#meter = work.meter;
-    this.#call = work.call;
-    this.#target = work.target;
-    this.#body = work.body;
-    this.#ended = work.ended;
+    this.#work = work;
+    this.#books = new Books(deps.accounting, work);
     this.#events = events;
     this.#deadlineMs = ms(deps.clock.nowMs() + work.call.deadlineMs);
     this.#cancelDeadline = deps.clock.timer(work.call.deadlineMs, () => this.#expired());
   }
 
-  /** Tries the next node, or ends the call with the last error. */
-  next(): void {
-    if (this.#isOver) return;
-    const candidates = candidatesOf(this.#target.group(), { tried: this.#tried, bodyBytes: this.#body.length });
-    const node = this.#hasLostNode ? chooseLiveliest(candidates) : chooseNode(candidates, this.#deps.random);
-    if (node === undefined) {
-      const { name } = this.#target;
-      this.#fail(this.#lastError ?? new HelixFlowError('MODEL_UNAVAILABLE', { model: name, retryAfterMs: 1_000 }));
-      return;
-    }
-    this.#tried = this.#attempts === 0 ? new Set([node.peer]) : new Set([...this.#tried, node.peer]);
-    this.#attempts += 1;
-    this.#node = node;
-    this.#startedMs = this.#deps.clock.nowMs();
-    node.counts.attempts += 1;
-    node.running += 1;
-    try {
-      this.#attempt = node.session.open(
-        {
-          request: this.#call.request,
-          model: this.#target.name,
-          digest: this.#target.digest,
-          deadlineMs: ms(Math.max(1, this.#deadlineMs - this.#startedMs)),
-          body: this.#body,
-          serial: 1,
-          account: '0000000000000000' as Tag,
-          price: '',
-        },
-        {
-          delta: (delta) => this.#delta(node, delta),
-          done: (done) => this.#done(node, done),
-          failed: (error) => this.#failed(node, error),
-        },
-      );
-    } catch (error) {
-      if (!(error instanceof HelixFlowError)) throw error;
-      this.#failed(node, error);
-      return;
-    }
-    this.#meter?.opened();
+  get isBilled(): boolean {
+    return this.#books.isBilled;
+  }
+
+  /** Sets the money aside, where the account has a budget, then goes to a node. */
+  start(): void {
+    const refusal = this.#phase === 'over' ? undefined : this.#books.open();
+    if (refusal instanceof Promise) void refusal.then((error) => this.#opened(error));
+    else this.#opened(refusal);
   }
 
   cancel(): void {
-    if (this.#isOver) return;
-    this.#stop('cancelled');
+    if (this.#phase === 'over') return;
+    if (this.#phase !== 'ending') this.#stop('cancelled', ignore);
+    this.#over();
   }
 
-  /** Ends the call with `error`, after first content too: what made it possible has been taken back. */
-  cut(error: HelixFlowError): void {
-    if (this.#isOver) return;
-    this.#stop('cancelled');
+  /**
+   * Ends the call with `error`, after first content too: what made it possible has been taken back.
+   * @returns false when nothing was left to end.
+   */
+  cut(error: HelixFlowError): boolean {
+    if (this.#phase === 'over' || this.#phase === 'ending') return false;
+    this.#stop('cancelled', ignore);
+    this.#over();
     this.#events.failed(error);
+    return true;
   }
 
   /** True when the call came with this key. */
   isOf(key: KeyId, issuer: IssuerId): boolean {
-    const { caller } = this.#call;
+    const { caller } = this.#work.call;
     return caller.keyId === key && caller.issuer === issuer;
   }
 
   consumed(bytes: number): void {
-    this.#attempt?.consumed(bytes);
+    this.#running?.attempt?.consumed(bytes);
+  }
+
+  #opened(refusal: HelixFlowError | undefined): void {
+    if (this.#phase === 'over') {
+      this.#books.close();
+      return;
+    }
+    this.#phase = 'trying';
+    if (refusal === undefined) this.#next();
+    else this.#fail(refusal);
+  }
+
+  /** Tries the next node, or ends the call with the last error. */
+  #next(): void {
+    const { target, body, call } = this.#work;
+    const candidates = candidatesOf(target.group(), { tried: this.#tried, bodyBytes: body.length });
+    const node = this.#hasLostNode ? chooseLiveliest(candidates) : chooseNode(candidates, this.#deps.random);
+    if (node === undefined) {
+      const { name: model } = target;
+      this.#fail(this.#lastError ?? new HelixFlowError('MODEL_UNAVAILABLE', { model, retryAfterMs: 1_000 }));
+      return;
+    }
+    const startedMs = this.#deps.clock.nowMs();
+    const running = this.#books.begin(node, startedMs);
+    if (running instanceof HelixFlowError) {
+      this.#fail(this.#lastError ?? running);
+      return;
+    }
+    this.#tried = this.#attempts === 0 ? new Set([node.peer]) : new Set([...this.#tried, node.peer]);
+    this.#attempts += 1;
+    node.counts.attempts += 1;
+    node.running += 1;
+    this.#running = running;
+    try {
+      running.attempt = node.session.open(
+        {
+          request: call.request,
+          model: target.name,
+          digest: target.digest,
+          deadlineMs: ms(Math.max(1, this.#deadlineMs - startedMs)),
+          body,
+          serial: running.line.serial,
+          account: running.account,
+          price: running.price.id,
+        },
+        {
+          delta: (delta) => this.#delta(running, delta),
+          done: (done) => this.#done(running, done),
+          failed: (error) => this.#failed(running, error),
+        },
+      );
+    } catch (error) {
+      if (!(error instanceof HelixFlowError)) throw error;
+      running.line.drop();
+      this.#left(running, error);
+      if (this.#mayRetry(error)) this.#next();
+      else this.#fail(this.#lastError ?? error);
+      return;
+    }
+    this.#books.left(running);
+    this.#work.meter?.opened();
   }
 
   #served(node: NodeEntry): Served {
-    return { node: node.peer, digest: this.#target.digest, attempts: this.#attempts };
+    return { node: node.peer, digest: this.#work.target.digest, attempts: this.#attempts };
   }
 
-  #commit(node: NodeEntry): void {
+  #commit(running: RunningAttempt): void {
     if (this.#isCommitted) return;
     this.#isCommitted = true;
-    node.firstContentAfter(ms(this.#deps.clock.nowMs() - this.#startedMs));
+    const { node, startedMs } = running;
+    const firstMs = ms(this.#deps.clock.nowMs() - startedMs);
+    running.began(firstMs);
+    node.firstContentAfter(firstMs);
     this.#events.committed(this.#served(node));
   }
 
-  #delta(node: NodeEntry, delta: Delta): void {
-    if (this.#isOver) return;
-    this.#meter?.delivered(delta.text, delta.tokenIds.length);
+  #delta(running: RunningAttempt, delta: Delta): void {
+    if (this.#phase !== 'trying') return;
+    const tokens = running.received(delta);
+    this.#work.meter?.delivered(tokens);
     if (delta.text === '') {
       // It cost credit all the same, and nobody downstream will report it as taken.
-      this.#attempt?.consumed(0);
+      running.attempt?.consumed(0);
       return;
     }
-    this.#commit(node);
+    this.#commit(running);
     this.#events.delta(delta.text);
+    // The client may have gone in the same turn.
+    if (!this.#books.reaches(tokens) && this.#running === running) this.#outOfMoney(running);
   }
 
-  #done(node: NodeEntry, done: Done): void {
-    if (this.#isOver) return;
-    this.#commit(node);
-    this.#release(node);
+  /** The answer ends here, as one that has reached its bound. */
+  #outOfMoney(running: RunningAttempt): void {
+    this.#phase = 'ending';
+    this.#cancelDeadline();
+    this.#stop('cut', (end, error) => this.#recorded(running, { ...end, finish: 'length' }, error));
+  }
+
+  #done(running: RunningAttempt, done: Done): void {
+    if (this.#phase !== 'trying') return;
+    this.#phase = 'ending';
+    this.#cancelDeadline();
+    this.#running = undefined;
+    const { node, startedMs } = running;
+    node.running -= 1;
     node.counts.done += 1;
-    node.answeredAfter(ms(this.#deps.clock.nowMs() - this.#startedMs));
-    const { finish, promptTokens, cachedTokens, completionTokens } = done;
-    this.#meter?.done(promptTokens, completionTokens);
-    this.#over();
-    this.#events.done({ finish, promptTokens, cachedTokens, completionTokens, served: this.#served(node) });
+    node.answeredAfter(ms(this.#deps.clock.nowMs() - startedMs));
+    const end = running.doneEnd(done, this.#books.within);
+    this.#work.meter?.done(end.promptTokens, end.completionTokens);
+    this.#books.write(running, end, (error) => this.#recorded(running, { ...end, finish: done.finish }, error));
+    this.#books.close();
   }
 
-  #failed(node: NodeEntry, error: HelixFlowError): void {
-    if (this.#isOver) return;
-    this.#release(node);
+  /** The line of an answer with a good end is on disk, or can never be. */
+  #recorded(
+    running: RunningAttempt,
+    end: AttemptEnd & Pick<Done, 'finish'>,
+    error: HelixFlowError<'STORE_FAILED'> | undefined,
+  ): void {
+    if (this.#phase === 'over') return;
+    if (error !== undefined) {
+      this.#tell(new HelixFlowError('USAGE_UNRECORDED', {}, { cause: error }));
+      return;
+    }
+    this.#commit(running);
+    this.#over();
+    const { finish, promptTokens, cachedTokens, completionTokens } = end;
+    const served = this.#served(running.node);
+    this.#events.done({ finish, promptTokens, cachedTokens, completionTokens, served });
+  }
+
+  #failed(running: RunningAttempt, error: HelixFlowError): void {
+    if (this.#phase !== 'trying') return;
+    this.#left(running, error);
+    const end = running.failedEnd(error.code === 'NODE_LOST' ? 'lost' : 'failed', this.#books.within);
+    if (this.#mayRetry(error)) {
+      this.#books.write(running, end, ignore);
+      this.#next();
+      return;
+    }
+    const told = this.#lastError ?? error;
+    if (!this.#isCommitted) {
+      this.#books.write(running, end, ignore);
+      this.#fail(told);
+      return;
+    }
+    // What was shown is charged, so its line comes first here too; one that cannot be written changes nothing for the client.
+    this.#phase = 'ending';
+    this.#cancelDeadline();
+    this.#work.meter?.failed();
+    this.#books.write(running, end, () => {
+      if (this.#phase !== 'over') this.#tell(told);
+    });
+    this.#books.close();
+  }
+
+  /** The node has the attempt no more. */
+  #left({ node }: RunningAttempt, error: HelixFlowError): void {
+    node.running -= 1;
     node.counts.failed += 1;
-    this.#attempt = undefined;
+    this.#running = undefined;
     this.#deps.log.info('attempt.failed', {
-      request: this.#call.request,
+      request: this.#work.call.request,
       node: node.peer,
       code: error.code,
       attempt: this.#attempts,
@@ -192,43 +281,71 @@ export class Dispatch implements Answer, BagItem {
     });
     this.#hasLostNode ||= error.code === 'NODE_LOST';
     this.#lastError = moreTelling(this.#lastError, error);
-    if (mayRetry(error, this.#attempts, this.#isCommitted)) this.next();
-    else this.#fail(this.#lastError);
+  }
+
+  #mayRetry(error: HelixFlowError): boolean {
+    return mayRetry(error, this.#attempts, this.#isCommitted);
   }
 
   #fail(error: HelixFlowError): void {
-    this.#meter?.failed();
+    this.#work.meter?.failed();
+    this.#books.close();
+    this.#tell(error);
+  }
+
+  #tell(error: HelixFlowError): void {
     this.#over();
     this.#events.failed(this.#isCommitted ? new HelixFlowError('STREAM_INTERRUPTED', {}, { cause: error }) : error);
   }
 
   #expired(): void {
-    if (this.#isOver) return;
-    this.#lastError = new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs: this.#call.deadlineMs });
-    this.#stop('failed');
-    this.#fail(this.#lastError);
+    if (this.#phase === 'over' || this.#phase === 'ending') return;
+    this.#stop('cut', ignore);
+    this.#tell(new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs: this.#work.call.deadlineMs }));
   }
 
-  /** Takes the running attempt away from its node. */
-  #stop(outcome: 'cancelled' | 'failed'): void {
-    if (this.#node !== undefined && this.#attempt !== undefined) {
-      this.#release(this.#node);
-      this.#node.counts[outcome] += 1;
+  /** Takes the running attempt away from its node; its line waits for what the node says of it. */
+  #stop(
+    outcome: 'cancelled' | 'cut',
+    recorded: (end: AttemptEnd, error: HelixFlowError<'STORE_FAILED'> | undefined) => void,
+  ): void {
+    const running = this.#running;
+    this.#running = undefined;
+    this.#work.meter?.stopped();
+    if (running?.attempt === undefined) {
+      // Money that was asked for comes later, and goes back then.
+      if (this.#phase !== 'waiting') this.#books.close();
+      return;
     }
-    this.#attempt?.cancel();
-    this.#meter?.stopped();
-    this.#over();
+    const { node, attempt } = running;
+    node.running -= 1;
+    node.counts[outcome === 'cut' ? 'failed' : 'cancelled'] += 1;
+    this.#books.isBilled ||= outcome === 'cancelled' || running.tokens > 0;
+    this.#ask(attempt, (said) => {
+      const end = running.stoppedEnd(outcome, said, this.#books.within);
+      this.#books.write(running, end, (error) => recorded(end, error));
+      this.#books.close();
+    });
   }
 
-  #release(node: NodeEntry): void {
-    node.running -= 1;
+  /** Stops an attempt, and hears once what its node says of it: nothing, when it is gone or takes too long. */
+  #ask(attempt: Attempt, tell: (said: Cancelled | Done | undefined) => void): void {
+    let isTold = false;
+    const once = (said: Cancelled | Done | undefined): void => {
+      if (isTold) return;
+      isTold = true;
+      cancelWait();
+      tell(said);
+    };
+    const cancelWait = this.#deps.clock.timer(saidWithinMs, () => once(undefined));
+    attempt.cancel(once);
   }
 
   #over(): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#phase === 'over') return;
+    this.#phase = 'over';
     this.#cancelDeadline();
-    this.#ended();
+    this.#work.ended();
   }
 }
 

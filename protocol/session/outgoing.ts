@@ -33,9 +33,10 @@ export interface AttemptRequest {
 export interface Attempt {
   /**
    * Stops the work at the node; no event follows.
-   * @param settled Called once: with what the node says of it, or undefined when it ended otherwise, or is gone.
+   * @param settled Called once: with what the node says of it (`done` when that crossed the cancel on its way), or
+   * undefined when it failed, or is gone.
    */
-  cancel(settled?: (said: Cancelled | undefined) => void): void;
+  cancel(settled?: (said: Cancelled | Done | undefined) => void): void;
   /** That many UTF-8 bytes of delta text have been passed on; the node may send as much again. */
   consumed(bytes: number): void;
 }
@@ -44,7 +45,7 @@ interface State {
   /** Undefined once the caller wants no more events. */
   events: AttemptEvents | undefined;
   /** Told what the node says of a cancelled attempt. */
-  settled: ((said: Cancelled | undefined) => void) | undefined;
+  settled: ((said: Cancelled | Done | undefined) => void) | undefined;
   nextSequence: number;
   receivedBytes: number;
   receivedTextBytes: number;
@@ -178,7 +179,7 @@ export class OutgoingAttempts {
   }
 
   done(done: Done): void {
-    this.#end(done.attempt)?.done(done);
+    this.#end(done.attempt, done)?.done(done);
   }
 
   fail(fail: Fail): void {
@@ -197,7 +198,7 @@ export class OutgoingAttempts {
     return this.#attempts.get(attempt);
   }
 
-  #end(attempt: number, said?: Cancelled): AttemptEvents | undefined {
+  #end(attempt: number, said?: Cancelled | Done): AttemptEvents | undefined {
     const state = this.#find(attempt);
     if (state === undefined) return undefined;
     const { events, settled } = state;
@@ -210,7 +211,7 @@ export class OutgoingAttempts {
     return events;
   }
 
-  #cancel(attempt: number, state: State, settled?: (said: Cancelled | undefined) => void): void {
+  #cancel(attempt: number, state: State, settled?: (said: Cancelled | Done | undefined) => void): void {
     if (state.events === undefined) {
       settled?.(undefined);
       return;
@@ -224,6 +225,8 @@ export class OutgoingAttempts {
 
   #consumed(attempt: number, state: State, bytes: number): void {
     state.consumedTextBytes += bytes;
+    // What a cancel acknowledges is the last word on what was received.
+    if (state.events === undefined) return;
     const waiting = Math.max(0, state.receivedTextBytes - state.consumedTextBytes);
     const grant = this.#limits.creditInitialBytes - (state.grantedBytes - state.receivedBytes) - waiting;
     if (grant < this.#limits.creditInitialBytes * creditStep || !this.#attempts.has(attempt)) return;

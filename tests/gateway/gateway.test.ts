@@ -68,6 +68,7 @@ describe('a call', () => {
     other.engine.running[0]?.finish();
     await mesh.clock.turn();
     other.link.settle();
+    await mesh.clock.turn();
     expect([seen.texts, endsOf(seen)]).toEqual([['ok'], ['done']]);
   });
 

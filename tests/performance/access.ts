@@ -8,6 +8,7 @@ import type { Entry } from '../../ledger/entry.ts';
 import { authorOf, createIssuers } from '../../ledger/issuers.ts';
 import { createStanding } from '../../ledger/standing.ts';
 import { systemClock } from '../../protocol/adapters/clock.ts';
+import { countDelta, deliveredTokens, nothingCounted } from '../../protocol/counting.ts';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import { type KeyGrant, signKey } from '../../protocol/grants.ts';
 import type { AccountId, EpochId, IssuerId, KeyId, PeerId } from '../../protocol/ids.ts';
@@ -118,7 +119,11 @@ export async function measureAccess(): Promise<AccessReport> {
     if (hold === undefined || hold instanceof HelixFlowError) throw hold ?? new Error('nothing is limited');
     const meter = new Meter(hold);
     meter.opened();
-    for (let piece = 0; piece < pieces; piece += 1) meter.delivered(' word', 1);
+    let counted = nothingCounted;
+    for (let piece = 0; piece < pieces; piece += 1) {
+      counted = countDelta(counted, ' word', 1);
+      meter.delivered(deliveredTokens(counted));
+    }
     meter.done(100, pieces);
   };
   const limitsUs = fastestUs(20, 20_000, () => take(0));

@@ -12,6 +12,7 @@ import { ms } from '../../protocol/units.ts';
 import { accessOf } from './access.ts';
 import { channelPair } from './channels.ts';
 import { ManualClock } from './manual-clock.ts';
+import { MemoryAccounting } from './memory-tabs.ts';
 import { quietLog } from './pair-of-sessions.ts';
 import { ScriptedEngine } from './scripted-engine.ts';
 
@@ -41,12 +42,13 @@ export interface SeenCall {
 export class SmallMesh {
   readonly clock = new ManualClock();
   readonly nodes: MeshNodeUnderTest[] = [];
+  readonly accounting = new MemoryAccounting();
   readonly gateway: Gateway;
   isDiscoveryComplete = true;
 
   constructor(callsMax = 100) {
     this.gateway = createGateway(
-      { clock: this.clock, random: firstChoice, log: quietLog },
+      { clock: this.clock, random: firstChoice, log: quietLog, accounting: this.accounting },
       { isDiscoveryComplete: () => this.isDiscoveryComplete, callsMax },
     );
   }

@@ -1,4 +1,4 @@
-/** What a call is taken to have used: counts of nodes within bounds that they have no say in. */
+/** What the limits of a call are settled with, however it ends. */
 
 import { test } from 'vitest';
 import type { Hold } from '../../../gateway/access/limits.ts';
@@ -6,31 +6,39 @@ import { Meter } from '../../../gateway/access/meter.ts';
 
 const request = { promptBound: 40, completionTokens: 100, isExplicit: true };
 
-/** A meter over a hold that keeps what it was settled with. */
-function meterOf(): { readonly meter: Meter; readonly settled: number[] } {
-  const settled: number[] = [];
-  const hold: Hold = { request, rate: {}, grow: () => {}, settle: (tokens) => void settled.push(tokens) };
-  return { meter: new Meter(hold), settled };
+/** A meter over a hold that keeps what it was settled with, and how it grew. */
+function meterOf(): { readonly meter: Meter; readonly settled: number[]; readonly grown: number[] } {
+  const [settled, grown]: [number[], number[]] = [[], []];
+  const hold: Hold = {
+    request,
+    rate: {},
+    grow: (tokens) => void grown.push(tokens),
+    settle: (tokens) => void settled.push(tokens),
+  };
+  return { meter: new Meter(hold), settled, grown };
 }
 
-test.for([
-  ['as the node counted', 7, 2, 7 + 2],
-  ['no prompt of more tokens than it has bytes', 1_000_000, 2, 40 + 2],
-  ['no answer of more tokens than it has bytes, and one end', 7, 1_000_000, 7 + 6],
-] as const)('an answer that ended well counts %s', ([, promptTokens, completionTokens, used], { expect }) => {
+test('an answer that ended well counts as it is charged', ({ expect }) => {
   const { meter, settled } = meterOf();
   meter.opened();
-  meter.delivered('hello', 2);
-  meter.done(promptTokens, completionTokens);
-  expect(settled).toEqual([used]);
+  meter.delivered(2);
+  meter.done(7, 3);
+  expect(settled).toEqual([7 + 3]);
 });
 
 test('what a node made counts no more once another one has the call', ({ expect }) => {
   const { meter, settled } = meterOf();
   meter.opened();
-  meter.delivered('', 50);
+  meter.delivered(50);
   meter.opened();
-  meter.delivered('x', 1);
+  meter.delivered(1);
   meter.stopped();
   expect(settled).toEqual([10 + 1]);
+});
+
+test('an answer beyond what was set aside grows in steps', ({ expect }) => {
+  const { meter, grown } = meterOf();
+  meter.opened();
+  for (const tokens of [100, 101, 1_124, 1_125, 4_000]) meter.delivered(tokens);
+  expect(grown).toEqual([1_024, 1_024, 4_000 - 100 - 2 * 1_024]);
 });

@@ -43,6 +43,7 @@ export class FakeCall implements Answer {
   readonly events: AnswerEvents;
   readonly rate: Rate | undefined;
   consumedBytes = 0;
+  isBilled = false;
   isCancelled = false;
 
   constructor(call: ChatCall, events: AnswerEvents, rate?: Rate) {

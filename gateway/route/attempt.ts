@@ -1,0 +1,122 @@
+/** One attempt of a call as the ledger will know it: what came of it so far, and what its line says in the end. */
+
+import type { Price, TokenCounts } from '../../ledger/price.ts';
+import type { AttemptEnd, OpenLine } from '../../ledger/tabs.ts';
+import {
+  bytesPerToken,
+  type Counted,
+  countDelta,
+  deliveredTokens,
+  nothingCounted,
+  promptTokensOf,
+  wholeTokens,
+} from '../../protocol/counting.ts';
+import type { Tag } from '../../protocol/ids.ts';
+import type { Cancelled, Delta, Done } from '../../protocol/messages/session.ts';
+import type { Attempt } from '../../protocol/session/outgoing.ts';
+import { type Ms, ms } from '../../protocol/units.ts';
+import type { NodeEntry } from '../nodes.ts';
+
+/** The attempts of which nobody pays the prompt: it belongs to the one that ended its request (design §6). */
+const isPromptPaid = ({ outcome }: AttemptEnd): boolean => outcome === 'done' || outcome === 'cancelled';
+
+/** What of a line its payer owes; as settlement has it. */
+export const owedOf = (end: AttemptEnd): TokenCounts => {
+  const { promptTokens, cachedTokens, completionTokens } = end;
+  return isPromptPaid(end)
+    ? { promptTokens, cachedTokens, completionTokens }
+    : { promptTokens: 0, cachedTokens: 0, completionTokens };
+};
+
+export interface AttemptFacts {
+  readonly node: NodeEntry;
+  readonly line: OpenLine;
+  /** The tag that the node knows the account by. */
+  readonly account: Tag;
+  readonly price: Price;
+  readonly bodyBytes: number;
+  readonly startedMs: Ms;
+}
+
+/** From the moment it is about to leave; `attempt` is there once it has. */
+export class RunningAttempt {
+  readonly node: NodeEntry;
+  readonly line: OpenLine;
+  readonly account: Tag;
+  readonly price: Price;
+  readonly startedMs: Ms;
+  attempt: Attempt | undefined;
+  readonly #bodyBytes: number;
+  #counted: Counted = nothingCounted;
+  #firstMs = ms(0);
+
+  constructor({ node, line, account, price, bodyBytes, startedMs }: AttemptFacts) {
+    this.node = node;
+    this.line = line;
+    this.account = account;
+    this.price = price;
+    this.#bodyBytes = bodyBytes;
+    this.startedMs = startedMs;
+  }
+
+  /** What may be charged of what has come. */
+  get tokens(): number {
+    return deliveredTokens(this.#counted);
+  }
+
+  /** A piece has come. @returns `tokens`. */
+  received({ text, tokenIds }: Delta): number {
+    this.#counted = countDelta(this.#counted, text, tokenIds.length);
+    const { tokens } = this;
+    this.line.received(tokens);
+    return tokens;
+  }
+
+  /** The first content has come so long after the start. */
+  began(firstMs: Ms): void {
+    this.#firstMs = firstMs;
+  }
+
+  /** The line of a whole answer. @param within The most tokens that may be charged of an answer. */
+  doneEnd(done: Done, within: (tokens: number) => number): AttemptEnd {
+    const promptTokens = promptTokensOf(done.promptTokens, this.#bodyBytes);
+    return {
+      outcome: 'done',
+      firstMs: this.#firstMs,
+      promptTokens,
+      cachedTokens: Math.min(done.cachedTokens, promptTokens),
+      completionTokens: within(wholeTokens(done.completionTokens, this.#counted)),
+      nodeTokens: done.completionTokens,
+    };
+  }
+
+  /** The line of one that was stopped from here, with what its node said of it, if it did. */
+  stoppedEnd(
+    outcome: 'cancelled' | 'cut',
+    said: Cancelled | Done | undefined,
+    within: (tokens: number) => number,
+  ): AttemptEnd {
+    const reported = said?.promptTokens ?? 0;
+    // A node that was stopped early has not counted it; nobody gets a prompt for free by leaving in time.
+    const promptTokens = reported > 0 ? reported : Math.ceil(this.#bodyBytes / bytesPerToken);
+    return {
+      outcome,
+      firstMs: this.#firstMs,
+      promptTokens: promptTokensOf(promptTokens, this.#bodyBytes),
+      cachedTokens: 0,
+      completionTokens: within(this.tokens),
+      ...(said === undefined ? {} : { nodeTokens: said.completionTokens }),
+    };
+  }
+
+  /** The line of one that its node, or what lies between, has ended. */
+  failedEnd(outcome: 'lost' | 'failed' | 'cut', within: (tokens: number) => number): AttemptEnd {
+    return {
+      outcome,
+      firstMs: this.#firstMs,
+      promptTokens: 0,
+      cachedTokens: 0,
+      completionTokens: within(this.tokens),
+    };
+  }
+}

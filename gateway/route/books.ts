@@ -1,0 +1,130 @@
+/** The books of one call: the money set aside for it, the lines of its attempts, and what they cost. */
+
+import type { MoneyHold } from '../../ledger/budgets.ts';
+import type { Caller } from '../../ledger/line.ts';
+import type { AttemptEnd } from '../../ledger/tabs.ts';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import type { ModelDigest } from '../../protocol/ids.ts';
+import type { Ms } from '../../protocol/units.ts';
+import type { AccountingDeps } from '../accounting.ts';
+import type { NodeEntry } from '../nodes.ts';
+import type { ChatCall } from '../service.ts';
+import { owedOf, RunningAttempt } from './attempt.ts';
+import { type Need, Purse, worstMicro } from './purse.ts';
+
+/** Where a call may go. */
+export interface Target {
+  /** The model's name without a pinned digest. */
+  readonly name: string;
+  readonly digest: ModelDigest;
+  /** The digest's nodes at this moment. */
+  readonly group: () => readonly NodeEntry[];
+}
+
+/** What is to be paid for. */
+export interface BooksWork {
+  readonly call: ChatCall;
+  readonly target: Target;
+  /** `encodeChatRequest`. */
+  readonly body: Uint8Array;
+  /** Asked only where money is set aside. */
+  readonly need: () => Need;
+  /** The last line is written, and all money given back. */
+  readonly closed: () => void;
+}
+
+export type Durable = (error?: HelixFlowError<'STORE_FAILED'>) => void;
+
+/** Of one call, from `open` to `close`. */
+export class Books {
+  /** Something of the call may be charged. */
+  isBilled = false;
+  readonly #accounting: AccountingDeps;
+  readonly #work: BooksWork;
+  readonly #caller: Caller;
+  #purse: Purse | undefined;
+  /** Serial of the first attempt that left. */
+  #first: number | undefined;
+  #isClosed = false;
+
+  constructor(accounting: AccountingDeps, work: BooksWork) {
+    this.#accounting = accounting;
+    this.#work = work;
+    this.#caller = accounting.callerOf(work.call.caller);
+  }
+
+  /** Sets aside what the dearest node may take, where the account has a budget. @returns why that cannot be. */
+  open(): HelixFlowError | undefined | Promise<HelixFlowError | undefined> {
+    const { caller } = this.#work.call;
+    if (caller.budget === undefined) return undefined;
+    const needMicro = this.#worstMicro();
+    const hold = this.#accounting.hold(caller, needMicro);
+    return hold instanceof Promise ? hold.then((held) => this.#held(held, needMicro)) : this.#held(hold, needMicro);
+  }
+
+  /** An attempt is about to leave. @returns why it cannot be paid for. */
+  begin(node: NodeEntry, startedMs: Ms): RunningAttempt | HelixFlowError {
+    const { call, target, body } = this.#work;
+    const price = this.#accounting.priceOf(target.name, node.peer);
+    // Another price may count by now than when money was set aside, and other nodes may have come.
+    if (this.#purse?.covers(price) === false) return new HelixFlowError('BUDGET_UNAVAILABLE', {});
+    const lease = this.#purse?.lease;
+    const line = this.#accounting.begin({
+      node: node.peer,
+      request: call.request,
+      ...(this.#first === undefined ? {} : { first: this.#first }),
+      model: target.name,
+      digest: target.digest,
+      caller: this.#caller,
+      price,
+      ...(lease === undefined ? {} : { lease }),
+      payer: this.#purse?.isGrace ? 'gateway' : 'account',
+    });
+    const { account } = this.#caller;
+    return new RunningAttempt({ node, line, account, price, bodyBytes: body.length, startedMs });
+  }
+
+  /** It has left: it is the request's first, unless another was. */
+  left({ line }: RunningAttempt): void {
+    this.#first ??= line.serial;
+  }
+
+  /** As `Purse.reaches`. */
+  reaches(tokens: number): boolean {
+    return this.#purse === undefined || this.#purse.reaches(tokens);
+  }
+
+  /** As `Purse.within`. */
+  readonly within = (tokens: number): number => this.#purse?.within(tokens) ?? tokens;
+
+  /** An attempt has ended. `durable` is called in a later turn. */
+  write({ line, price }: RunningAttempt, end: AttemptEnd, durable: Durable): void {
+    const owed = owedOf(end);
+    this.isBilled ||= owed.promptTokens + owed.completionTokens > 0;
+    this.#purse?.spend(price, owed);
+    line.end(end, durable);
+  }
+
+  /** Nothing more will be spent; later calls do nothing. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#purse?.settle();
+    this.#work.closed();
+  }
+
+  #held(hold: MoneyHold | HelixFlowError | undefined, heldMicro: number): HelixFlowError | undefined {
+    if (hold instanceof HelixFlowError) return hold;
+    if (hold !== undefined) this.#purse = new Purse(hold, heldMicro, this.#work.need());
+    return undefined;
+  }
+
+  #worstMicro(): number {
+    const { need, target } = this.#work;
+    const { promptBound, completionTokens } = need();
+    return target
+      .group()
+      .map(({ peer }) => this.#accounting.priceOf(target.name, peer))
+      .reduce((most, price) => Math.max(most, worstMicro(price, promptBound, completionTokens)), 0);
+  }
+}
