@@ -28,8 +28,11 @@ export interface AttemptFacts {
  */
 export type SettledState = 'agreed' | 'lower' | 'refused' | 'alone' | 'running';
 
-/** What an attempt comes to. The node is credited exactly what its payer is debited. */
+/** What an attempt comes to at one node. The node is credited exactly what its payer is debited. */
 export interface Settled {
+  readonly author: AuthorId;
+  readonly node: PeerId;
+  /** Of all that was said of it, what counts. */
   readonly line: UsageLine;
   readonly state: SettledState;
   /** Tokens that are paid; the prompt only once a request, to the attempt that ended it. */
@@ -38,4 +41,6 @@ export interface Settled {
   readonly completionTokens: number;
   readonly amountMicro: number;
   readonly payer: UsageLine['payer'];
+  /** Its request counts among the billed ones, and is counted here: of its attempts, one at most. */
+  readonly isBilled: boolean;
 }
