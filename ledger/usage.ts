@@ -37,6 +37,8 @@ export interface UsageKey {
   readonly gateway: AuthorId;
 }
 
+export type UsageRow = readonly [UsageKey, UsageCounts];
+
 export interface UsageFilter {
   /** Whole days; `until` is not included. */
   readonly sinceDay?: number;
@@ -47,17 +49,17 @@ export interface UsageFilter {
   readonly node?: PeerId;
 }
 
-/** A line as a lease sees it. */
-export interface LeaseUse {
-  readonly spentMicro: number;
-}
-
 /** Live counters, rebuilt from the feeds at each start. */
 export interface Usage {
   /** Takes an entry of any kind, in the order in which feeds tell them; those that are no usage change nothing. */
   apply(held: HeldEntry): void;
-  /** Rows with all their dimensions, in a stable order; sum them up with `rollUp`. */
-  rows(filter: UsageFilter): readonly (readonly [UsageKey, UsageCounts])[];
+  /** Rows with all their dimensions, in the order of these. There may be millions: ask `rollUp` where sums will do. */
+  rows(filter: UsageFilter): readonly UsageRow[];
+  /**
+   * Sums over the rows that `rows` would give, one for each combination of what `by` names, in the order of these. All
+   * else is empty in their keys (0 or ''), but what tells a tag: its day, and for day 0 the gateway.
+   */
+  rollUp(filter: UsageFilter, by: readonly UsageDimension[]): readonly UsageRow[];
   /** What lines have taken from the lease behind this tag in this gateway's feed. */
   spentFrom(gateway: AuthorId, lease: Tag): number;
   /** Of everything known. */
