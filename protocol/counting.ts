@@ -1,5 +1,6 @@
 /** How tokens are counted by both sides of a session, so that an honest pair never disagrees (design §6). */
 
+import { wireCount } from './messages/session-fields.ts';
 import { utf8Length } from './utf8.ts';
 
 /** The usual rule of thumb for English text; for text whose engine tells no token ids. */
@@ -27,15 +28,15 @@ export function countDelta({ tokens, bytes, hasIds }: Counted, text: string, ids
   };
 }
 
-/** What of it may be charged while it is cut: no more tokens than bytes. */
+/** What of it may be charged where it is cut: no more tokens than bytes. */
 export const deliveredTokens = ({ tokens, bytes }: Counted): number => Math.min(tokens, bytes);
 
 /**
  * The completion of a whole answer: what the node reports, but never more than the ids it sent and one end token, nor
- * than the bytes it sent and one.
+ * than the bytes it sent and one. Numbers that no frame carries count as the nearest that one does, as at the other end.
  */
 export const wholeTokens = (reported: number, { tokens, bytes, hasIds }: Counted): number =>
-  Math.min(reported, bytes + 1, hasIds ? tokens + 1 : bytes + 1);
+  Math.min(wireCount(reported), bytes + 1, hasIds ? tokens + 1 : bytes + 1);
 
 /** What a prompt may be charged as: the node's count, but never more than the bytes it came in. */
-export const promptTokensOf = (reported: number, bodyBytes: number): number => Math.min(reported, bodyBytes);
+export const promptTokensOf = (reported: number, bodyBytes: number): number => Math.min(wireCount(reported), bodyBytes);

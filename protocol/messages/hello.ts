@@ -19,7 +19,7 @@ export interface VersionRange {
 }
 
 /** What this version of the code speaks. */
-export const ourVersions: VersionRange = { min: 1, max: 1 };
+export const ourVersions: VersionRange = { min: 2, max: 2 };
 
 /** Limits that both sides of a connection keep to: each offers its own, the smaller value counts. */
 export const sharedLimits = [

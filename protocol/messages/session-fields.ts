@@ -3,7 +3,7 @@
 import type { Value } from '../codec.ts';
 import { fromHex, toHex } from '../crypto.ts';
 import { HelixFlowError } from '../errors.ts';
-import { isPeerId, type ModelDigest } from '../ids.ts';
+import { isPeerId, type ModelDigest, type PriceId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Contact, EngineModel } from '../ports.ts';
 import { Reader } from '../reader.ts';
@@ -60,4 +60,11 @@ export function readContact(value: Value): Contact {
     throw new HelixFlowError('FRAME_MALFORMED', { reason: 'contact: no address' });
   });
   return { peer, addresses };
+}
+
+/** The entry that a price comes from; no bytes where there is none. */
+export function readPriceId(reader: Reader): PriceId | '' {
+  const bytes = reader.bytes(8);
+  if (bytes.length % 8 === 0) return toHex(bytes) as PriceId | '';
+  throw new HelixFlowError('FRAME_MALFORMED', { reason: 'frame: no price' });
 }

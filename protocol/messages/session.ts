@@ -16,6 +16,7 @@ import {
   pick,
   readContact,
   readModel,
+  readPriceId,
   startHoldsMax,
   textMaxChars,
   uint32,
@@ -326,7 +327,7 @@ const parsers: Readonly<Record<number, Parse>> = {
     piece: r.bytes(limits.bodyChunkBytes),
     serial: r.int(Number.MAX_SAFE_INTEGER, 1),
     account: toHex(r.bytes(8, 8)) as Tag,
-    price: toHex(r.bytes(8)) as PriceId | '',
+    price: readPriceId(r),
   }),
   [number.body]: (r) => ({ type: 'body', attempt: r.int(uint32), piece: r.bytes(limits.bodyChunkBytes) }),
   [number.delta]: (r) => ({

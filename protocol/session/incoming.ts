@@ -1,6 +1,6 @@
 /** The node's half of the attempts on one session: gathers their bodies, sends their answers within the credit. */
 
-import { type Counted, countDelta, nothingCounted } from '../counting.ts';
+import { type Counted, countDelta, deliveredTokens, nothingCounted } from '../counting.ts';
 import { HelixFlowError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { SharedLimits } from '../messages/hello.ts';
@@ -30,7 +30,7 @@ export interface ServedAttempt {
   cancelled(completionTokens: number, promptTokens: number): void;
   /** What was sent so far. */
   sent(): Counted;
-  /** Of that, how many tokens the gateway has said to hold. */
+  /** `deliveredTokens` of what the gateway has said to hold. */
   acknowledgedTokens(): number;
 }
 
@@ -46,10 +46,14 @@ interface State {
   /** Resolves the promise of an `emit` that waits for credit. */
   resume: (() => void) | undefined;
   counted: Counted;
-  acknowledgedTokens: number;
-  /** Tokens up to, and with, each delta from `acknowledged` on. */
-  unacknowledged: number[];
+  /** Of whole frames. */
+  sentBytes: number;
+  /** Every delta below this sequence number has been received, and what they come to. */
   acknowledged: number;
+  acknowledgedTokens: number;
+  acknowledgedBytes: number;
+  /** The same two sums up to, and with, each delta from `acknowledged` on, one pair after the other. */
+  unacknowledged: number[];
 }
 
 interface IncomingPort {
@@ -107,9 +111,11 @@ export class IncomingAttempts {
       creditBytes: this.#limits.creditInitialBytes,
       resume: undefined,
       counted: nothingCounted,
-      acknowledgedTokens: 0,
-      unacknowledged: [],
+      sentBytes: 0,
       acknowledged: 0,
+      acknowledgedTokens: 0,
+      acknowledgedBytes: 0,
+      unacknowledged: [],
     };
     this.#attempts.set(open.attempt, state);
     this.#pendingBodyBytes += open.bodyBytes;
@@ -152,7 +158,9 @@ export class IncomingAttempts {
     const state = this.#find(credit.attempt);
     if (state === undefined) return;
     acknowledge(state, credit.acknowledged);
-    state.creditBytes = Math.min(state.creditBytes + credit.bytes, this.#limits.creditInitialBytes);
+    // What is granted without being acknowledged would have to be remembered here without end.
+    const roomBytes = this.#limits.creditInitialBytes - (state.sentBytes - state.acknowledgedBytes);
+    state.creditBytes = Math.min(state.creditBytes + credit.bytes, roomBytes);
     if (state.creditBytes > 0) this.#resume(state);
   }
 
@@ -253,7 +261,8 @@ export class IncomingAttempts {
     const bytes = encodeSessionFrame({ type: 'delta', attempt, sequence: state.sequence, text, tokenIds });
     state.sequence += 1;
     state.counted = countDelta(state.counted, text, tokenIds.length);
-    state.unacknowledged.push(state.counted.tokens);
+    state.sentBytes += bytes.length;
+    state.unacknowledged.push(deliveredTokens(state.counted), state.sentBytes);
     state.creditBytes -= bytes.length;
     this.#port.sendBytes(bytes);
   }
@@ -279,7 +288,8 @@ function acknowledge(state: State, below: number): void {
   }
   const count = below - state.acknowledged;
   if (count <= 0) return;
-  state.acknowledgedTokens = state.unacknowledged[count - 1] ?? state.acknowledgedTokens;
-  state.unacknowledged = state.unacknowledged.slice(count);
+  state.acknowledgedTokens = state.unacknowledged[2 * count - 2] ?? state.acknowledgedTokens;
+  state.acknowledgedBytes = state.unacknowledged[2 * count - 1] ?? state.acknowledgedBytes;
+  state.unacknowledged = state.unacknowledged.slice(2 * count);
   state.acknowledged = below;
 }

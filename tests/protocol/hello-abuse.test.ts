@@ -5,7 +5,13 @@ import { describe, test } from 'vitest';
 import { encodeValue } from '../../protocol/codec.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
-import { encodeHelloFrame, HELLO_PROTOCOL, type HelloFrame, ourLimits } from '../../protocol/messages/hello.ts';
+import {
+  encodeHelloFrame,
+  HELLO_PROTOCOL,
+  type HelloFrame,
+  ourLimits,
+  ourVersions,
+} from '../../protocol/messages/hello.ts';
 import { alice, bert, forever, goodHello, mesh, Stage } from './hello-stage.ts';
 import { until } from './memory-network.ts';
 import { credentialsFor, peer } from './mesh-fixture.ts';
@@ -62,7 +68,7 @@ describe('a peer that does not keep to the hello', () => {
     await using stage = new Stage();
     const ours = await stage.member(alice);
     const newer = await stage.puppet(alice);
-    newer.send({ ...(await goodHello()), versions: { min: 2, max: 9 } });
+    newer.send({ ...(await goodHello()), versions: { min: ourVersions.max + 1, max: 9 } });
     await until(() => newer.got.length === 1);
     expect(newer.got[0]).toMatchObject({ type: 'refuse', code: 'VERSION_UNSUPPORTED' });
     await stage.clock.advance(1_000);
@@ -76,11 +82,11 @@ describe('a peer that does not keep to the hello', () => {
     const newer = await stage.puppet(alice);
     const hello = await goodHello();
     const offered = new Map([...hello.limits, ['frameMaxBytes', 4_096], ['creditInitialBytes', 2 ** 40], ['new', 7]]);
-    newer.send({ ...hello, versions: { min: 1, max: 3 }, limits: offered, features: ['zip', 'zap'] });
+    newer.send({ ...hello, versions: { min: 1, max: ourVersions.max + 2 }, limits: offered, features: ['zip', 'zap'] });
     newer.send(encodeValue([9, 'a frame of a later version']), { type: 'accept' });
     await until(() => ours.admitted.length === 1);
     expect(ours.admitted[0]?.[1]).toMatchObject({
-      version: 1,
+      version: ourVersions.max,
       features: new Set(['zip']),
       limits: { ...ourLimits, frameMaxBytes: 4_096 },
     });

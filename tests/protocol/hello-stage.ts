@@ -9,6 +9,7 @@ import {
   type Hello as HelloFirst,
   type HelloFrame,
   ourLimits,
+  ourVersions,
   parseHelloFrame,
 } from '../../protocol/messages/hello.ts';
 import { createHello, type Hello, type HelloOptions, type PeerInfo } from '../../protocol/peer/hello.ts';
@@ -46,7 +47,7 @@ export interface Puppet {
 /** A first frame to which nobody can object; it is Bert's. */
 export const goodHello = async (): Promise<HelloFirst> => ({
   type: 'hello',
-  versions: { min: 1, max: 1 },
+  versions: ourVersions,
   process: processId('2'),
   credentials: await credentialsFor(mesh, bert),
   features: [],

@@ -2,7 +2,7 @@
 
 import { describe, test } from 'vitest';
 import type { Credentials, Membership } from '../../protocol/grants.ts';
-import { ourLimits } from '../../protocol/messages/hello.ts';
+import { ourLimits, ourVersions } from '../../protocol/messages/hello.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { alice, bert, forever, mesh, processId, Stage } from './hello-stage.ts';
 import { until } from './memory-network.ts';
@@ -30,7 +30,7 @@ describe('two members', () => {
         expiresMs: startMs + 86_400_000,
       },
       process: processId('2'),
-      version: 1,
+      version: ourVersions.max,
       features: new Set(['zip']),
       limits: ourLimits,
       addresses: [`/memory/${bert}`],
