@@ -6,8 +6,9 @@ import type { UnixMs } from '../protocol/units.ts';
 import type { AuthorEntry } from './entry.ts';
 import { type CheckedBlock, firstOf } from './feed-blocks.ts';
 import { FeedCheck } from './feed-check.ts';
-import { readKey } from './feed-rows.ts';
+import { readBlockRow, readKey } from './feed-rows.ts';
 import { FeedState } from './feed-state.ts';
+import { explainContents } from './verify-contents.ts';
 import { MoneyAudit } from './verify-money.ts';
 import { blockText, type EntrySpot, entryText, type Problem, Problems } from './verify-place.ts';
 import { StatementAudit } from './verify-statements.ts';
@@ -34,7 +35,6 @@ export type FeedRows = AsyncIterable<readonly [key: Uint8Array, row: Uint8Array]
 
 const reasons: Readonly<Record<string, string>> = {
   row: 'the block’s bytes have changed, or it is not the one of this place',
-  contents: 'the entries are not those that the header was signed over, or no entries at all',
   chain: 'the block does not follow the one before it',
   signature: 'the author has not signed the block',
   missing: 'blocks are missing from here on',
@@ -71,6 +71,7 @@ class Verification {
   readonly #holes = new Set<string>();
   readonly #beginnings: Beginning[] = [];
   #newBeginnings: Beginning[] = [];
+  readonly #explained = new Map<object, Problem>();
   #at: EntrySpot | undefined;
   #lastRow: ReturnType<typeof readKey> | undefined;
 
@@ -103,6 +104,9 @@ class Verification {
     if (isSameEpoch && place.number <= last.number)
       this.#problems.add(blockText(place), 'the block comes twice, or too late');
     else this.#check.takeBlock(key, row);
+    const damage = this.#check.damaged.at(-1);
+    const block = damage?.reason === 'contents' && damage.number === place.number ? readBlockRow(key, row) : undefined;
+    if (damage !== undefined && block !== undefined) this.#explained.set(damage, explainContents(block));
   }
 
   #take(checked: CheckedBlock): void {
@@ -169,9 +173,12 @@ class Verification {
   finish(): Verdict {
     const { damaged } = this.#check;
     const broken = new Problems();
-    for (const { author, epoch, number, reason } of damaged) {
+    for (const damage of damaged) {
+      const { author, epoch, number, reason } = damage;
       this.#holes.add(epochName(author, epoch));
-      broken.add(blockText({ author, epoch, number }), reasons[reason] ?? reason);
+      const place = blockText({ author, epoch, number });
+      const problem = this.#explained.get(damage) ?? { place, what: reasons[reason] ?? reason };
+      broken.add(problem.place, problem.what);
     }
     for (const { a } of this.#state.proofs()) {
       const { author, epoch } = a.header;
