@@ -16,6 +16,12 @@ const utf8Strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Up to this many bytes a loop reads ASCII faster than a call out of JavaScript does. */
 const shortText = 32;
+/** Up to this many bytes a loop copies faster than a call does. */
+const shortBytes = 64;
+/** Nothing can be written to it, so all that are empty are the same. */
+const noBytes = new Uint8Array(0);
+/** Arrays up to this length are made at once; longer ones only as items come, since a length is quickly said. */
+const smallArray = 64;
 
 /** Values are encoded one behind the other into a slab and leave as views of it: small buffers of their own cost more. */
 const slabBytes = 32_768;
@@ -129,6 +135,16 @@ class Decoder {
     return this.#bytes.subarray(this.#at - length, this.#at);
   }
 
+  #copy(length: number): Uint8Array {
+    if (length === 0) return noBytes;
+    if (length > shortBytes) return new Uint8Array(this.#take(length));
+    if (length > this.#bytes.length - this.#at) throw malformed('cut short');
+    const copy = new Uint8Array(length);
+    for (let index = 0; index < length; index += 1) copy[index] = this.#bytes[this.#at + index] ?? 0;
+    this.#at += length;
+    return copy;
+  }
+
   #text(length: number): string {
     const bytes = this.#take(length);
     if (length <= shortText) {
@@ -153,8 +169,9 @@ class Decoder {
   #array(length: number, depth: number): Value[] {
     if (length > this.#bytes.length - this.#at) throw malformed('cut short');
     if (depth === nestingMax) throw malformed(`arrays nested more than ${nestingMax} deep`);
-    const items: Value[] = [];
-    for (let index = 0; index < length; index += 1) items.push(this.read(depth + 1));
+    // Grown item by item an array takes 17 places at first, and what is sent may be nothing but small arrays.
+    const items: Value[] = length <= smallArray ? new Array<Value>(length) : [];
+    for (let index = 0; index < length; index += 1) items[index] = this.read(depth + 1);
     return items;
   }
 
@@ -170,7 +187,7 @@ class Decoder {
     const argument = this.#argument(first & 0x1f);
     if (kind === kinds.array) return this.#array(argument, depth);
     if (kind === kinds.text) return this.#text(argument);
-    if (kind === kinds.bytes) return new Uint8Array(this.#take(argument));
+    if (kind === kinds.bytes) return this.#copy(argument);
     const value = kind === kinds.unsigned ? argument : -1 - argument;
     if (!Number.isSafeInteger(value)) throw malformed('an integer beyond 2^53 − 1');
     return value;
