@@ -1,6 +1,7 @@
 /** Sends the statements of one tab to its node, those that it has not countersigned first, a window of them at a time. */
 
-import { isSameBytes } from '../protocol/crypto.ts';
+import { encodeValue } from '../protocol/codec.ts';
+import { isSameBytes, toHex } from '../protocol/crypto.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId, PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -11,7 +12,14 @@ import type { Block, OpenBlock } from './block.ts';
 import type { EntryPlace } from './feeds.ts';
 import { type WaitingStatement, WaitingStatements } from './gateway-tab-waiting.ts';
 import type { Ledger } from './ledger.ts';
-import { type CountersignEntry, isCountersigned, parseUsage, type SignedFor, statementHash } from './statement.ts';
+import {
+  type CountersignEntry,
+  isCountersigned,
+  parseUsage,
+  type SignedFor,
+  statementHash,
+  usageKinds,
+} from './statement.ts';
 import type { TabLink } from './tabs.ts';
 
 /** Blocks that are read back at a time. */
@@ -45,7 +53,7 @@ type Cursor = Omit<WaitingStatement, 'fromBlock'>;
 const nameOf = (epoch: EpochId, number: number): string => `${epoch}/${number}`;
 const violation = (reason: string): HelixFlowError =>
   new HelixFlowError('PROTOCOL_VIOLATION', { reason: `countersign: ${reason}` });
-const sayingOf = ({ statement, refused }: CountersignEntry): string => JSON.stringify([[...statement], refused]);
+const sayingOf = ({ statement, refused }: CountersignEntry): string => `${toHex(statement)} ${JSON.stringify(refused)}`;
 
 /** Proves each of a block's entries; the tree is made once, when the first is asked for. */
 function createProofs(block: Block): (index: number) => readonly Uint8Array[] {
@@ -67,6 +75,8 @@ export const proveBlock = (block: Block): ProvenBlock => ({ block, pathOf: creat
 export class TabSender {
   readonly waiting = new WaitingStatements();
   readonly #node: PeerId;
+  /** How the bytes of each of its statements begin, behind the first. */
+  readonly #mark: Uint8Array;
   readonly #deps: SenderDeps;
   #link: TabLink | undefined;
   readonly #sent = new Map<string, Sent>();
@@ -82,6 +92,7 @@ export class TabSender {
 
   constructor(node: PeerId, deps: SenderDeps) {
     this.#node = node;
+    this.#mark = encodeValue([usageKinds.statement, node]).slice(1);
     this.#deps = deps;
   }
 
@@ -135,9 +146,11 @@ export class TabSender {
   /** Goes on sending, where there is anything to send and room for it. */
   pump(): void {
     this.#expire();
-    if (this.#pumping !== undefined || !this.isBehind) return;
+    const link = this.#link;
+    if (this.#pumping !== undefined || !this.isBehind || !this.#hasRoom()) return;
     this.#pumping = this.#sendWaiting().finally(() => {
       this.#pumping = undefined;
+      if (this.#link !== link) this.pump();
     });
   }
 
@@ -200,14 +213,9 @@ export class TabSender {
     return true;
   }
 
-  /** Looks at kind and node alone: `[kind, node, …]`, the kind in two bytes. */
+  /** Looks at kind and node alone, behind the head of the array. */
   #isOfNode(bytes: Uint8Array): boolean {
-    const at = 5;
-    if (bytes[1] !== 0x18 || bytes[2] !== 0x80 || bytes[3] !== 0x78 || bytes[4] !== this.#node.length) return false;
-    for (let index = 0; index < this.#node.length; index += 1) {
-      if (bytes[at + index] !== this.#node.charCodeAt(index)) return false;
-    }
-    return true;
+    return isSameBytes(bytes.subarray(1, 1 + this.#mark.length), this.#mark);
   }
 
   #send({ block, pathOf }: ProvenBlock, index: number): void {

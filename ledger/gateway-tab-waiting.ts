@@ -44,6 +44,11 @@ export class WaitingStatements {
     return this.#size + this.#forgotten;
   }
 
+  /** Nothing is known that the feed does not say. */
+  get isEmpty(): boolean {
+    return this.#epochs.length === 0;
+  }
+
   #of({ epoch, generation, block }: StatementPlace): OfEpoch {
     const known = this.#epochs.find((one) => one.epoch === epoch);
     if (known !== undefined) return known;

@@ -78,6 +78,16 @@ function finishedLine(running: UsageLine, end: AttemptEnd): UsageLine {
   };
 }
 
+/** What could not be written would keep all other lines from the disk. */
+const isWritable = ({ model, digest, request, caller, price, lease }: AttemptStart): boolean =>
+  model.length <= limits.modelNameMaxChars &&
+  digest.length === 64 &&
+  request.length === 32 &&
+  caller.account.length === 16 &&
+  caller.key.length === 16 &&
+  (lease === undefined || lease.length === 16) &&
+  (price.id.length === 16 || price.prompt + price.cached + price.completion === 0);
+
 class Attempt implements OpenLine {
   readonly serial: number;
   readonly startMs: UnixMs;
@@ -152,6 +162,7 @@ export interface DraftOptions {
 export class Tab {
   readonly node: PeerId;
   readonly owner: TabOwner;
+  /** By serial, in the order of serials. */
   readonly running = new Map<number, Attempt>();
   /** In the order in which they became durable. */
   lines: PendingLine[] = [];
@@ -170,7 +181,7 @@ export class Tab {
   }
 
   begin(start: AttemptStart, place: { readonly serial: number; readonly startMs: UnixMs }): Attempt {
-    assert(start.model.length <= limits.modelNameMaxChars, 'a model has the name that its node offered');
+    assert(isWritable(start), 'an attempt is told in words that others can read');
     const attempt = new Attempt(this, start, place);
     this.running.set(place.serial, attempt);
     return attempt;
@@ -180,6 +191,11 @@ export class Tab {
     this.running.delete(attempt.serial);
     this.writing += 1;
     this.owner.ended(this, line, durable);
+  }
+
+  /** Nothing is to be told, or waited for. */
+  get isIdle(): boolean {
+    return this.running.size === 0 && this.lines.length === 0 && this.writing === 0;
   }
 
   /** Lines that are stated without waiting for the others. */
@@ -204,6 +220,7 @@ export class Tab {
   /** The next statements, in their order; nothing changes before they are `settled`. */
   drafts({ isDue, statementsMax, bytesMax }: DraftOptions): readonly Draft[] {
     const drafts: Draft[] = [];
+    if (statementsMax === 0) return drafts;
     const lines = this.lines.filter(({ isStated }) => !isStated);
     const [untold, further] = isDue ? this.#progress() : [[], []];
     let tip = this.#tip;

@@ -1,7 +1,7 @@
 /** All tabs of one gateway process: lines become durable, then statements of its feed, then are sent and countersigned. */
 
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
-import type { AuthorId, MeshId, PeerId, ProcessId } from '../protocol/ids.ts';
+import type { AuthorId, EpochId, MeshId, PeerId, ProcessId } from '../protocol/ids.ts';
 import { assert } from '../protocol/invariant.ts';
 import { limits } from '../protocol/limits.ts';
 import type { ClaimFrame, CountersignFrame } from '../protocol/messages/tab.ts';
@@ -10,10 +10,11 @@ import { type Ms, ms } from '../protocol/units.ts';
 import type { Block, OpenBlock } from './block.ts';
 import type { Entry } from './entry.ts';
 import type { EntryPlace, HeldEntry } from './feeds.ts';
-import { type Draft, type PendingLine, Tab, type TabOwner } from './gateway-tab.ts';
+import type { Draft, PendingLine, Tab, TabOwner } from './gateway-tab.ts';
+import { TabBook } from './gateway-tab-book.ts';
 import { Claims } from './gateway-tab-claims.ts';
-import { Ranges } from './gateway-tab-ranges.ts';
-import { type ProvenBlock, proveBlock, type SenderDeps, TabSender } from './gateway-tab-sender.ts';
+import { Past } from './gateway-tab-past.ts';
+import { type ProvenBlock, proveBlock } from './gateway-tab-sender.ts';
 import type { Ledger } from './ledger.ts';
 import type { UsageLine } from './line.ts';
 import { LineLog } from './line-log.ts';
@@ -44,11 +45,6 @@ const roundBytesMax = limits.ledgerWindowBytes / 2;
 const retryLeastMs = 1_000;
 const retryMostMs = 30_000;
 
-interface OneTab {
-  readonly tab: Tab;
-  readonly sender: TabSender;
-}
-
 type StoreFailed = HelixFlowError<'STORE_FAILED'>;
 type Durable = (error?: StoreFailed) => void;
 
@@ -59,12 +55,8 @@ class Tabs implements GatewayTabs, TabOwner {
   readonly #log: LineLog;
   readonly #claims: Claims;
   readonly #author: AuthorId;
-  readonly #senderDeps: SenderDeps;
-  readonly #tabs = new Map<PeerId, OneTab>();
-  /** Attempts that own statements hold, of earlier processes; asked once, when the log is read. */
-  #stated: Map<ProcessId, Ranges> | undefined = new Map();
-  /** Lines that earlier processes left, as long as no statement holds them. */
-  readonly #left = new Map<ProcessId, Map<number, PendingLine>>();
+  readonly #tabs: TabBook;
+  readonly #past = new Past();
   #words: (CountersignEntry | ClaimEntry)[] = [];
   /** Blocks of the own feed that came while a round was being written. */
   readonly #blocks = new Map<string, Block>();
@@ -74,7 +66,10 @@ class Tabs implements GatewayTabs, TabOwner {
   #failure: StoreFailed | undefined;
   #state: 'new' | 'open' | 'closed' = 'new';
   #maySign = false;
+  /** An epoch of this process that it writes no more. */
+  #ended: EpochId | undefined;
   #isDue = false;
+  #isWriting = false;
   #round: Promise<void> | undefined;
   #retryMs = retryLeastMs;
   #notBeforeMs = 0;
@@ -92,7 +87,7 @@ class Tabs implements GatewayTabs, TabOwner {
     this.#log = new LineLog(ports, run);
     this.#claims = new Claims(meshId);
     const mayAsk = (): boolean => this.#words.length < wordsMax;
-    this.#senderDeps = { clock, log, ledger, author, signed: { meshId, gateway: self }, mayAsk };
+    this.#tabs = new TabBook(this, { clock, log, ledger, author, signed: { meshId, gateway: self }, mayAsk });
     this.#cancels = [ledger.onEntry((held) => this.#entry(held)), ledger.onBlock((block) => this.#block(block))];
   }
 
@@ -101,36 +96,23 @@ class Tabs implements GatewayTabs, TabOwner {
     const { lines, damaged } = await this.#log.open();
     if (damaged > 0) log.error('lines damaged', { rows: damaged });
     for (const { node, line, row } of lines) {
-      if (this.#stated?.get(line.run)?.has(line.serial)) {
+      if (this.#past.isStated(line)) {
         this.#log.stated(row);
         continue;
       }
       const pending = { line, row, isStated: false };
-      this.#leftOf(line.run).set(line.serial, pending);
-      this.#of(node).tab.lines.push(pending);
+      this.#past.leave(pending);
+      this.#tabs.of(node).tab.lines.push(pending);
       this.#unstated += 1;
     }
-    this.#stated = undefined;
+    this.#past.read();
+    this.#tabs.dropIdle();
     this.#state = 'open';
     this.#log.sweep();
     if (this.#unstated > 0) {
       log.info('lines left', { lines: this.#unstated });
       this.#ask(true);
     }
-  }
-
-  #leftOf(run: ProcessId): Map<number, PendingLine> {
-    const known = this.#left.get(run) ?? new Map<number, PendingLine>();
-    this.#left.set(run, known);
-    return known;
-  }
-
-  #of(node: PeerId): OneTab {
-    const known = this.#tabs.get(node);
-    if (known !== undefined) return known;
-    const fresh = { tab: new Tab(node, this), sender: new TabSender(node, this.#senderDeps) };
-    this.#tabs.set(node, fresh);
-    return fresh;
   }
 
   now(): Ms {
@@ -146,7 +128,7 @@ class Tabs implements GatewayTabs, TabOwner {
   begin(start: AttemptStart): OpenLine {
     this.#serial += 1;
     const place = { serial: this.#serial, startMs: this.#ports.clock.wallMs() };
-    const attempt = this.#of(start.node).tab.begin(start, place);
+    const attempt = this.#tabs.of(start.node).tab.begin(start, place);
     this.#arm();
     return attempt;
   }
@@ -179,36 +161,33 @@ class Tabs implements GatewayTabs, TabOwner {
     pending.isStated = true;
     this.#unstated -= 1;
     this.#log.stated(pending.row);
-    const { run, serial } = pending.line;
-    const left = this.#left.get(run);
-    if (left?.delete(serial) && left.size === 0) this.#left.delete(run);
+    this.#past.done(pending);
   }
 
   #entry({ entry, place }: HeldEntry): void {
     if (entry.kind === 'claim') this.#claims.known(entry);
     if (place.author !== this.#author) return;
-    if (place.epoch === this.#ports.ledger.own()?.epoch) {
-      // What this process writes is known; but a fork ends the epoch, and with it the chains of its tabs.
-      if (place.isAfterFork) for (const { tab } of this.#tabs.values()) tab.beginEpoch();
-      return;
-    }
+    const isOurs = place.epoch === this.#ports.ledger.own()?.epoch;
+    // What follows a fork is told again; it ends the epoch that this process writes.
+    if (place.isAfterFork && isOurs) this.#endEpoch();
+    if (isOurs || (place.isAfterFork && this.#past.isRead)) return;
     if (entry.kind === 'statement') this.#found(entry, place);
-    else if (entry.kind === 'countersign') this.#of(entry.node).sender.waiting.delete(entry.epoch, entry.number);
+    else if (entry.kind === 'countersign') this.#tabs.of(entry.node).sender.waiting.delete(entry.epoch, entry.number);
+  }
+
+  /** The feed goes on in another epoch, where the chains of tabs begin anew. */
+  #endEpoch(): void {
+    this.#ended = this.#ports.ledger.own()?.epoch;
+    this.#tabs.beginEpoch();
   }
 
   /** An earlier process stated this; it was on disk, or others gave it back. */
   #found(entry: StatementEntry, place: EntryPlace): void {
-    const { tab, sender } = this.#of(entry.node);
+    const { tab, sender } = this.#tabs.of(entry.node);
     sender.found(place, entry.number);
-    for (const { run, serial } of entry.lines) {
-      if (this.#stated === undefined) {
-        const pending = this.#left.get(run)?.get(serial);
-        if (pending !== undefined) this.#markStated(pending);
-      } else {
-        const known = this.#stated.get(run) ?? new Ranges();
-        known.add(serial);
-        this.#stated.set(run, known);
-      }
+    for (const line of entry.lines) {
+      const pending = this.#past.stated(line);
+      if (pending !== undefined) this.#markStated(pending);
     }
     tab.prune();
     this.#log.sweep();
@@ -216,17 +195,17 @@ class Tabs implements GatewayTabs, TabOwner {
 
   #block(block: Block | OpenBlock): void {
     const { author, epoch, number } = block.head.header;
-    if (this.#round === undefined || author !== this.#author || !('entries' in block)) return;
+    if (!this.#isWriting || author !== this.#author || !('entries' in block)) return;
     this.#blocks.set(`${epoch}/${number}`, block);
   }
 
   ready(link: TabLink): void {
-    this.#of(link.peer).sender.ready(link);
+    this.#tabs.of(link.peer).sender.ready(link);
     this.#arm();
   }
 
   gone(link: TabLink): void {
-    this.#tabs.get(link.peer)?.sender.gone(link);
+    this.#tabs.gone(link);
   }
 
   received(node: PeerId, frame: CountersignFrame | ClaimFrame): void {
@@ -247,7 +226,7 @@ class Tabs implements GatewayTabs, TabOwner {
     if (entry.node !== node) {
       throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'countersign: of another node' });
     }
-    const { tab, sender } = this.#of(node);
+    const { tab, sender } = this.#tabs.of(node);
     if (!sender.answered(entry)) return;
     this.#words.push(entry);
     if (entry.epoch === this.#ports.ledger.own()?.epoch) tab.countersigned(entry.number);
@@ -261,19 +240,7 @@ class Tabs implements GatewayTabs, TabOwner {
   }
 
   status(): readonly TabStatus[] {
-    return [...this.#tabs.values()].map(({ tab, sender }) => {
-      const waiting = tab.waiting();
-      return {
-        node: tab.node,
-        running: tab.running.size,
-        unstated: tab.lines.length + tab.writing,
-        waiting,
-        unattested: sender.waiting.size - waiting,
-        statements: tab.statements,
-        lines: tab.stated,
-        refused: tab.refused,
-      };
-    });
+    return this.#tabs.status();
   }
 
   /** Something is there to be told: within a second it is. */
@@ -284,22 +251,18 @@ class Tabs implements GatewayTabs, TabOwner {
 
   #tick(): void {
     this.#cancelTick = undefined;
-    for (const { sender } of this.#tabs.values()) sender.tick();
+    for (const { sender } of this.#tabs.all()) sender.tick();
     if (this.#hasNews()) this.#ask(true);
-    const { failure } = this.#log;
-    if (failure === undefined && this.#failure === undefined && this.#isBusy()) this.#arm();
+    this.#armIfBusy();
+  }
+
+  #armIfBusy(): void {
+    const hasFailed = this.#log.failure !== undefined || this.#failure !== undefined;
+    if (!hasFailed && (this.#hasNews() || this.#tabs.isBehind)) this.#arm();
   }
 
   #hasNews(): boolean {
-    if (this.#unstated > 0 || this.#words.length > 0) return true;
-    for (const { tab } of this.#tabs.values()) if (tab.running.size > 0) return true;
-    return false;
-  }
-
-  #isBusy(): boolean {
-    if (this.#hasNews()) return true;
-    for (const { sender } of this.#tabs.values()) if (sender.isBehind) return true;
-    return false;
+    return this.#unstated > 0 || this.#words.length > 0 || this.#tabs.hasRunning;
   }
 
   /** @param isDue Tells all there is; else only statements that are full. */
@@ -309,6 +272,7 @@ class Tabs implements GatewayTabs, TabOwner {
     if (this.#state !== 'open') return;
     this.#round = this.#work().finally(() => {
       this.#round = undefined;
+      this.#armIfBusy();
     });
   }
 
@@ -333,7 +297,7 @@ class Tabs implements GatewayTabs, TabOwner {
     }
     this.#ports.log.warn('statements wait', { code: error.code });
     // The root lets a feed go on that has forked only in another epoch.
-    if (error.code === 'FEED_FROZEN') for (const { tab } of this.#tabs.values()) tab.beginEpoch();
+    if (error.code === 'FEED_FROZEN') this.#endEpoch();
     this.#isDue = true;
     this.#notBeforeMs = this.now() + this.#retryMs;
     this.#retryMs = Math.min(2 * this.#retryMs, retryMostMs);
@@ -347,21 +311,33 @@ class Tabs implements GatewayTabs, TabOwner {
     const words = this.#words.slice(0, wordsPerRoundMax);
     if (drafts.length === 0 && (words.length === 0 || !(isDue || words.length === wordsPerRoundMax))) return false;
     const entries: Entry[] = [...drafts.map(({ entry }) => entry), ...words];
-    this.#blocks.clear();
-    const places = await this.#ports.ledger.append('gateway', entries);
+    const places = await this.#append(entries);
     this.#words.splice(0, words.length);
     const proven = new Map<number, ProvenBlock>();
     for (const [at, draft] of drafts.entries()) this.#written(draft, places[at], proven);
-    for (const tab of new Set(drafts.map((draft) => draft.tab))) tab.prune();
+    for (const tab of new Set(drafts.map((draft) => draft.tab))) {
+      tab.prune();
+      this.#tabs.of(tab.node).sender.pump();
+    }
     this.#log.sweep();
     this.#blocks.clear();
     return true;
   }
 
+  async #append(entries: readonly Entry[]): Promise<readonly EntryPlace[]> {
+    this.#blocks.clear();
+    this.#isWriting = true;
+    try {
+      return await this.#ports.ledger.append('gateway', entries);
+    } finally {
+      this.#isWriting = false;
+    }
+  }
+
   #drafts(isDue: boolean): readonly Draft[] {
     const drafts: Draft[] = [];
     let bytes = 0;
-    for (const { tab, sender } of this.#tabs.values()) {
+    for (const { tab, sender } of this.#tabs.all()) {
       if (!isDue && !tab.isFull) continue;
       const statementsMax = tab.statementsMax(sender.isConnected && this.#state === 'open');
       const more = tab.drafts({ isDue, statementsMax, bytesMax: roundBytesMax - bytes });
@@ -377,13 +353,14 @@ class Tabs implements GatewayTabs, TabOwner {
   #written(draft: Draft, place: EntryPlace | undefined, proven: Map<number, ProvenBlock>): void {
     assert(place !== undefined, 'each entry has a place');
     draft.tab.settled(draft);
+    if (place.epoch === this.#ended) draft.tab.beginEpoch();
     for (const pending of draft.lines) this.#markStated(pending);
     const { number } = place;
     const block = this.#blocks.get(`${place.epoch}/${number}`);
     assert(block !== undefined, 'a block is told before what appended it goes on');
     const found = proven.get(number) ?? proveBlock(block);
     proven.set(number, found);
-    this.#of(draft.tab.node).sender.wrote(place, draft.entry.number, found);
+    this.#tabs.of(draft.tab.node).sender.wrote(place, draft.entry.number, found);
   }
 
   async close(): Promise<void> {
