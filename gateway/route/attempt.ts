@@ -90,17 +90,13 @@ export class RunningAttempt {
     };
   }
 
-  /** The line of one that was stopped from here, with what its node said of it, if it did. */
-  stoppedEnd(
-    outcome: 'cancelled' | 'cut',
-    said: Cancelled | Done | undefined,
-    within: (tokens: number) => number,
-  ): AttemptEnd {
+  /** The line of one whose client wanted no more, with what its node said of it, if it did. */
+  cancelledEnd(said: Cancelled | Done | undefined, within: (tokens: number) => number): AttemptEnd {
     const reported = said?.promptTokens ?? 0;
     // A node that was stopped early has not counted it; nobody gets a prompt for free by leaving in time.
     const promptTokens = reported > 0 ? reported : Math.ceil(this.#bodyBytes / bytesPerToken);
     return {
-      outcome,
+      outcome: 'cancelled',
       firstMs: this.#firstMs,
       promptTokens: promptTokensOf(promptTokens, this.#bodyBytes),
       cachedTokens: 0,
@@ -109,7 +105,7 @@ export class RunningAttempt {
     };
   }
 
-  /** The line of one that its node, or what lies between, has ended. */
+  /** The line of one that its node, what lies between, or this gateway has ended: nobody is paid for its prompt. */
   failedEnd(outcome: 'lost' | 'failed' | 'cut', within: (tokens: number) => number): AttemptEnd {
     return {
       outcome,

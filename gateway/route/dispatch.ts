@@ -3,6 +3,7 @@
 import type { AttemptEnd } from '../../ledger/tabs.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { IssuerId, KeyId, PeerId } from '../../protocol/ids.ts';
+import { assert } from '../../protocol/invariant.ts';
 import type { Cancelled, Delta, Done } from '../../protocol/messages/session.ts';
 import type { Cancel, Clock, Log, Random } from '../../protocol/ports.ts';
 import type { Attempt } from '../../protocol/session/outgoing.ts';
@@ -13,8 +14,8 @@ import type { Rate } from '../access/subject.ts';
 import type { AccountingDeps } from '../accounting.ts';
 import type { NodeEntry } from '../nodes.ts';
 import type { Answer, AnswerEvents, Served } from '../service.ts';
-import type { RunningAttempt } from './attempt.ts';
-import { Books, type BooksWork } from './books.ts';
+import { owedOf, type RunningAttempt } from './attempt.ts';
+import { Books, type BooksWork, type Durable } from './books.ts';
 import { candidatesOf } from './candidates.ts';
 import { chooseLiveliest, chooseNode, mayRetry } from './plan.ts';
 
@@ -86,7 +87,7 @@ export class Dispatch implements Answer, BagItem {
 
   cancel(): void {
     if (this.#phase === 'over') return;
-    if (this.#phase !== 'ending') this.#stop('cancelled', ignore);
+    if (this.#phase !== 'ending') this.#stop();
     this.#over();
   }
 
@@ -96,7 +97,7 @@ export class Dispatch implements Answer, BagItem {
    */
   cut(error: HelixFlowError): boolean {
     if (this.#phase === 'over' || this.#phase === 'ending') return false;
-    this.#stop('cancelled', ignore);
+    this.#stop();
     this.#over();
     this.#events.failed(error);
     return true;
@@ -204,15 +205,14 @@ export class Dispatch implements Answer, BagItem {
 
   /** The answer ends here, as one that has reached its bound. */
   #outOfMoney(running: RunningAttempt): void {
-    this.#phase = 'ending';
-    this.#cancelDeadline();
-    this.#stop('cut', (end, error) => this.#recorded(running, { ...end, finish: 'length' }, error));
+    this.#work.meter?.stopped();
+    this.#takeAway(running, 'done');
+    const end = running.failedEnd('cut', this.#books.within);
+    this.#write(running, end, (error) => this.#recorded(running, { ...end, finish: 'length' }, error));
   }
 
   #done(running: RunningAttempt, done: Done): void {
     if (this.#phase !== 'trying') return;
-    this.#phase = 'ending';
-    this.#cancelDeadline();
     this.#running = undefined;
     const { node, startedMs } = running;
     node.running -= 1;
@@ -220,7 +220,16 @@ export class Dispatch implements Answer, BagItem {
     node.answeredAfter(ms(this.#deps.clock.nowMs() - startedMs));
     const end = running.doneEnd(done, this.#books.within);
     this.#work.meter?.done(end.promptTokens, end.completionTokens);
-    this.#books.write(running, end, (error) => this.#recorded(running, { ...end, finish: done.finish }, error));
+    this.#write(running, end, (error) => this.#recorded(running, { ...end, finish: done.finish }, error));
+  }
+
+  /** The last line of the call: its client hears of the end once that is on disk. */
+  #write(running: RunningAttempt, end: AttemptEnd, durable: Durable): void {
+    this.#phase = 'ending';
+    this.#cancelDeadline();
+    this.#books.write(running, end, (error) => {
+      if (this.#phase !== 'over') durable(error);
+    });
     this.#books.close();
   }
 
@@ -230,14 +239,14 @@ export class Dispatch implements Answer, BagItem {
     end: AttemptEnd & Pick<Done, 'finish'>,
     error: HelixFlowError<'STORE_FAILED'> | undefined,
   ): void {
-    if (this.#phase === 'over') return;
     if (error !== undefined) {
       this.#tell(new HelixFlowError('USAGE_UNRECORDED', {}, { cause: error }));
       return;
     }
     this.#commit(running);
     this.#over();
-    const { finish, promptTokens, cachedTokens, completionTokens } = end;
+    const { promptTokens, cachedTokens, completionTokens } = owedOf(end);
+    const { finish } = end;
     const served = this.#served(running.node);
     this.#events.done({ finish, promptTokens, cachedTokens, completionTokens, served });
   }
@@ -251,20 +260,20 @@ export class Dispatch implements Answer, BagItem {
       this.#next();
       return;
     }
-    const told = this.#lastError ?? error;
-    if (!this.#isCommitted) {
-      this.#books.write(running, end, ignore);
-      this.#fail(told);
+    this.#work.meter?.failed();
+    this.#endBadly(running, end, this.#lastError ?? error);
+  }
+
+  /** Nothing of an answer that nobody has seen is charged, so that its client need not wait for the line. */
+  #endBadly(running: RunningAttempt, end: AttemptEnd, error: HelixFlowError): void {
+    if (this.#isCommitted) {
+      // A line that cannot be written changes nothing for the client: the error is told as it is.
+      this.#write(running, end, () => this.#tell(error));
       return;
     }
-    // What was shown is charged, so its line comes first here too; one that cannot be written changes nothing for the client.
-    this.#phase = 'ending';
-    this.#cancelDeadline();
-    this.#work.meter?.failed();
-    this.#books.write(running, end, () => {
-      if (this.#phase !== 'over') this.#tell(told);
-    });
+    this.#books.write(running, end, ignore);
     this.#books.close();
+    this.#tell(error);
   }
 
   /** The node has the attempt no more. */
@@ -300,32 +309,46 @@ export class Dispatch implements Answer, BagItem {
 
   #expired(): void {
     if (this.#phase === 'over' || this.#phase === 'ending') return;
-    this.#stop('cut', ignore);
-    this.#tell(new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs: this.#work.call.deadlineMs }));
-  }
-
-  /** Takes the running attempt away from its node; its line waits for what the node says of it. */
-  #stop(
-    outcome: 'cancelled' | 'cut',
-    recorded: (end: AttemptEnd, error: HelixFlowError<'STORE_FAILED'> | undefined) => void,
-  ): void {
-    const running = this.#running;
-    this.#running = undefined;
+    const error = new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs: this.#work.call.deadlineMs });
     this.#work.meter?.stopped();
-    if (running?.attempt === undefined) {
-      // Money that was asked for comes later, and goes back then.
-      if (this.#phase !== 'waiting') this.#books.close();
+    const running = this.#running;
+    if (running === undefined) {
+      if (this.#phase === 'trying') this.#books.close();
+      this.#tell(error);
       return;
     }
-    const { node, attempt } = running;
-    node.running -= 1;
-    node.counts[outcome === 'cut' ? 'failed' : 'cancelled'] += 1;
-    this.#books.isBilled ||= outcome === 'cancelled' || running.tokens > 0;
-    this.#ask(attempt, (said) => {
-      const end = running.stoppedEnd(outcome, said, this.#books.within);
-      this.#books.write(running, end, (error) => recorded(end, error));
+    this.#takeAway(running, 'failed');
+    this.#endBadly(running, running.failedEnd('cut', this.#books.within), error);
+  }
+
+  /** The client, or whoever gave it its key, wants no more of it. */
+  #stop(): void {
+    this.#work.meter?.stopped();
+    const running = this.#running;
+    if (running === undefined) {
+      // Money that was asked for comes later, and goes back then.
+      if (this.#phase === 'trying') this.#books.close();
+      return;
+    }
+    this.#books.isBilled = true;
+    this.#takeAway(running, 'cancelled', (said) => {
+      this.#books.write(running, running.cancelledEnd(said, this.#books.within), ignore);
       this.#books.close();
     });
+  }
+
+  /** Stops the attempt at its node. @param tell Hears what that says of it, or nothing when it is gone or takes too long. */
+  #takeAway(
+    { node, attempt }: RunningAttempt,
+    count: 'done' | 'failed' | 'cancelled',
+    tell?: (said: Cancelled | Done | undefined) => void,
+  ): void {
+    this.#running = undefined;
+    node.running -= 1;
+    node.counts[count] += 1;
+    assert(attempt !== undefined, 'an attempt that runs has left');
+    if (tell === undefined) attempt.cancel();
+    else this.#ask(attempt, tell);
   }
 
   /** Stops an attempt, and hears once what its node says of it: nothing, when it is gone or takes too long. */

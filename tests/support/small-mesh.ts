@@ -24,6 +24,9 @@ const firstChoice: Random = {
   fork: () => firstChoice,
 };
 
+/** A node that takes work from anybody, and keeps no record of it. */
+const noTabs = { refusal: () => undefined, begin: () => ({ end: () => {} }) };
+
 export interface MeshNodeUnderTest {
   readonly peer: PeerId;
   readonly engine: ScriptedEngine;
@@ -59,7 +62,7 @@ export class SmallMesh {
     const self = '12D3KooWGateway' as PeerId;
     const link = channelPair(peer, self);
     const server = createNodeServer(
-      { clock: this.clock, log: quietLog },
+      { clock: this.clock, log: quietLog, tabs: noTabs },
       { engines: [engine], queueMax, owner, hardware: 'test' },
     );
     const start = { serial: 1, holds: [] };
