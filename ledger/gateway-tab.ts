@@ -27,7 +27,7 @@ const runningAfterMs = 1_000;
 const runningMax = 256;
 /** Everything in a statement but its rows and tables. */
 const headBytes = 256;
-/** From here on lines do not wait for a node that countersigns nothing. */
+/** No more lines than these wait for a node that countersigns nothing. */
 const linesPressureMax = 4_096;
 
 /** Whoever writes lines down. */
@@ -213,8 +213,9 @@ export class Tab {
 
   /** A node that is there and says nothing is given no more than it can answer. */
   statementsMax(isConnected: boolean): number {
-    if (!isConnected || this.lines.length >= linesPressureMax) return Number.POSITIVE_INFINITY;
-    return Math.max(0, limits.statementsInFlightMax - this.waiting());
+    if (!isConnected) return Number.POSITIVE_INFINITY;
+    const tooMany = Math.ceil((this.lines.length + 1 - linesPressureMax) / limits.statementLinesMax);
+    return Math.max(0, tooMany, limits.statementsInFlightMax - this.waiting());
   }
 
   /** The next statements, in their order; nothing changes before they are `settled`. */

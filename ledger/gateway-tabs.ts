@@ -69,6 +69,8 @@ class Tabs implements GatewayTabs, TabOwner {
   /** An epoch of this process that it writes no more. */
   #ended: EpochId | undefined;
   #isDue = false;
+  /** Something became full while a round was being put together or written. */
+  #isAsked = false;
   #isWriting = false;
   #round: Promise<void> | undefined;
   #retryMs = retryLeastMs;
@@ -268,6 +270,7 @@ class Tabs implements GatewayTabs, TabOwner {
   /** @param isDue Tells all there is; else only statements that are full. */
   #ask(isDue: boolean): void {
     this.#isDue ||= isDue;
+    this.#isAsked = true;
     if (this.#round !== undefined || this.#failure !== undefined || this.now() < this.#notBeforeMs) return;
     if (this.#state !== 'open') return;
     this.#round = this.#work().finally(() => {
@@ -282,7 +285,8 @@ class Tabs implements GatewayTabs, TabOwner {
       // Until others have had their time to tell what this process stated before, nothing is stated again.
       if (!this.#maySign) await this.#ports.ledger.append('gateway', []);
       this.#maySign = true;
-      while (await this.#write()) {}
+      do this.#isAsked = false;
+      while ((await this.#write()) || this.#isAsked);
       this.#retryMs = retryLeastMs;
     } catch (error) {
       if (!isHelixFlowError(error)) throw error;
