@@ -82,13 +82,14 @@ const backStep = 16;
 const malformed = (reason: string): HelixFlowError =>
   new HelixFlowError('FRAME_MALFORMED', { reason: `line: ${reason}` });
 
-/** `value` where it is an integer that a reader takes, too. */
-function whole(value: number, max: number, min = 0): number {
+/** `value`, where a reader takes it, too. @throws HelixFlowError FRAME_MALFORMED */
+export function inBounds(value: number, max: number, min = 0): number {
   if (Number.isSafeInteger(value) && value >= min && value <= max) return value;
   throw malformed(`${value} is no integer from ${min} to ${max}`);
 }
 
-function bytesOf(hex: string, length: number): Uint8Array {
+/** The bytes behind lower-case hex, where they are so many. @throws HelixFlowError FRAME_MALFORMED */
+export function bytesOf(hex: string, length: number): Uint8Array {
   const bytes = fromHex(hex);
   if (bytes.length === length && hex.length === 2 * length) return bytes;
   throw malformed(`no ${length} bytes in hex`);
@@ -96,13 +97,26 @@ function bytesOf(hex: string, length: number): Uint8Array {
 
 function writePrice({ id, prompt, cached, completion }: Price): Value {
   if (id === '' && prompt + cached + completion > 0) throw malformed('a price of no entry');
-  const numbers = [prompt, cached, completion].map((micro) => whole(micro, maxPriceMicro));
+  const numbers = [prompt, cached, completion].map((micro) => inBounds(micro, maxPriceMicro));
   return [id === '' ? new Uint8Array(0) : bytesOf(id, 8), ...numbers];
 }
 
 function writeModel(digest: ModelDigest, model: string): Value {
   if (model.length > limits.modelNameMaxChars) throw malformed('the name of a model is too long');
   return [bytesOf(digest, 32), model];
+}
+
+/** The attempts of one process that were told, each once. */
+class Serials {
+  /** The one told last; 0 before. */
+  before = 0;
+  readonly #told = new Set<number>();
+
+  take(serial: number): void {
+    if (this.#told.has(serial)) throw malformed('an attempt twice');
+    this.#told.add(serial);
+    this.before = serial;
+  }
 }
 
 /** Writes lines as rows that refer to tables and to the row before. */
@@ -114,8 +128,7 @@ export class LineWriter {
   readonly #callers: Value[][] = [];
   #callerCount = 0;
   readonly #known = new Map<string, number>();
-  /** Of each run, the serial that was written last. */
-  readonly #serials: number[] = [];
+  readonly #serials: Serials[] = [];
   #startMs = 0;
 
   #indexOf(table: Value[], name: string, write: () => Value): number {
@@ -135,7 +148,7 @@ export class LineWriter {
     const bytes = bytesOf(tags, lease === undefined ? 16 : 24);
     const group = this.#callers.at(-1);
     if (group?.[0] === day) group.push(bytes);
-    else this.#callers.push([whole(day, dayMax), bytes]);
+    else this.#callers.push([inBounds(day, dayMax), bytes]);
     this.#known.set(name, this.#callerCount);
     this.#callerCount += 1;
     return this.#callerCount - 1;
@@ -144,13 +157,16 @@ export class LineWriter {
   /** The row of a line. @throws HelixFlowError FRAME_MALFORMED where a reader would. */
   write(line: UsageLine): Value {
     const { model, digest, price, serial, completionTokens, nodeTokens } = line;
-    const run = this.#indexOf(this.#runs, `r${line.run}`, () => bytesOf(line.run, 16));
-    const serialBefore = this.#serials[run] ?? 0;
-    this.#serials[run] = whole(serial, Number.MAX_SAFE_INTEGER, 1);
+    const run = this.#indexOf(this.#runs, `r${line.run}`, () => {
+      this.#serials.push(new Serials());
+      return bytesOf(line.run, 16);
+    });
+    const serialBefore = this.#serials[run]?.before ?? 0;
+    this.#serials[run]?.take(inBounds(serial, Number.MAX_SAFE_INTEGER, 1));
     const startBefore = this.#startMs;
-    this.#startMs = whole(line.startMs, momentMaxMs);
-    const promptTokens = whole(line.promptTokens, lineTokensMax);
-    const back = serial - whole(line.first, serial, Math.max(1, serial - backMax));
+    this.#startMs = inBounds(line.startMs, momentMaxMs);
+    const promptTokens = inBounds(line.promptTokens, lineTokensMax);
+    const back = serial - inBounds(line.first, serial, Math.max(1, serial - backMax));
     return [
       run,
       serial - serialBefore,
@@ -161,14 +177,20 @@ export class LineWriter {
         writePrice(price),
       ),
       line.startMs - startBefore,
-      whole(Math.round(line.firstMs), durationMaxMs),
-      whole(Math.round(line.durationMs), durationMaxMs),
+      inBounds(Math.round(line.firstMs), durationMaxMs),
+      inBounds(Math.round(line.durationMs), durationMaxMs),
       promptTokens,
-      whole(line.cachedTokens, promptTokens),
-      whole(completionTokens, lineTokensMax),
-      nodeTokens === undefined ? null : whole(nodeTokens, lineTokensMax) - completionTokens,
+      inBounds(line.cachedTokens, promptTokens),
+      inBounds(completionTokens, lineTokensMax),
+      nodeTokens === undefined ? null : inBounds(nodeTokens, lineTokensMax) - completionTokens,
       lineOutcomes.indexOf(line.outcome) + payers.indexOf(line.payer) * payerStep + back * backStep,
     ];
+  }
+
+  /** Notes an attempt that has no row. @throws HelixFlowError FRAME_MALFORMED where it has one. */
+  take(run: ProcessId, serial: number): void {
+    const index = this.#known.get(`r${run}`);
+    if (index !== undefined) this.#serials[index]?.take(serial);
   }
 
   /** The tables, for `LineReader`. Grows with each row. */
@@ -211,11 +233,9 @@ function readCallers(value: Value): Payee[] {
   return found;
 }
 
-/** The attempts of one process in a statement. */
 interface Run {
   readonly run: ProcessId;
-  serialBefore: number;
-  readonly serials: Set<number>;
+  readonly serials: Serials;
 }
 
 /** Reads rows that refer to tables and to the row before; each attempt at most once. */
@@ -230,7 +250,7 @@ export class LineReader {
   constructor(tables: Reader) {
     this.#runs = tables.list(tableMax, (value) => {
       const run = toHex(new Reader([value], 'run').bytes(16, 16)) as ProcessId;
-      return { run, serialBefore: 0, serials: new Set<number>() };
+      return { run, serials: new Serials() };
     });
     if (new Set(this.#runs.map(({ run }) => run)).size < this.#runs.length) throw malformed('a process twice');
     this.#models = tables.list(tableMax, (value) => {
@@ -247,47 +267,37 @@ export class LineReader {
     return found;
   }
 
-  /** Notes an attempt of this process. @throws HelixFlowError FRAME_MALFORMED where it was told before. */
+  /** Notes an attempt that has no row. @throws HelixFlowError FRAME_MALFORMED where it has one. */
   take(run: ProcessId, serial: number): void {
-    const known = this.#runs.find((other) => other.run === run);
-    if (known !== undefined) this.#take(known, serial);
-  }
-
-  #take({ serials }: Run, serial: number): void {
-    if (serials.has(serial)) throw malformed('an attempt twice');
-    serials.add(serial);
+    this.#runs.find((other) => other.run === run)?.serials.take(serial);
   }
 
   /** @throws HelixFlowError FRAME_MALFORMED */
   read(value: Value): UsageLine {
     const r = new Reader(value, 'line');
-    const run = this.#at(this.#runs, r, 'run');
-    const serial = whole(
-      run.serialBefore + r.int(Number.MAX_SAFE_INTEGER, -Number.MAX_SAFE_INTEGER),
-      Number.MAX_SAFE_INTEGER,
-      1,
-    );
-    run.serialBefore = serial;
-    this.#take(run, serial);
+    const { run, serials } = this.#at(this.#runs, r, 'run');
+    const more = r.int(Number.MAX_SAFE_INTEGER, -Number.MAX_SAFE_INTEGER);
+    const serial = inBounds(serials.before + more, Number.MAX_SAFE_INTEGER, 1);
+    serials.take(serial);
     const request = toHex(r.bytes(16, 16)) as RequestId;
     const { model, digest } = this.#at(this.#models, r, 'model');
     const { caller, lease } = this.#at(this.#callers, r, 'caller');
     const price = this.#at(this.#prices, r, 'price');
-    const startMs = unixMs(whole(this.#startMs + r.int(momentMaxMs, -momentMaxMs), momentMaxMs));
+    const startMs = unixMs(inBounds(this.#startMs + r.int(momentMaxMs, -momentMaxMs), momentMaxMs));
     this.#startMs = startMs;
     const firstMs = ms(r.int(durationMaxMs));
     const durationMs = ms(r.int(durationMaxMs));
     const promptTokens = r.int(lineTokensMax);
     const cachedTokens = r.int(promptTokens);
     const completionTokens = r.int(lineTokensMax);
-    const more = r.optional((row) => row.int(lineTokensMax - completionTokens, -completionTokens));
+    const difference = r.optional((row) => row.int(lineTokensMax - completionTokens, -completionTokens));
     const marks = r.int(backMax * backStep + backStep - 1);
     const outcome = lineOutcomes[marks % payerStep];
     if (outcome === undefined) throw malformed('no such outcome');
     return {
-      run: run.run,
+      run,
       serial,
-      first: whole(serial - Math.floor(marks / backStep), serial, 1),
+      first: inBounds(serial - Math.floor(marks / backStep), serial, 1),
       request,
       model,
       digest,
@@ -301,7 +311,7 @@ export class LineReader {
       promptTokens,
       cachedTokens,
       completionTokens,
-      ...(more === undefined ? {} : { nodeTokens: completionTokens + more }),
+      ...(difference === undefined ? {} : { nodeTokens: completionTokens + difference }),
       outcome,
     };
   }

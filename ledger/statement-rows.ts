@@ -1,12 +1,12 @@
 /** The rows of statements: how they are written, bounded and read. */
 
 import type { Value } from '../protocol/codec.ts';
-import { fromHex, toHex } from '../protocol/crypto.ts';
+import { toHex } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { ProcessId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import type { Reader } from '../protocol/reader.ts';
-import { LineReader, LineWriter, lineTokensMax, tableMax } from './line.ts';
+import { bytesOf, inBounds, LineReader, LineWriter, lineTokensMax, tableMax } from './line.ts';
 import type { Progress, StatementEntry } from './statement.ts';
 
 /** Running attempts of which one statement says how far they have come; `tableMax` are told for the first time. */
@@ -19,16 +19,15 @@ const malformed = (reason: string): HelixFlowError =>
 function writeProgress(progress: readonly Progress[]): Value {
   let before = 0;
   return progress.flatMap(({ serial, completionTokens }) => {
-    const more = serial - before;
+    const more = inBounds(serial, Number.MAX_SAFE_INTEGER, before + 1) - before;
     before = serial;
-    if (more < 1 || completionTokens > lineTokensMax) throw malformed('progress out of order or bounds');
-    return [more, completionTokens];
+    return [more, inBounds(completionTokens, lineTokensMax)];
   });
 }
 
 /** What follows the kind. @throws HelixFlowError FRAME_MALFORMED for what `readStatement` would not take. */
 export function writeStatement(entry: StatementEntry): readonly Value[] {
-  const { lines, running, progress, totals } = entry;
+  const { node, number, previous, run, lines, running, progress, totals } = entry;
   if (lines.length > limits.statementLinesMax || running.length > tableMax || progress.length > progressMax) {
     throw malformed('more than one statement holds');
   }
@@ -36,16 +35,19 @@ export function writeStatement(entry: StatementEntry): readonly Value[] {
   const writer = new LineWriter();
   const rows = lines.map((line) => writer.write(line));
   const runningRows = running.map((line) => writer.write(line));
+  for (const { serial } of progress) writer.take(run, serial);
+  if (previous.length !== 32) throw malformed('no hash');
+  const sums = [totals.lines, totals.promptTokens, totals.completionTokens];
   return [
-    entry.node,
-    entry.number,
-    entry.previous,
-    fromHex(entry.run),
+    node,
+    inBounds(number, Number.MAX_SAFE_INTEGER),
+    previous,
+    bytesOf(run, 16),
     writer.tables(),
     rows,
     runningRows,
     writeProgress(progress),
-    [totals.lines, totals.promptTokens, totals.completionTokens],
+    sums.map((sum) => inBounds(sum, Number.MAX_SAFE_INTEGER)),
   ];
 }
 

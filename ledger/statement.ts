@@ -17,7 +17,7 @@ import { publicKeyOf } from '../protocol/peer/identity.ts';
 import type { SigningKey } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
-import { lineTokensMax, momentMaxMs, type UsageLine } from './line.ts';
+import { attemptName, bytesOf, inBounds, lineTokensMax, momentMaxMs, type UsageLine } from './line.ts';
 import { budgetMaxMicro } from './money.ts';
 import { readStatement, writeStatement } from './statement-rows.ts';
 
@@ -133,18 +133,32 @@ const malformed = (reason: string): HelixFlowError =>
 
 function writeRefused(refused: readonly RefusedLine[]): Value {
   checkOrder(refused);
-  return refused.map(({ index, reason }): Value => [index, refusalReasons.indexOf(reason)]);
+  const indexMax = limits.statementLinesMax - 1;
+  return refused.map(({ index, reason }): Value => [inBounds(index, indexMax), refusalReasons.indexOf(reason)]);
 }
 
 function checkOrder(refused: readonly RefusedLine[]): void {
   if (refused.some(({ index }, at) => at > 0 && index <= (refused[at - 1]?.index ?? 0))) throw malformed('no order');
 }
 
-const writeAttempts = (attempts: readonly ClaimedAttempt[]): Value =>
-  attempts.map((attempt): Value => {
-    const { run, serial, request, startMs, promptTokens, completionTokens } = attempt;
-    return [fromHex(run), serial, fromHex(request), startMs, promptTokens, completionTokens];
+function writeAttempts(attempts: readonly ClaimedAttempt[]): Value {
+  checkClaimed(attempts);
+  return attempts.map(({ run, serial, request, startMs, promptTokens, completionTokens }): Value => {
+    const counts = [promptTokens, completionTokens].map((count) => inBounds(count, lineTokensMax));
+    const name = [bytesOf(run, 16), inBounds(serial, Number.MAX_SAFE_INTEGER, 1), bytesOf(request, 16)];
+    return [...name, inBounds(startMs, momentMaxMs), ...counts];
   });
+}
+
+function checkClaimed(attempts: readonly ClaimedAttempt[]): void {
+  if (attempts.length === 0 || attempts.length > claimAttemptsMax) throw malformed('nothing claimed, or too much');
+  if (new Set(attempts.map(attemptName)).size < attempts.length) throw malformed('an attempt twice');
+}
+
+function exactly(bytes: Uint8Array, length: number): Uint8Array {
+  if (bytes.length === length) return bytes;
+  throw malformed(`no ${length} bytes`);
+}
 
 /** The positions of an entry, for `encodeEntry`. */
 export function writeUsage(entry: UsageEntry): Value {
@@ -153,20 +167,17 @@ export function writeUsage(entry: UsageEntry): Value {
       return [usageKinds.statement, ...writeStatement(entry)];
     case 'countersign': {
       const { node, epoch, number, statement, refused, timeMs, signature } = entry;
-      const place = [node, fromHex(epoch), number, statement];
-      return [usageKinds.countersign, ...place, writeRefused(refused), timeMs, signature];
+      const place = [bytesOf(epoch, 16), inBounds(number, Number.MAX_SAFE_INTEGER), exactly(statement, 32)];
+      const word = [writeRefused(refused), inBounds(timeMs, momentMaxMs), exactly(signature, 64)];
+      return [usageKinds.countersign, node, ...place, ...word];
     }
-    case 'claim':
-      return [
-        usageKinds.claim,
-        entry.node,
-        entry.gateway,
-        writeAttempts(entry.attempts),
-        entry.timeMs,
-        entry.signature,
-      ];
+    case 'claim': {
+      const { node, gateway, attempts, timeMs, signature } = entry;
+      const word = [writeAttempts(attempts), inBounds(timeMs, momentMaxMs), exactly(signature, 64)];
+      return [usageKinds.claim, node, gateway, ...word];
+    }
     case 'close':
-      return [usageKinds.close, fromHex(entry.lease), entry.spentMicro];
+      return [usageKinds.close, bytesOf(entry.lease, 16), inBounds(entry.spentMicro, budgetMaxMicro)];
   }
 }
 
@@ -202,23 +213,22 @@ function readCountersign(r: Reader): CountersignEntry {
 }
 
 function readClaim(r: Reader): ClaimEntry {
+  const node = readPeer(r);
+  const gateway = readPeer(r);
+  const attempts = r.list(claimAttemptsMax, readAttempt);
+  checkClaimed(attempts);
+  return { kind: 'claim', node, gateway, attempts, timeMs: readMoment(r), signature: r.bytes(64, 64) };
+}
+
+function readAttempt(value: Value): ClaimedAttempt {
+  const r = new Reader(value, 'claimed');
   return {
-    kind: 'claim',
-    node: readPeer(r),
-    gateway: readPeer(r),
-    attempts: r.list(claimAttemptsMax, (value) => {
-      const row = new Reader(value, 'claimed');
-      return {
-        run: toHex(row.bytes(16, 16)) as ProcessId,
-        serial: row.int(Number.MAX_SAFE_INTEGER, 1),
-        request: toHex(row.bytes(16, 16)) as RequestId,
-        startMs: readMoment(row),
-        promptTokens: row.int(lineTokensMax),
-        completionTokens: row.int(lineTokensMax),
-      };
-    }),
-    timeMs: readMoment(r),
-    signature: r.bytes(64, 64),
+    run: toHex(r.bytes(16, 16)) as ProcessId,
+    serial: r.int(Number.MAX_SAFE_INTEGER, 1),
+    request: toHex(r.bytes(16, 16)) as RequestId,
+    startMs: readMoment(r),
+    promptTokens: r.int(lineTokensMax),
+    completionTokens: r.int(lineTokensMax),
   };
 }
 
