@@ -26,6 +26,7 @@ import {
 import { limits } from '../protocol/limits.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
+import { momentMaxMs } from './line.ts';
 import { type Budget, type MoneyEntry, moneyParsers, readBudget, writeBudget, writeMoney } from './money.ts';
 import { type UsageEntry, usageParsers, writeUsage } from './statement.ts';
 
@@ -217,7 +218,7 @@ function checked<T extends string>(text: string, isIt: (text: unknown) => text i
 const readPeer = (r: Reader): PeerId => checked(r.text(64), isPeerId, 'peer id');
 const readAccount = (r: Reader): AccountId => checked(r.text(64), isAccountId, 'account');
 const readKey = (r: Reader): KeyId => toHex(r.bytes(8, 8)) as KeyId;
-const readMoment = (r: Reader): UnixMs => unixMs(r.int());
+const readMoment = (r: Reader): UnixMs => unixMs(r.int(momentMaxMs));
 const readRate = (r: Reader): number | undefined => r.optional((rate) => rate.int(rateMax, 1));
 
 const readLimits = (row: Reader): RateLimits =>

@@ -16,6 +16,7 @@ import {
 import { limits } from '../protocol/limits.ts';
 import type { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
+import { momentMaxMs } from './line.ts';
 import { maxPriceMicro } from './price.ts';
 
 /** How often a budget is there anew, by UTC; `total` never. */
@@ -138,7 +139,7 @@ function readPrice(r: Reader): PriceEntry {
     prompt: r.int(maxPriceMicro),
     cached: r.int(maxPriceMicro),
     completion: r.int(maxPriceMicro),
-    fromMs: unixMs(r.int()),
+    fromMs: unixMs(r.int(momentMaxMs)),
   };
 }
 

@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { test } from 'vitest';
 import { type Entry, encodeEntry, isOpenEntry, parseEntry } from '../../ledger/entry.ts';
+import { momentMaxMs } from '../../ledger/line.ts';
 import { encodeValue, type Value } from '../../protocol/codec.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
 import { type KeyTerms, keyGatewaysMax, keyModelsMax, rateMax } from '../../protocol/grants.ts';
@@ -17,7 +18,7 @@ const hexText = (bytes: number) =>
 const peer = fc.stringMatching(/^[1-9A-HJ-NP-Za-km-z]{8,64}$/).map((text) => text as PeerId);
 const account = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/).map((text) => text as AccountId & OwnerId);
 const key = hexText(8).map((text) => text as KeyId);
-const moment = fc.maxSafeNat().map(unixMs);
+const moment = fc.integer({ min: 0, max: momentMaxMs }).map(unixMs);
 const rate = fc.integer({ min: 1, max: rateMax });
 const rates = fc.record({ rpm: rate, tpm: rate, concurrency: rate }, { requiredKeys: [] });
 const terms = fc
