@@ -68,7 +68,7 @@ export function readKey(key: Uint8Array): BlockPlace & { readonly kind: keyof ty
 // LevelDB's own checksums leave rows unread without a word, or are not looked at: this one belongs to key and value.
 const checkOf = (key: Uint8Array, body: Uint8Array): Uint8Array => sha256(key, body).subarray(0, checkBytes);
 
-function seal(key: Uint8Array, fields: Value): Uint8Array {
+export function seal(key: Uint8Array, fields: Value): Uint8Array {
   const body = encodeValue(fields);
   const row = new Uint8Array(body.length + checkBytes);
   row.set(body);
@@ -87,7 +87,7 @@ function unseal(key: Uint8Array, row: Uint8Array): Reader {
 }
 
 /** Reads a row with `read`; undefined where a byte of it has changed. */
-function readRow<T>(key: Uint8Array, row: Uint8Array, read: (reader: Reader) => T): T | undefined {
+export function readRow<T>(key: Uint8Array, row: Uint8Array, read: (reader: Reader) => T): T | undefined {
   try {
     return read(unseal(key, row));
   } catch (error) {

@@ -42,6 +42,8 @@ export interface OpenWork {
 /** A session with a gateway, as far as tabs need one. */
 export interface WorkLink {
   readonly peer: PeerId;
+  /** Which of its processes it is. */
+  readonly peerProcess?: ProcessId | undefined;
   sendTab(frame: CountersignFrame | ClaimFrame): boolean;
 }
 

@@ -1,7 +1,11 @@
 /** A whole node without its edges: a member of the mesh that serves what its engines offer. */
 
 import { createLedger } from '../ledger/create-ledger.ts';
+import { createIssuers } from '../ledger/issuers.ts';
 import type { Ledger } from '../ledger/ledger.ts';
+import { createNodeTabs } from '../ledger/node-tabs.ts';
+import { createPrices } from '../ledger/prices.ts';
+import type { NodeTabs } from '../ledger/work.ts';
 import { modelKey } from '../protocol/peer/discovery.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
@@ -22,6 +26,7 @@ export interface MeshNode {
   readonly member: Member;
   readonly server: NodeServer;
   readonly ledger: Ledger;
+  readonly tabs: NodeTabs;
   /** Opens the ledger, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
   start(join?: () => Promise<void>): Promise<void>;
   /** Finishes what is under way, takes nothing new, says goodbye. Resolves when all of it has ended. */
@@ -33,8 +38,14 @@ export interface MeshNode {
 /** Joins engines to the mesh; nothing is sent before `start`. */
 export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
   const { engines, queueMax, owner, hardware, ...rest } = options;
-  const server = createNodeServer(ports, { engines, queueMax, owner, hardware });
   const ledger = createLedger(ports, { ...rest, role: 'node' });
+  const issuers = createIssuers(options.roots);
+  const prices = createPrices((author) => issuers.counts(author));
+  const tabs = createNodeTabs(
+    { ...ports, ledger, prices },
+    { meshId: options.meshId, self: ports.network.self, key: options.key },
+  );
+  const server = createNodeServer({ ...ports, tabs }, { engines, queueMax, owner, hardware });
   const member = createMember(
     ports,
     {
@@ -44,18 +55,30 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
       isMember: (membership) => ledger.isMember(membership),
     },
     {
-      ready: (session) => server.ready(session),
-      gone: (session) => server.gone(session),
+      ready: (session) => {
+        tabs.ready(session);
+        server.ready(session);
+      },
+      gone: (session) => {
+        tabs.gone(session);
+        server.gone(session);
+      },
       changed: () => {},
       opened: (session, attempt) => server.opened(session, attempt),
       offered: (session, revision) => server.offered(session, revision),
-      tab: () => {},
+      tab: (session, frame) => {
+        if (frame.type === 'statement') tabs.received(session, frame);
+      },
       admitted: (connection, info) => ledger.admitted(connection, info),
     },
   );
+  ledger.onEntry((held) => prices.apply(held));
   ledger.onChange((change) => {
     if (change.kind === 'ban') member.review(change.peer);
-    else if (change.kind === 'roots') member.review();
+    else if (change.kind === 'roots') {
+      issuers.changed();
+      member.review();
+    }
   });
   let advertised = '';
   const advertise = (): void => {
@@ -70,8 +93,10 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     member,
     server,
     ledger,
+    tabs,
     start: async (join) => {
       await ledger.open();
+      await tabs.open();
       await member.start(join);
       advertise();
     },
@@ -82,6 +107,7 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     close: async () => {
       cancelModels();
       server.close();
+      await tabs.close();
       await ledger.close();
       await member.close();
     },

@@ -1,5 +1,7 @@
 /** The worker's daemon without its edges: offers its engines' models on every session and serves what is opened. */
 
+import type { NodeTabs, OpenWork } from '../ledger/work.ts';
+import { deliveredTokens } from '../protocol/counting.ts';
 import { HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -10,6 +12,7 @@ import type { ServedAttempt } from '../protocol/session/incoming.ts';
 import type { Session } from '../protocol/session/session.ts';
 import { type Ms, ms } from '../protocol/units.ts';
 import { admit } from './admission.ts';
+import { beginWork } from './tab-work.ts';
 
 export interface ServerOptions {
   readonly engines: readonly Engine[];
@@ -56,7 +59,17 @@ interface Job {
   readonly arrivedMs: Ms;
   readonly abort: AbortController;
   readonly cancelDeadline: Cancel;
-  tokens: number;
+  /** In the tab with the gateway. */
+  readonly work: OpenWork;
+  /** As the engine has counted it; 0 before. */
+  promptTokens: number;
+}
+
+/** What a server works with. */
+export interface ServerDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly tabs: Pick<NodeTabs, 'refusal' | 'begin'>;
 }
 
 /** One engine with its queue. */
@@ -74,6 +87,7 @@ const loadIntervalMs = 1_000 / limits.loadPerSecondMax;
 export class Server implements NodeServer {
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #tabs: ServerDeps['tabs'];
   readonly #options: ServerOptions;
   readonly #lanes: readonly Lane[];
   readonly #sessions = new Map<Session, number>();
@@ -87,9 +101,10 @@ export class Server implements NodeServer {
   #loadSentMs: Ms;
   #cancelLoad: Cancel | undefined;
 
-  constructor(deps: { clock: Clock; log: Log }, options: ServerOptions) {
+  constructor(deps: ServerDeps, options: ServerOptions) {
     this.#clock = deps.clock;
     this.#log = deps.log;
+    this.#tabs = deps.tabs;
     this.#options = options;
     this.#loadSentMs = ms(deps.clock.nowMs() - loadIntervalMs);
     this.#lanes = options.engines.map((engine) => ({ engine, queue: [], active: 0, serviceMeanMs: 0 }));
@@ -156,8 +171,13 @@ export class Server implements NodeServer {
     return () => this.#listeners.delete(listener);
   }
 
-  opened(_session: Session, attempt: ServedAttempt): void {
+  opened(session: Session, attempt: ServedAttempt): void {
     const { open } = attempt;
+    const uncovered = this.#tabs.refusal(session.peer);
+    if (uncovered !== undefined) {
+      this.#refuse(attempt, uncovered);
+      return;
+    }
     const lane = this.#lanes.find(({ engine }) =>
       engine.models().some((model) => model.name === open.model && model.digest === open.digest),
     );
@@ -192,7 +212,7 @@ export class Server implements NodeServer {
       this.#refuse(attempt, this.#asFailure(error));
       return;
     }
-    this.#take(lane, attempt, chat);
+    this.#take(lane, attempt, { chat, work: beginWork(this.#tabs, session, attempt) });
   }
 
   async drain(): Promise<void> {
@@ -211,18 +231,19 @@ export class Server implements NodeServer {
     this.#listeners.clear();
   }
 
-  #take(lane: Lane, attempt: ServedAttempt, chat: ChatRequest): void {
+  #take(lane: Lane, attempt: ServedAttempt, { chat, work }: Pick<Job, 'chat' | 'work'>): void {
     const abort = new AbortController();
     const deadlineMs = attempt.open.deadlineMs;
     const job: Job = {
       attempt,
       chat,
+      work,
       arrivedMs: this.#clock.nowMs(),
       abort,
       cancelDeadline: this.#clock.timer(deadlineMs, () =>
         this.#stop(lane, job, new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs })),
       ),
-      tokens: 0,
+      promptTokens: 0,
     };
     if (attempt.signal.aborted) abort.abort(attempt.signal.reason);
     else attempt.signal.addEventListener('abort', () => this.#stop(lane, job, attempt.signal.reason), { once: true });
@@ -249,12 +270,14 @@ export class Server implements NodeServer {
       const done = await lane.engine.generate(
         { model: attempt.open.model, chat: job.chat },
         (delta) => {
-          job.tokens += delta.tokenIds.length;
+          job.promptTokens ||= delta.promptTokens ?? 0;
           return attempt.emit(delta);
         },
         abort.signal,
       );
       job.cancelDeadline();
+      const { promptTokens, cachedTokens, completionTokens } = done;
+      job.work.end({ kind: 'done', promptTokens, cachedTokens, completionTokens });
       attempt.done(done, ms(startedMs - job.arrivedMs));
       this.#counts.done += 1;
     } catch (error) {
@@ -271,11 +294,15 @@ export class Server implements NodeServer {
 
   #end(job: Job, reason: unknown): void {
     job.cancelDeadline();
-    if (job.attempt.signal.aborted) {
+    const { attempt, promptTokens, work } = job;
+    if (attempt.signal.aborted) {
       this.#counts.cancelled += 1;
-      job.attempt.cancelled(job.tokens, 0);
+      const completionTokens = deliveredTokens(attempt.sent());
+      work.end({ kind: 'cancelled', promptTokens, completionTokens });
+      attempt.cancelled(completionTokens, promptTokens);
       return;
     }
+    work.end({ kind: 'failed' });
     this.#refuse(job.attempt, this.#asFailure(reason));
   }
 
@@ -354,5 +381,4 @@ export class Server implements NodeServer {
 }
 
 /** A node's server over loaded engines. The caller connects it to its sessions' events. */
-export const createNodeServer = (deps: { clock: Clock; log: Log }, options: ServerOptions): NodeServer =>
-  new Server(deps, options);
+export const createNodeServer = (deps: ServerDeps, options: ServerOptions): NodeServer => new Server(deps, options);

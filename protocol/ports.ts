@@ -207,6 +207,8 @@ export interface EngineDelta {
   readonly text: string;
   /** The ids behind `text`, in order; empty where the engine tells none. */
   readonly tokenIds: readonly number[];
+  /** On the first piece, where the engine has counted the prompt by then. */
+  readonly promptTokens?: number;
 }
 
 /** How an answer ended. Token counts are the engine's own. */

@@ -186,7 +186,7 @@ export class SimEngine implements Engine {
       const token = syntheticDelta(seed, position);
       this.#tokens += 1;
       const delta = text.push(token.text, token.tokenIds);
-      const taken = delta && emit(delta);
+      const taken = delta && emit({ ...delta, promptTokens });
       if (taken !== undefined) await taken;
       signal.throwIfAborted();
     }

@@ -59,6 +59,8 @@ export function createSyntheticEngine(deps: { readonly clock: Clock }, options: 
 
   async function run({ chat }: GenerateRequest, count: number, emit: Emit, signal: AbortSignal) {
     const promptHash = hashPrompt(chat);
+    const promptTokens = countPromptTokens(chat);
+    let isTold = false;
     const text = chat.stop && createAnswerText(chat.stop);
     const startMs = clock.nowMs();
     for (let position = 0; position < count && text?.stopped !== true; position += 1) {
@@ -67,7 +69,8 @@ export function createSyntheticEngine(deps: { readonly clock: Clock }, options: 
       signal.throwIfAborted();
       const token = syntheticDelta(promptHash, position);
       const delta = text === undefined ? token : text.push(token.text, token.tokenIds);
-      const taken = delta && emit(delta);
+      const taken = delta && emit(isTold ? delta : { ...delta, promptTokens });
+      isTold ||= delta !== undefined;
       if (taken !== undefined) await taken;
     }
     const rest = text?.flush();

@@ -131,7 +131,7 @@ describe('an answer that has ended', () => {
     const clock = new ManualClock();
     const engine = new ScriptedEngine(1);
     const server = createNodeServer(
-      { clock, log: quietLog },
+      { clock, log: quietLog, tabs: { refusal: () => undefined, begin: () => ({ end: () => {} }) } },
       { engines: [engine], queueMax: 2, owner: 'owner', hardware: 'test' },
     );
     const open = () => {
@@ -139,7 +139,7 @@ describe('an answer that has ended', () => {
       const abort = new AbortController();
       const { body: _, ...asked } = requestOf(new Uint8Array());
       const body = encodeChatRequest({ messages: [{ role: 'user', content: 'hi' }] });
-      server.opened({} as Session, {
+      server.opened({ peer: 'gateway', peerProcess: '22'.repeat(16) } as unknown as Session, {
         open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body },
         body,
         signal: abort.signal,

@@ -143,8 +143,9 @@ export function createAnswers(deps: AnswersDeps): Answers {
     },
     hear(message) {
       if (message.type === 'delta') {
-        meter.tokens(message.tokenIds.length);
-        answers.get(message.id)?.delta({ text: message.text, tokenIds: message.tokenIds });
+        const { id, type: _, ...delta } = message;
+        meter.tokens(delta.tokenIds.length);
+        answers.get(id)?.delta(delta);
       } else if (message.type === 'done') answers.get(message.id)?.end(message.done);
       else if (message.type === 'failed') answers.get(message.id)?.end(fromWire(message.error));
     },

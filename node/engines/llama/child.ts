@@ -53,8 +53,8 @@ async function generate({ id, chat }: ToChild & { type: 'generate' }): Promise<v
     const done = await generateAnswer(
       runtime,
       chat,
-      ({ text, tokenIds }) => {
-        say({ type: 'delta', id, text, tokenIds });
+      (delta) => {
+        say({ type: 'delta', id, ...delta });
         answer.ahead += 1;
         if (answer.ahead < windowDeltas || signal.aborted) return undefined;
         return new Promise((resolve) => {

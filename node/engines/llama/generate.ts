@@ -139,6 +139,16 @@ async function decode(runtime: Runtime, start: Start, chat: ChatRequest, take: T
   return { finish, completionTokens: text.counted(), firstMs };
 }
 
+/** The first piece tells of the prompt, too. */
+function tellPrompt(take: TakeDelta, promptTokens: number): TakeDelta {
+  let isTold = false;
+  return (delta) => {
+    if (isTold) return take(delta);
+    isTold = true;
+    return take({ ...delta, promptTokens });
+  };
+}
+
 /**
  * Generates one answer in a slot of its own; the slot is free again when the promise settles.
  * @throws HelixFlowError CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, ENGINE_FAILED; the signal's reason.
@@ -155,7 +165,8 @@ export async function generateAnswer(
   try {
     const startMs = performance.now();
     const cachedTokens = await prefill(runtime, sequence, prompt, signal);
-    const { finish, completionTokens, firstMs } = await decode(runtime, { sequence, prompt, signal }, chat, take);
+    const tell = tellPrompt(take, prompt.length);
+    const { finish, completionTokens, firstMs } = await decode(runtime, { sequence, prompt, signal }, chat, tell);
     return {
       finish,
       promptTokens: prompt.length,

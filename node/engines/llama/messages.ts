@@ -2,7 +2,7 @@
 
 import type { ErrorCode, ErrorDetails } from '../../../protocol/errors.ts';
 import type { ChatRequest } from '../../../protocol/messages/chat.ts';
-import type { EngineDone } from '../../../protocol/ports.ts';
+import type { EngineDelta, EngineDone } from '../../../protocol/ports.ts';
 
 /** The sha256 of one weights file, good as long as size and time of the file stay the same. */
 export interface FileHash {
@@ -45,7 +45,7 @@ export type ToChild =
 export type FromChild =
   | { readonly type: 'loaded'; readonly loaded: Loaded }
   | { readonly type: 'refused'; readonly error: WireError }
-  | { readonly type: 'delta'; readonly id: number; readonly text: string; readonly tokenIds: readonly number[] }
+  | ({ readonly type: 'delta'; readonly id: number } & EngineDelta)
   | { readonly type: 'done'; readonly id: number; readonly done: EngineDone }
   | { readonly type: 'failed'; readonly id: number; readonly error: WireError };
 

@@ -1,0 +1,76 @@
+/** How long a node waits for work to be covered, and when it gives it up: pure rules of time, in connected time (design §6). */
+
+import { bytesPerToken } from '../protocol/counting.ts';
+import type { ProcessId } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
+
+/** What one gateway has shown so far. */
+export interface Patience {
+  /** Its process, as far as known, and since when another one was. */
+  readonly run: ProcessId | undefined;
+  readonly runSinceMs: number | undefined;
+  /** How often its work was given up, and when lately. */
+  readonly losses: number;
+  readonly lossMs: number;
+}
+
+/** What of an attempt decides how long it is waited for. */
+export interface Waiting {
+  readonly run: ProcessId;
+  /** All that was done before is covered. */
+  readonly sinceMs: number;
+  /** When it ended; undefined while it runs. */
+  readonly endedMs: number | undefined;
+  /** Running counts of the gateway reach as far as our own. */
+  readonly isTold: boolean;
+  readonly isRefused: boolean;
+}
+
+/** An answer that has ended here may wait for its client at the gateway, which tells of it as running. */
+const lingerMaxMs = 600_000;
+/** After the first time that a gateway left work uncovered for good. Doubled each time. */
+const firstPauseMs = 600_000;
+const pauseMaxMs = 86_400_000;
+/** A loss is forgotten after so long. */
+const lossMemoryMs = 86_400_000;
+
+/** How old uncovered work may be. A gateway that has started again may not sign before it knows what it wrote. */
+export function ageMaxMs({ runSinceMs }: Patience, nowMs: number): number {
+  const { uncoveredMaxMs, recoveryWaitMs } = limits;
+  const isRecovering = runSinceMs !== undefined && nowMs < runSinceMs + recoveryWaitMs + uncoveredMaxMs;
+  return isRecovering ? uncoveredMaxMs + recoveryWaitMs : uncoveredMaxMs;
+}
+
+/** When work has waited for too long; undefined while nothing of it is uncovered. */
+export function dueMs(work: Waiting, patience: Patience, nowMs: number): number | undefined {
+  if (work.isRefused || !work.isTold) return work.sinceMs + ageMaxMs(patience, nowMs);
+  return work.endedMs === undefined ? undefined : work.endedMs + lingerMaxMs;
+}
+
+/** Losses that still count. */
+export const lossesAt = ({ losses, lossMs }: Patience, nowMs: number): number =>
+  Math.max(0, losses - Math.floor(Math.max(0, nowMs - lossMs) / lossMemoryMs));
+
+/**
+ * For how long nothing is taken from the gateway before overdue work is given up. What ran when its process ended may
+ * have left no line, and is lost to the node: this must not stop an honest gateway, nor pay one that starts again and
+ * again.
+ */
+export function pauseMs(work: Waiting, patience: Patience, nowMs: number): number {
+  const losses = lossesAt(patience, nowMs);
+  const isGone = patience.run !== undefined && patience.run !== work.run;
+  if (!isGone) return Math.min(pauseMaxMs, firstPauseMs * 2 ** losses);
+  return losses === 0 ? 0 : Math.min(pauseMaxMs, limits.recoveryWaitMs * 2 ** (losses - 1));
+}
+
+/** What a gateway may leave out from the start: as much as may be on its way to it on one attempt. */
+const shortFreeTokens = limits.creditInitialBytes / bytesPerToken;
+/** Of what it covers. */
+const shortShare = 1 / 16;
+
+/**
+ * Tokens that a gateway may still leave out of attempts that it let go. What is on its way when a client leaves is lost
+ * to the node, honestly; a gateway that lets go of everything just before its end comes no further than this.
+ */
+export const toleranceTokens = (shortTokens: number, coveredTokens: number): number =>
+  Math.max(0, Math.floor(shortFreeTokens + coveredTokens * shortShare - shortTokens));
