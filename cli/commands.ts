@@ -149,8 +149,39 @@ export const commands: readonly CliCommand[] = [
   define('accounts ls', 'Lists the accounts.', async () => (await import('./commands/accounts-ls.ts')).runAccountsList),
   define(
     'accounts set',
-    'Changes the limits of an account.',
+    'Changes the limits or the budget of an account.',
     async () => (await import('./commands/accounts-set.ts')).runAccountsSet,
+  ),
+  define(
+    'accounts show',
+    'Shows one account: its limits, what its budget has come to, and the leases on it.',
+    async () => (await import('./commands/accounts-show.ts')).runAccountsShow,
+  ),
+  define(
+    'accounts writeoff',
+    'Gives up on a lease that its gateway does not close; what was not spent is free again.',
+    async () => (await import('./commands/accounts-writeoff.ts')).runAccountsWriteOff,
+  ),
+  define(
+    'accounts export',
+    'Prints everything that this gateway can tell of an account, as JSON.',
+    async () => (await import('./commands/accounts-export.ts')).runAccountsExport,
+  ),
+  define(
+    'accounts erase',
+    'Closes an account for good, and forgets whose it was.',
+    async () => (await import('./commands/accounts-erase.ts')).runAccountsErase,
+  ),
+  define(
+    'prices set',
+    'Sets what a model costs, from now or from a moment to come.',
+    async () => (await import('./commands/prices-set.ts')).runPricesSet,
+  ),
+  define('prices ls', 'Lists the prices.', async () => (await import('./commands/prices-ls.ts')).runPricesList),
+  define(
+    'usage',
+    'Sums up what was used and what it cost, by account, key, model, node, day or gateway.',
+    async () => (await import('./commands/usage.ts')).runUsage,
   ),
   define(
     'audit tail',
@@ -184,7 +215,8 @@ export const commands: readonly CliCommand[] = [
 export const groups: Readonly<Record<string, string>> = {
   mesh: 'Meshes: who belongs together.',
   keys: 'API keys of clients.',
-  accounts: 'Accounts of API keys: limits of all their keys together.',
+  accounts: 'Accounts of API keys: limits and budgets of all their keys together.',
+  prices: 'What models cost.',
   audit: 'The audit log: who did what to whom.',
   ledger: 'The ledger: what was used, signed by those who used and served it.',
   sim: 'The simulator: the same code under virtual time.',

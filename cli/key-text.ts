@@ -1,6 +1,6 @@
 /** Keys and accounts in words and in JSON lines. */
 
-import type { AccountView, KeyView, NewKeyView } from '../gateway/admin/key-operations.ts';
+import type { KeyView, NewKeyView } from '../gateway/admin/key-operations.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { RateLimits } from '../protocol/grants.ts';
 import { columns, isoOf, moment } from './lists.ts';
@@ -34,7 +34,7 @@ function stateText(key: KeyView): string {
   return `revoked (counts from ${moment(key.revokedFromMs)})${key.cut === true ? ', cut' : ''}`;
 }
 
-const limitsCell = (limits: RateLimits | undefined): string =>
+export const limitsCell = (limits: RateLimits | undefined): string =>
   (limits === undefined ? '' : describeLimits(limits).slice(2)) || 'none';
 
 /** The one JSON line of a key just made; `key` is the secret. */
@@ -99,27 +99,5 @@ export const keyTable = (keys: readonly KeyView[]): string =>
           key.account ?? '-',
           limitsCell(key.limits),
           moment(key.expiresMs),
-        ]),
-      );
-
-export const accountValue = ({ account, name, limits, strict, createdMs }: AccountView): object => ({
-  id: account,
-  name,
-  limits,
-  strict,
-  created: isoOf(createdMs),
-});
-
-export const accountTable = (accounts: readonly AccountView[]): string =>
-  accounts.length === 0
-    ? 'no accounts'
-    : columns(
-        ['ACCOUNT', 'NAME', 'LIMITS', 'STRICT', 'CREATED'],
-        accounts.map(({ account, name, limits, strict, createdMs }) => [
-          account,
-          name ?? '-',
-          limitsCell(limits),
-          strict ? 'yes' : 'no',
-          moment(createdMs),
         ]),
       );

@@ -4,7 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { type CliCommand, commands, groups } from './commands.ts';
 import { helpText } from './config/describe.ts';
-import { isArgument, type OptionRow, type OptionTable, shapeOf } from './config/option.ts';
+import { isArgument, longFlag, type OptionRow, type OptionTable, shapeOf } from './config/option.ts';
 import { commonOptions } from './config/tables.ts';
 import { redact, redactValue } from './redact.ts';
 import { version } from './version.ts';
@@ -28,6 +28,7 @@ function addOptions(command: Command, table: OptionTable): void {
     }
     const option = new Option(row.flag, helpText(row));
     command.addOption(shapeOf(row).type === 'array' ? option.argParser(collect) : option);
+    if (row.negatable) command.addOption(new Option(longFlag(row).replace('--', '--no-')).hideHelp());
   }
 }
 

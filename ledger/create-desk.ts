@@ -18,10 +18,12 @@ import { limits } from '../protocol/limits.ts';
 import type { IssuerRecord, MeshRecord } from '../protocol/mesh.ts';
 import type { Clock, Random, Tokens } from '../protocol/ports.ts';
 import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
+import { entriesAbout } from './account-entries.ts';
 import type { Audit } from './audit.ts';
 import { authorIdOf } from './block.ts';
 import type {
   AccountChange,
+  AccountExport,
   AccountRequest,
   Actor,
   Desk,
@@ -54,10 +56,10 @@ import type { Ledger } from './ledger.ts';
 import type { PriceEntry, WriteOffEntry } from './money.ts';
 import type { NamedThing, Names } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
-import { accountIn, accountsIn, keyIn, keysIn } from './succession.ts';
+import { accountIn, accountsIn, inCareOf, keyIn, keysIn } from './succession.ts';
 
 export interface DeskDeps {
-  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots'>;
+  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots' | 'heads' | 'read'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly tokens: Tokens;
@@ -74,6 +76,8 @@ export interface DeskOptions {
   readonly isOpen: boolean;
 }
 
+/** Entries that one export may hold. */
+const exportedMax = 50_000;
 /** Bans that one `unban` may name. */
 const unbansAtOnce = 64;
 
@@ -198,6 +202,17 @@ class IssuerDesk implements Desk {
         await this.#deps.names.eraseAll([`account:${account}`, ...keys.map((key) => `key:${key}` as const)]);
       });
       return { account, keys };
+    });
+  }
+
+  exportAccount(account: AccountId, actor: Actor): Promise<AccountExport> {
+    return this.#writer.audited(actor, [['account.export', `account:${account}`]], async () => {
+      const { ledger } = this.#deps;
+      const named = await this.#namedAccount(account);
+      const keys = (await this.keys()).filter(({ made }) => made?.account === account);
+      const authors = new Set(inCareOf(ledger, this.issuer).flatMap((issuer) => ledger.authorsOf(issuer)));
+      const about = { account, keys: new Set(keys.map(({ key }) => key)) };
+      return { account: named, keys, ...(await entriesAbout(ledger, authors, about, exportedMax)) };
     });
   }
 

@@ -4,6 +4,7 @@ import type { KeyGrant, KeyRole, KeyTerms, NetworkKind, RateLimits, Role } from 
 import type { AccountId, IssuerId, KeyId, LeaseId, OwnerId, PeerId } from '../protocol/ids.ts';
 import type { Contact } from '../protocol/ports.ts';
 import type { Ms, UnixMs } from '../protocol/units.ts';
+import type { ToldEntry } from './account-entries.ts';
 import type { Budget, LeaseEntry, PriceEntry, WriteOffEntry } from './money.ts';
 import type { NamedThing } from './names.ts';
 import type { AccountStanding, KeyStanding } from './standing.ts';
@@ -39,6 +40,16 @@ export interface PriceRequest extends Pick<PriceEntry, 'model' | 'node' | 'promp
 export interface OpenLease extends Pick<LeaseEntry, 'lease' | 'epoch' | 'amountMicro'> {
   /** What the lines that are known here have taken from it. */
   readonly spentMicro: number;
+}
+
+/** What the issuer holds of an account; no key's text, since that is kept nowhere. */
+export interface AccountExport {
+  readonly account: AccountStanding & Named;
+  readonly keys: readonly (KeyStanding & Named)[];
+  /** Oldest first. */
+  readonly entries: readonly ToldEntry[];
+  /** False where there are more entries than these. */
+  readonly isComplete: boolean;
 }
 
 /** What was taken from the data of an account. */
@@ -97,6 +108,7 @@ export interface Desk {
    * of its keys. Done again, it forgets names that were given since.
    */
   eraseAccount(account: AccountId, actor: Actor): Promise<Erased>;
+  exportAccount(account: AccountId, actor: Actor): Promise<AccountExport>;
   setPrice(request: PriceRequest, actor: Actor): Promise<PriceEntry>;
   /**
    * Gives up on a lease whose holder does not close it: all of it but `spentMicro` (undefined: what its lines come to here)

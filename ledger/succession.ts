@@ -51,7 +51,7 @@ export const accountOf = (ledger: Known, account: AccountId, issuer: IssuerId): 
   overLine(ledger.authorsOf(issuer), (author) => ledger.standing.account(account, author), joinAccounts);
 
 /** Issuers whose authority came to this one, oldest first, and it itself. */
-function inCareOf(ledger: Line, issuer: IssuerId): readonly IssuerId[] {
+export function inCareOf(ledger: Line, issuer: IssuerId): readonly IssuerId[] {
   const [own] = ledger.authorsOf(issuer);
   const before = [...ledger.roots.issuers.keys()].filter(
     (other) => other !== issuer && own !== undefined && ledger.authorsOf(other).includes(own),

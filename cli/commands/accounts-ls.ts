@@ -1,8 +1,8 @@
 /** `helixflow accounts ls`: the accounts of this issuer. */
 
+import { accountTable, accountValue } from '../account-text.ts';
 import { openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
-import { accountTable, accountValue } from '../key-text.ts';
 import { listAll } from '../lists.ts';
 
 export const runAccountsList: RunCommand<Record<never, never>> = async (_config, { common, output }) => {

@@ -17,7 +17,7 @@ const rate = z.int().min(1).max(rateMax);
 /** A limit to change; `none` takes it away. */
 const rateChange = z.union([rate, z.literal('none').transform(() => null)]).optional();
 const rateText = `an integer from 1 to ${rateMax}`;
-const accountId = z
+export const accountId = z
   .string()
   .refine(isAccountId)
   .transform((value) => value as AccountId);
@@ -53,9 +53,9 @@ const rates = <Schema extends z.ZodType>(
   }),
 });
 
-const newRates = (of: string, env: string) =>
+export const newRates = (of: string, env: string) =>
   rates(rate.optional(), { of, env, expected: rateText, otherwise: 'no limit' });
-const changedRates = (of: string, env: string) =>
+export const changedRates = (of: string, env: string) =>
   rates(rateChange, { of, env: `${env}_SET`, expected: `${rateText}, or none`, otherwise: 'as it is' });
 
 const key = argument(keyId, {
@@ -126,7 +126,7 @@ export const keysCreateOptions = {
 export const keysShowOptions = { key } as const;
 
 /** Another name, or none: what `set` changes beside the ledger. */
-const renaming = (of: string, env: string) => ({
+export const renaming = (of: string, env: string) => ({
   name: option(label.optional(), {
     flag: '--name <name>',
     env: `${env}_SET_NAME`,
@@ -177,37 +177,5 @@ export const keysRevokeOptions = {
     flag: '--cut',
     env: 'HELIXFLOW_KEY_CUT',
     about: 'Also ends the requests that it has under way.',
-  }),
-} as const;
-
-export const accountsCreateOptions = {
-  name: option(label, {
-    flag: '--name <name>',
-    env: 'HELIXFLOW_ACCOUNT_NAME',
-    expected: labelText,
-    about: 'Name of the account, for people; it stays in this data directory.',
-  }),
-  ...newRates('account', 'HELIXFLOW_ACCOUNT'),
-  strict: option(z.boolean().default(false), {
-    flag: '--strict',
-    env: 'HELIXFLOW_ACCOUNT_STRICT',
-    about: 'A gateway that is out of touch with the issuer refuses the keys of the account.',
-  }),
-} as const;
-
-export const accountsSetOptions = {
-  account: argument(accountId, {
-    flag: '<account>',
-    expected: 'an account id',
-    about: 'Which account; helixflow accounts ls lists them.',
-  }),
-  ...renaming('account', 'HELIXFLOW_ACCOUNT'),
-  ...changedRates('account', 'HELIXFLOW_ACCOUNT'),
-  strict: option(z.boolean().optional(), {
-    flag: '--strict [answer]',
-    env: 'HELIXFLOW_ACCOUNT_SET_STRICT',
-    expected: 'yes or no, true or false; yes when nothing follows',
-    otherwise: 'as it is',
-    about: 'Whether a gateway that is out of touch with the issuer refuses the keys of the account.',
   }),
 } as const;

@@ -19,6 +19,8 @@ export interface OptionRow<Schema extends z.ZodType = z.ZodType> {
   readonly otherwise?: string;
   /** Never printed, not even when it is wrong. */
   readonly secret?: true;
+  /** `--no-…` means no. */
+  readonly negatable?: true;
 }
 
 export type OptionTable = Readonly<Record<string, OptionRow>>;

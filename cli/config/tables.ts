@@ -4,7 +4,15 @@ import { z } from 'zod';
 import { limits } from '../../protocol/limits.ts';
 import {
   accountsCreateOptions,
+  accountsEraseOptions,
+  accountsExportOptions,
   accountsSetOptions,
+  accountsShowOptions,
+  accountsWriteOffOptions,
+  pricesSetOptions,
+  usageOptions,
+} from './account-tables.ts';
+import {
   keysCreateOptions,
   keysRevokeOptions,
   keysRotateOptions,
@@ -362,7 +370,14 @@ export const commandTables = {
   'keys revoke': keysRevokeOptions,
   'accounts create': accountsCreateOptions,
   'accounts ls': {},
+  'accounts show': accountsShowOptions,
   'accounts set': accountsSetOptions,
+  'accounts writeoff': accountsWriteOffOptions,
+  'accounts export': accountsExportOptions,
+  'accounts erase': accountsEraseOptions,
+  'prices set': pricesSetOptions,
+  'prices ls': {},
+  usage: usageOptions,
   'audit tail': auditTailOptions,
   'audit verify': auditVerifyOptions,
   'ledger verify': ledgerVerifyOptions,

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { fromBase64Url } from '../../protocol/crypto.ts';
 import { isKeyId, type KeyId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
-import { type Ms, ms } from '../../protocol/units.ts';
+import { type Ms, ms, type UnixMs } from '../../protocol/units.ts';
 
 const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
@@ -26,6 +26,38 @@ export const duration = (maxDays: number, { min = '1s' }: DurationRange = {}): z
 /** What a duration looks like. */
 export const durationText = (maxDays: number, { min = '1s' }: DurationRange = {}): string =>
   `a duration such as 90s, 15m, 24h or 30d, from ${min} to ${maxDays}d`;
+
+const dayMs = 86_400_000;
+/** A day, a month, or a moment of ISO 8601 by UTC: when it begins and when it is over. */
+function timesOf(text: string): { readonly fromMs: number; readonly toMs: number } | undefined {
+  const [, year = '', month = '', day] = /^(\d{4})-(\d{2})(?:-(\d{2}))?$/.exec(text) ?? [];
+  const isMoment = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3})?)?Z$/.test(text);
+  const iso = isMoment ? text : `${year}-${month}-${day ?? '01'}T00:00Z`;
+  const fromMs = Date.parse(iso);
+  // What no calendar has, such as the 31st of April, is read as a day of the next month, or not at all.
+  const isReal = Number.isFinite(fromMs) && fromMs >= 0 && new Date(fromMs).toISOString().startsWith(iso.slice(0, 10));
+  if (!isReal) return undefined;
+  if (isMoment) return { fromMs, toMs: fromMs };
+  return { fromMs, toMs: day === undefined ? Date.UTC(Number(year), Number(month), 1) : fromMs + dayMs };
+}
+
+/** A moment: a UTC day (from its beginning), or a time of ISO 8601. */
+export const moment = z
+  .string()
+  .transform((text) => timesOf(text)?.fromMs)
+  .refine((value) => value !== undefined)
+  .transform((value) => value as UnixMs);
+export const momentText = 'a day such as 2026-11-01, or a moment such as 2026-11-01T12:00Z';
+
+/** A time back from now, or a day or month by its name. */
+export type Span = { readonly agoMs: number } | { readonly fromMs: number; readonly toMs: number };
+
+export const span = z
+  .string()
+  .transform((text): Span | undefined => (/^\d{1,5}[hd]$/.test(text) ? { agoMs: msOf(text) } : timesOf(text)))
+  .refine((value) => value !== undefined)
+  .transform((value) => value as Span);
+export const spanText = 'a time back such as 7d or 12h, a day such as 2026-11-01, or a month such as 2026-11';
 
 /** A name or address to listen on. */
 export const host = z.string().regex(/^([A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]+)?)$/);

@@ -1,19 +1,22 @@
 /** The fields of the admin API's inputs: each bounded, none taken that is not known. */
 
 import { z } from 'zod';
+import { budgetMaxMicro, budgetPeriods } from '../../ledger/money.ts';
 import { keyGatewaysMax, keyModelsMax, rateMax } from '../../protocol/grants.ts';
 import {
   type AccountId,
   isAccountId,
   isKeyId,
+  isLeaseId,
   isOwnerId,
   isPeerId,
   type KeyId,
+  type LeaseId,
   type OwnerId,
   type PeerId,
 } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
-import { type Ms, ms } from '../../protocol/units.ts';
+import { type Ms, ms, type UnixMs, unixMs } from '../../protocol/units.ts';
 
 const dayMs = 86_400_000;
 
@@ -62,5 +65,27 @@ export const countField = (min: number, max: number) =>
     ])
     .pipe(z.int().min(min).max(max))
     .meta({ description: `a whole number, ${min} to ${max}` });
+
+const lastMs = 8_640_000_000_000_000;
+/** A moment, also as the text of a query. */
+export const momentField = z
+  .union([
+    z.int(),
+    z
+      .string()
+      .regex(/^\d{1,16}$/, 'expected a moment in milliseconds')
+      .transform(Number),
+  ])
+  .pipe(z.int().min(0).max(lastMs))
+  .transform((value): UnixMs => unixMs(value))
+  .meta({ description: 'a moment, in milliseconds since 1970' });
+
+export const budgetField = z.strictObject({
+  amountMicro: z.int().min(0).max(budgetMaxMicro),
+  period: z.enum(budgetPeriods),
+});
+export const leaseField = z
+  .custom<LeaseId>(isLeaseId, 'expected a lease id: 32 hex characters')
+  .meta({ description: 'a lease id: 32 hex characters' });
 
 export const noInput = z.strictObject({});

@@ -1,15 +1,15 @@
 /** Keys and accounts: made, listed, changed, taken back. */
 
 import { z } from 'zod';
-import type { Desk, Named, NewKey } from '../../ledger/desk.ts';
-import { createLanes, type InLane } from '../../ledger/feed-lanes.ts';
-import type { AccountStanding, KeyStanding } from '../../ledger/standing.ts';
+import type { Named, NewKey } from '../../ledger/desk.ts';
+import type { KeyStanding } from '../../ledger/standing.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant, KeyRole, KeyTerms, RateLimits } from '../../protocol/grants.ts';
 import { rateLimitsShape } from '../../protocol/grants.ts';
 import type { AccountId, KeyId, PeerId } from '../../protocol/ids.ts';
 import { type Ms, type UnixMs, unixMs } from '../../protocol/units.ts';
 import { malformed } from '../openai/refuse.ts';
+import { changed, given, inLane } from './changes.ts';
 import {
   accountField,
   durationField,
@@ -57,20 +57,6 @@ export interface NewKeyView {
   readonly expiresMs?: UnixMs;
 }
 
-export interface AccountView {
-  readonly account: AccountId;
-  readonly name?: string;
-  /** Of all its keys together. */
-  readonly limits: RateLimits;
-  readonly strict: boolean;
-  readonly createdMs: UnixMs;
-}
-
-/** Leaves out what is undefined, so that what is sent and its type agree. */
-type Given<T> = { [Field in keyof T]: Exclude<T[Field], undefined> };
-const given = <T extends object>(fields: T): Given<T> =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Given<T>;
-
 const termsOf = ({ terms, made }: KeyStanding): KeyTerms | undefined => terms ?? made?.terms;
 
 function stateOf(standing: KeyStanding, nowMs: UnixMs): KeyView['state'] {
@@ -79,7 +65,7 @@ function stateOf(standing: KeyStanding, nowMs: UnixMs): KeyView['state'] {
   return expiresMs !== undefined && expiresMs <= nowMs ? 'expired' : 'active';
 }
 
-function keyView(standing: KeyStanding & Named, nowMs: UnixMs): KeyView {
+export function keyView(standing: KeyStanding & Named, nowMs: UnixMs): KeyView {
   const { key, name, made, revoked } = standing;
   const terms = termsOf(standing);
   return given({
@@ -104,18 +90,8 @@ function newKeyView({ text, grant }: NewKey): NewKeyView {
   return given({ text, key: keyId, account, role, gateways, models, limits, strict, expiresMs } as NewKeyView);
 }
 
-const accountView = ({ account, name, limits, strict, createdMs }: AccountStanding & Named): AccountView =>
-  given({ account, name, limits, strict, createdMs } as AccountView);
-
 const untilMs = ({ clock }: AdminContext, ttlMs: Ms | null | undefined): { expiresMs?: UnixMs } =>
   ttlMs === undefined || ttlMs === null ? {} : { expiresMs: unixMs(clock.wallMs() + ttlMs) };
-
-type LimitsChange = z.output<typeof limitsChange>;
-
-function changed(limits: RateLimits, change: LimitsChange = {}): RateLimits {
-  const all = Object.entries({ ...limits, ...given(change) });
-  return Object.fromEntries(all.filter(([, value]) => value !== null)) as RateLimits;
-}
 
 const ttlField = durationField(1_000, 3_650);
 const roleField = z.enum(['user', 'operator', 'admin']);
@@ -125,15 +101,6 @@ function gatewaysFor({ self }: AdminContext, role: KeyRole, asked: readonly Peer
   if (role === 'user') return asked;
   if (asked.length > 1) throw malformed('gateways', `a key with role '${role}' is good at exactly one gateway`);
   return asked.length === 1 ? asked : [self];
-}
-
-const lanes = new WeakMap<Desk, InLane>();
-
-/** A change says only what is other than before, so of one key or account there is one at a time: none undoes another. */
-function inLane<T>(desk: Desk, subject: string, work: () => Promise<T>): Promise<T> {
-  const lane = lanes.get(desk) ?? createLanes();
-  lanes.set(desk, lane);
-  return lane(subject, work);
 }
 
 export const keyOperations = {
@@ -224,52 +191,5 @@ export const keyOperations = {
     input: z.strictObject({ key: keyField, cut: z.boolean().default(false) }),
     run: async (context, { key, cut }, caller) =>
       keyView(await deskFor(context, caller).revokeKey(key, cut, actorOf(caller)), context.clock.wallMs()),
-  }),
-  'accounts.create': operation({
-    method: 'POST',
-    path: 'accounts',
-    roles: admins,
-    about: 'Opens an account; its limits are those of all its keys together.',
-    input: z.strictObject({
-      name: nameField,
-      limits: rateLimitsShape.default({}),
-      strict: z.boolean().default(false),
-    }),
-    run: async (context, request, caller) =>
-      accountView(await deskFor(context, caller).createAccount(request, actorOf(caller))),
-  }),
-  'accounts.list': operation({
-    method: 'GET',
-    path: 'accounts',
-    roles: watchers,
-    about: 'Lists the accounts of this issuer.',
-    input: pageInput,
-    run: async (context, page, caller) => {
-      const { data, hasMore } = pageOf(await deskFor(context, caller).accounts(), ({ account }) => account, page);
-      return { data: data.map(accountView), hasMore };
-    },
-  }),
-  'accounts.set': operation({
-    method: 'PATCH',
-    path: 'accounts/:account',
-    roles: admins,
-    about: 'Changes an account; what is not named stays. A null limit or name removes it.',
-    input: z.strictObject({
-      account: accountField,
-      name: nameField.nullable().optional(),
-      limits: limitsChange.optional(),
-      strict: z.boolean().optional(),
-    }),
-    run: async (context, { account, name, limits, strict }, caller) => {
-      const desk = deskFor(context, caller);
-      if (name !== undefined) await desk.rename(`account:${account}`, name ?? undefined, actorOf(caller));
-      return inLane(desk, account, async () => {
-        const before = (await desk.accounts()).find((each) => each.account === account);
-        if (before === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
-        if (limits === undefined && strict === undefined) return accountView(before);
-        const change = given({ limits: limits && changed(before.limits, limits), strict });
-        return accountView(await desk.setAccount(account, change, actorOf(caller)));
-      });
-    },
   }),
 };

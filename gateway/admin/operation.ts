@@ -9,6 +9,7 @@ import type { KeyGrant, KeyRole, NetworkKind } from '../../protocol/grants.ts';
 import type { MeshId, PeerId } from '../../protocol/ids.ts';
 import type { Member } from '../../protocol/peer/member.ts';
 import type { Clock, Contact, Store } from '../../protocol/ports.ts';
+import type { Records } from './records.ts';
 
 /** What a check of the audit log came to. */
 export interface AuditVerdict {
@@ -42,6 +43,8 @@ export interface AdminContext {
   /** Where this gateway holds an issuer's key. */
   readonly desk: Desk | undefined;
   readonly audit: AuditReader;
+  /** What was used and what it costs; undefined on the directory of a node. */
+  readonly records?: Records | undefined;
   /** As `helixflow status` shows it. */
   readonly status: () => unknown;
   /** Where the bearer of an invite may reach this mesh, unless the request says otherwise. */

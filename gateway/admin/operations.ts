@@ -4,13 +4,23 @@ import type { z } from 'zod';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { KeyRole } from '../../protocol/grants.ts';
 import { issueError, malformed } from '../openai/refuse.ts';
+import { accountOperations } from './account-operations.ts';
 import { keyOperations } from './key-operations.ts';
 import { ledgerOperations } from './ledger-operations.ts';
 import { meshOperations } from './mesh-operations.ts';
 import type { AdminContext, AdminMethod, Caller, Operation } from './operation.ts';
+import { priceOperations } from './price-operations.ts';
+import { usageOperations } from './usage-operations.ts';
 
 /** Every operation, by name. `docs/admin-api.md` lists the same, and a test keeps them in step. */
-export const operations = { ...meshOperations, ...ledgerOperations, ...keyOperations };
+export const operations = {
+  ...meshOperations,
+  ...ledgerOperations,
+  ...keyOperations,
+  ...accountOperations,
+  ...priceOperations,
+  ...usageOperations,
+};
 
 export type OperationName = keyof typeof operations;
 

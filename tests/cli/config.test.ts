@@ -45,6 +45,7 @@ const required: Readonly<Record<string, readonly string[]>> = {
   'mesh backup': ['--out'],
   'mesh restore': ['--from'],
   'accounts create': ['--name'],
+  'prices set': ['<model>', '--prompt', '--completion'],
 };
 
 describe('the tables', () => {

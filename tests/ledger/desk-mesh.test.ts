@@ -35,6 +35,8 @@ describe('bans', () => {
     const beside = stage.deskWith({
       ledger: {
         standing: foreign,
+        heads: () => [],
+        read: () => Promise.resolve([]),
         roots: ledger.roots,
         authorsOf: (issuer) => ledger.authorsOf(issuer),
         append: async (_, entries) => {
@@ -258,6 +260,8 @@ test('ten thousand keys and accounts are listed with one look at the store for t
     names: counted,
     ledger: {
       standing,
+      heads: () => [],
+      read: () => Promise.resolve([]),
       roots: ledger.roots,
       authorsOf: (issuer) => ledger.authorsOf(issuer),
       append: (as, entries) => ledger.append(as, entries),

@@ -263,6 +263,8 @@ describe('when nothing can be written', () => {
   const failing = (error: HelixFlowError, { ledger }: Site): Partial<DeskDeps> => ({
     ledger: {
       standing: ledger.standing,
+      heads: () => [],
+      read: () => Promise.resolve([]),
       roots: ledger.roots,
       authorsOf: (issuer) => ledger.authorsOf(issuer),
       append: () => Promise.reject(error),

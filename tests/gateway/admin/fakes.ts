@@ -1,6 +1,7 @@
 /** An issuer's desk in memory, and one gateway's context for the operations of the admin API. */
 
 import type { AdminContext, AuditReader } from '../../../gateway/admin/operation.ts';
+import { createOwners } from '../../../gateway/admin/owners.ts';
 import type { AuditLine } from '../../../ledger/audit.ts';
 import type { Desk, InviteRequest, KeyRequest, Named, NewKey } from '../../../ledger/desk.ts';
 import type { LedgerStatus } from '../../../ledger/ledger.ts';
@@ -22,6 +23,7 @@ import { unixMs } from '../../../protocol/units.ts';
 import { newMesh, peer } from '../../protocol/mesh-fixture.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
+import { FakeUsage } from './records-stage.ts';
 
 export const self = peer('gateway');
 export const otherGateway = peer('othergateway');
@@ -100,6 +102,14 @@ export class FakeDesk implements Desk {
     if (!this.opened.has(account)) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
     const keys = [...this.known.values()].filter(({ made }) => made?.account === account).map(({ key }) => key);
     return { account, keys };
+  }
+
+  async exportAccount(...[account, actor]: Parameters<Desk['exportAccount']>): ReturnType<Desk['exportAccount']> {
+    this.told.push(['exportAccount', account, actor]);
+    const found = this.opened.get(account);
+    if (found === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'account', id: account });
+    const keys = [...this.known.values()].filter(({ made }) => made?.account === account);
+    return { account: found, keys, entries: [], isComplete: true };
   }
 
   async setPrice(...[request, actor]: Parameters<Desk['setPrice']>): ReturnType<Desk['setPrice']> {
@@ -223,6 +233,8 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
     members: () => [admitted('node'), admitted('banned')],
     isBanned: (target: PeerId) => banned.has(target),
     bans: () => banned,
+    accounts: () => [...desk.opened.values()],
+    keys: () => [...desk.known.values()],
   } as Partial<Standing> as Standing;
   const connection = { peer: peer('node'), direction: 'inbound', remoteAddress: '/ip4/192.0.2.1/tcp/1' };
   const membership = { role: 'node', owner: 'alice' };
@@ -236,6 +248,17 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
     member: { admitted: () => [[connection, { membership }]] as never },
     desk,
     audit: auditLog,
+    records: {
+      usage: new FakeUsage(),
+      prices: { list: () => [] },
+      owners: createOwners({
+        tags: { accountTag: () => undefined, keyTag: () => undefined },
+        standing,
+        clock,
+        self: desk.by,
+      }),
+      sheet: () => undefined,
+    },
     status: () => ({ schemaVersion: 1 }),
     contacts: () => [{ peer: self, addresses: ['/ip4/192.0.2.9/tcp/4001'] }],
     ...changes,

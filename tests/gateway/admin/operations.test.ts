@@ -16,7 +16,7 @@ import {
 } from '../../../gateway/admin/operations.ts';
 import type { KeyId } from '../../../protocol/ids.ts';
 import { failure, peer } from '../../protocol/mesh-fixture.ts';
-import { grantOf, issuer, otherGateway, otherIssuer, predecessor, self, stage, stranger } from './fakes.ts';
+import { grantOf, issuer, openLease, otherGateway, otherIssuer, predecessor, self, stage, stranger } from './fakes.ts';
 
 const admin = grantOf('admin');
 const unknownKey = 'ffffffffffffffff' as KeyId;
@@ -43,6 +43,13 @@ const goodInputs: { readonly [Name in OperationName]: AdminApi[Name]['request'] 
   'accounts.create': { name: 'team' },
   'accounts.list': {},
   'accounts.set': { account: 'acc-0' as never, strict: true },
+  'accounts.show': { account: 'acc-0' as never },
+  'accounts.export': { account: 'acc-0' as never },
+  'accounts.erase': { account: 'acc-0' as never },
+  'leases.writeOff': { lease: openLease },
+  'prices.set': { model: 'qwen3', prompt: 150_000, completion: 600_000 },
+  'prices.list': {},
+  'usage.show': { by: 'account,day', sinceMs: 0 },
 };
 
 async function furnished(changes: Parameters<typeof stage>[0] = {}) {
@@ -117,8 +124,8 @@ describe('every operation', () => {
       expect(outcome).toEqual({ code: 'ISSUER_MISSING', meshId: context.meshId });
       withoutDesk.add(name);
     }
-    const needing = operationNames.filter((name) => /^(keys|accounts|invites)\./.test(name));
-    expect([...withoutDesk].sort()).toEqual([...needing, 'bans.create', 'bans.remove'].sort());
+    const needing = operationNames.filter((name) => /^(keys|accounts|invites|leases)\./.test(name));
+    expect([...withoutDesk].sort()).toEqual([...needing, 'bans.create', 'bans.remove', 'prices.set'].sort());
   });
 
   test('of an issuer is refused to keys of other issuers, not to those of one that it took over from', async ({

@@ -14,7 +14,7 @@ import { issuerOf } from '../../../protocol/mesh.ts';
 import { ms, unixMs } from '../../../protocol/units.ts';
 import { newMesh, peer, quietLog, seededRandom, startMs, tokens } from '../../protocol/mesh-fixture.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
-import { authors, type FakeDesk, issuer, otherGateway, otherIssuer, self } from '../admin/fakes.ts';
+import { authors, type FakeDesk, issuer, openLease, otherGateway, otherIssuer, self } from '../admin/fakes.ts';
 import { openAdmin } from './admin-door.ts';
 import { chatBody, FakeService } from './fakes.ts';
 
@@ -136,6 +136,7 @@ const fillings: Readonly<Record<string, string>> = {
   ':key': '0000000000000000',
   ':account': 'acc-0',
   ':peer': peer('banned'),
+  ':lease': openLease,
 };
 /** Good bodies, by the last part of the path that is a word. */
 const bodies: Readonly<Record<string, object>> = {
@@ -144,6 +145,7 @@ const bodies: Readonly<Record<string, object>> = {
   '/admin/v1/invites': { role: 'node' },
   '/admin/v1/keys': { name: 'app' },
   '/admin/v1/accounts': { name: 'team' },
+  '/admin/v1/prices': { model: 'qwen3', prompt: 1, completion: 2 },
 };
 
 async function furnish(desk: FakeDesk): Promise<void> {

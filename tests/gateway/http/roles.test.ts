@@ -36,7 +36,14 @@ const expected: RouteTable = {
   'POST /admin/v1/keys/:key/revoke': ['admin'],
   'POST /admin/v1/accounts': ['admin'],
   'GET /admin/v1/accounts': ['operator', 'admin'],
+  'GET /admin/v1/accounts/:account': ['operator', 'admin'],
   'PATCH /admin/v1/accounts/:account': ['admin'],
+  'POST /admin/v1/accounts/:account/export': ['admin'],
+  'POST /admin/v1/accounts/:account/erase': ['admin'],
+  'POST /admin/v1/leases/:lease/write-off': ['admin'],
+  'POST /admin/v1/prices': ['admin'],
+  'GET /admin/v1/prices': ['operator', 'admin'],
+  'GET /admin/v1/usage': ['operator', 'admin'],
 };
 
 test('the tables say who may do what', ({ expect }) => {

@@ -1,0 +1,172 @@
+/** Usage and prices in words, in JSON lines and as comma-separated values. */
+
+import type { PriceView } from '../gateway/admin/price-operations.ts';
+import type { UsageSums, UsageView } from '../gateway/admin/usage-rows.ts';
+import { printMicro } from '../ledger/amounts.ts';
+import type { UsageDimension } from '../ledger/usage.ts';
+import { columns, isoOf, moment } from './lists.ts';
+
+export interface UsageReport {
+  readonly by: readonly UsageDimension[];
+  readonly range: { readonly sinceMs: number; readonly untilMs: number };
+  readonly rows: readonly UsageView[];
+  readonly total: UsageSums;
+}
+
+const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+const short = (peer: string): string => `…${peer.slice(-8)}`;
+
+/** An id with its name; a tag where nobody can tell any more, or here, whose it is. */
+function ownerCell(id: string | undefined, name: string | undefined, tag: string | undefined): string {
+  if (id === undefined) return `(tag ${tag ?? '?'})`;
+  return name === undefined ? id : `${name} (${id})`;
+}
+
+function cellOf(dimension: UsageDimension, row: UsageView): string {
+  switch (dimension) {
+    case 'day':
+      return dayOf(row.dayMs ?? 0);
+    case 'account':
+      return ownerCell(row.account, row.accountName, row.accountTag);
+    case 'key':
+      return ownerCell(row.key, row.keyName, row.keyTag);
+    case 'model':
+      return row.model ?? '';
+    case 'node':
+      return short(row.node ?? '');
+    case 'gateway':
+      return short(row.gateway ?? '');
+  }
+}
+
+/** What gateways pay themselves, and what was disputed, has columns only where there is any. */
+function sumColumns(report: UsageReport): readonly (readonly [string, (sums: UsageSums) => string])[] {
+  const all = [
+    ['REQUESTS', ({ requests }: UsageSums) => String(requests)],
+    ['ATTEMPTS', ({ attempts }: UsageSums) => String(attempts)],
+    ['PROMPT', ({ promptTokens }: UsageSums) => String(promptTokens)],
+    ['CACHED', ({ cachedTokens }: UsageSums) => String(cachedTokens)],
+    ['COMPLETION', ({ completionTokens }: UsageSums) => String(completionTokens)],
+    ['COST (USD)', ({ cost }: UsageSums) => cost],
+    ['GATEWAY PAYS', ({ gatewayMicro }: UsageSums) => printMicro(gatewayMicro)],
+    ['REFUSED', ({ refused }: UsageSums) => String(refused)],
+    ['LOWER', ({ lower }: UsageSums) => String(lower)],
+  ] as const;
+  const { gatewayMicro, refused, lower } = report.total;
+  const isShown: Readonly<Record<string, boolean>> = {
+    'GATEWAY PAYS': gatewayMicro > 0,
+    REFUSED: refused > 0,
+    LOWER: lower > 0,
+  };
+  return all.filter(([name]) => isShown[name] ?? true);
+}
+
+/** A table with a last row for the sum of all. */
+export function usageTable(report: UsageReport): string {
+  const { by, rows, total, range } = report;
+  const sums = sumColumns(report);
+  const lines = rows.map((row) => [...by.map((dimension) => cellOf(dimension, row)), ...sums.map(([, of]) => of(row))]);
+  const totalLine = [...by.map((_, at) => (at === 0 ? 'total' : '')), ...sums.map(([, of]) => of(total))];
+  const head = [...by.map((dimension) => dimension.toUpperCase()), ...sums.map(([name]) => name)];
+  const widths = head.map((_, at) => Math.max(...[head, ...lines, totalLine].map((line) => line[at]?.length ?? 0)));
+  const rightAligned = (line: readonly string[]): readonly string[] =>
+    line.map((cell, at) => (at < by.length ? cell : cell.padStart(widths[at] ?? 0)));
+  const until = dayOf(range.untilMs - 1);
+  return [
+    `${dayOf(range.sinceMs)} to ${until} (UTC), at all gateways that this one has heard of`,
+    columns(rightAligned(head), [...lines, totalLine].map(rightAligned)),
+  ].join('\n');
+}
+
+/** A row without what is only for reading on. */
+const rowValue = ({ id: _, dayMs, ...row }: UsageView): object => ({
+  ...(dayMs === undefined ? {} : { day: dayOf(dayMs) }),
+  ...row,
+});
+
+export const usageValue = ({ by, range, rows, total }: UsageReport): object => ({
+  by,
+  since: isoOf(range.sinceMs),
+  until: isoOf(range.untilMs),
+  rows: rows.map(rowValue),
+  total,
+});
+
+/** A spreadsheet takes what begins so for a formula; names of models come from whoever serves them. */
+const formula = /^[=+\-@\t\r]/;
+function csvCell(text: string): string {
+  const safe = formula.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+const csvLabels: Readonly<Record<UsageDimension, readonly (readonly [string, (row: UsageView) => string])[]>> = {
+  day: [['day', ({ dayMs }) => dayOf(dayMs ?? 0)]],
+  account: [
+    ['account', ({ account }) => account ?? ''],
+    ['account_name', ({ accountName }) => accountName ?? ''],
+    ['account_tag', ({ accountTag }) => accountTag ?? ''],
+  ],
+  key: [
+    ['key', ({ key }) => key ?? ''],
+    ['key_name', ({ keyName }) => keyName ?? ''],
+    ['key_tag', ({ keyTag }) => keyTag ?? ''],
+  ],
+  model: [['model', ({ model }) => model ?? '']],
+  node: [['node', ({ node }) => node ?? '']],
+  gateway: [['gateway', ({ gateway }) => gateway ?? '']],
+};
+const csvSums: readonly (readonly [string, (row: UsageView) => string])[] = [
+  ['requests', ({ requests }) => String(requests)],
+  ['attempts', ({ attempts }) => String(attempts)],
+  ['prompt_tokens', ({ promptTokens }) => String(promptTokens)],
+  ['cached_tokens', ({ cachedTokens }) => String(cachedTokens)],
+  ['completion_tokens', ({ completionTokens }) => String(completionTokens)],
+  ['cost_usd', ({ cost }) => cost],
+  ['cost_micro', ({ costMicro }) => String(costMicro)],
+  ['gateway_micro', ({ gatewayMicro }) => String(gatewayMicro)],
+  ['refused', ({ refused }) => String(refused)],
+  ['lower', ({ lower }) => String(lower)],
+];
+
+/** RFC 4180, but for the newline, which `Output` writes as every other line's. */
+export function usageCsv({ by, rows, total }: UsageReport): string {
+  const all = [...by.flatMap((dimension) => csvLabels[dimension]), ...csvSums];
+  const shown: readonly UsageView[] = by.length === 0 ? [{ id: '', ...total }] : rows;
+  return [
+    all.map(([name]) => name).join(','),
+    ...shown.map((row) => all.map(([, of]) => csvCell(of(row))).join(',')),
+  ].join('\n');
+}
+
+export const byBeginning = (a: PriceView, b: PriceView): number => {
+  const [left, right] = [`${a.model}\n${a.node ?? ''}`, `${b.model}\n${b.node ?? ''}`];
+  return left === right ? a.fromMs - b.fromMs : left < right ? -1 : 1;
+};
+
+export const priceValue = ({ price, model, node, prompt, cached, completion, fromMs, issuer }: PriceView): object => ({
+  id: price,
+  model,
+  node,
+  promptMicro: prompt,
+  cachedMicro: cached,
+  completionMicro: completion,
+  from: isoOf(fromMs),
+  issuer,
+});
+
+/** Prices in credits for a million tokens. */
+export const priceTable = (prices: readonly PriceView[]): string =>
+  prices.length === 0
+    ? 'no prices: everything is free'
+    : columns(
+        ['MODEL', 'NODE', 'PROMPT', 'CACHED', 'COMPLETION', 'FROM', 'PRICE'],
+        prices.map(({ model, node, prompt, cached, completion, fromMs, price }) => [
+          model,
+          node === undefined ? 'all' : short(node),
+          printMicro(prompt),
+          printMicro(cached),
+          printMicro(completion),
+          moment(fromMs),
+          price,
+        ]),
+      );

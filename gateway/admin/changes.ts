@@ -1,0 +1,29 @@
+/** Changes that say only what is other than before. */
+
+import type { z } from 'zod';
+import type { Desk } from '../../ledger/desk.ts';
+import { createLanes, type InLane } from '../../ledger/feed-lanes.ts';
+import type { RateLimits } from '../../protocol/grants.ts';
+import type { limitsChange } from './fields.ts';
+
+/** Leaves out what is undefined, so that what is sent and its type agree. */
+type Given<T> = { [Field in keyof T]: Exclude<T[Field], undefined> };
+export const given = <T extends object>(fields: T): Given<T> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Given<T>;
+
+type LimitsChange = z.output<typeof limitsChange>;
+
+/** The limits as they are after a change; what it sets to null is gone. */
+export function changed(limits: RateLimits, change: LimitsChange = {}): RateLimits {
+  const all = Object.entries({ ...limits, ...given(change) });
+  return Object.fromEntries(all.filter(([, value]) => value !== null)) as RateLimits;
+}
+
+const lanes = new WeakMap<Desk, InLane>();
+
+/** A change says only what is other than before, so of one key or account there is one at a time: none undoes another. */
+export function inLane<T>(desk: Desk, subject: string, work: () => Promise<T>): Promise<T> {
+  const lane = lanes.get(desk) ?? createLanes();
+  lanes.set(desk, lane);
+  return lane(subject, work);
+}

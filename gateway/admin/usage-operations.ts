@@ -1,0 +1,134 @@
+/** What was used, in sums: by account, key, model, node, gateway and day. */
+
+import { z } from 'zod';
+import type { Named } from '../../ledger/desk.ts';
+import type { AccountStanding, KeyStanding } from '../../ledger/standing.ts';
+import { type UsageDimension, usageDimensions } from '../../ledger/usage.ts';
+import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
+import type { AccountId, KeyId } from '../../protocol/ids.ts';
+import { limits } from '../../protocol/limits.ts';
+import { accountField, countField, keyField, momentField, peerField } from './fields.ts';
+import { issuersOfAccount, issuersOfKey } from './issuers.ts';
+import { type AdminContext, type Caller, deskFor, operation, watchers } from './operation.ts';
+import type { Tagged } from './owners.ts';
+import { type Records, recordsOf } from './records.ts';
+import { dayMs, groupUsage, type UsageView } from './usage-rows.ts';
+
+const idMaxChars = 1_024;
+
+const byField = z
+  .union([z.string(), z.array(z.string())])
+  .transform((said) => (typeof said === 'string' ? said.split(',') : said).filter((name) => name !== ''))
+  .pipe(z.array(z.enum(usageDimensions)).max(usageDimensions.length))
+  .transform((names): readonly UsageDimension[] => [...new Set(names)])
+  .meta({ description: `a list, separated by commas: ${usageDimensions.join(', ')}` });
+
+/** Only rows of one account, or of one key. */
+function callerFilter(
+  context: AdminContext,
+  { owners }: Records,
+  { account, key }: { readonly account?: AccountId | undefined; readonly key?: KeyId | undefined },
+): ((row: Tagged) => boolean) | undefined {
+  const tests: ((row: Tagged) => boolean)[] = [];
+  if (account !== undefined) {
+    const issuers = issuersOfAccount(context.ledger, account);
+    tests.push(anyOf(issuers.map((issuer) => owners.isAccount(issuer, account))));
+  }
+  if (key !== undefined)
+    tests.push(anyOf(issuersOfKey(context.ledger, key).map((issuer) => owners.isKey(issuer, key))));
+  return tests.length === 0 ? undefined : (row) => tests.every((test) => test(row));
+}
+
+const anyOf =
+  (tests: readonly ((row: Tagged) => boolean)[]): ((row: Tagged) => boolean) =>
+  (row) =>
+    tests.some((test) => test(row));
+
+/** Names are the issuer's: whoever it does not answer to sees ids. */
+async function namesFor(context: AdminContext, caller: Caller, by: readonly UsageDimension[]) {
+  const names = new Map<string, string>();
+  try {
+    const desk = deskFor(context, caller);
+    const accounts: readonly (AccountStanding & Named)[] = by.includes('account') ? await desk.accounts() : [];
+    const keys: readonly (KeyStanding & Named)[] = by.includes('key') ? await desk.keys() : [];
+    for (const { account, name } of accounts) if (name !== undefined) names.set(account, name);
+    for (const { key, name } of keys) if (name !== undefined) names.set(key, name);
+  } catch (error) {
+    if (!isHelixFlowError(error, 'ISSUER_MISSING')) throw error;
+  }
+  return names;
+}
+
+function named(row: UsageView, names: ReadonlyMap<string, string>): UsageView {
+  const accountName = row.account === undefined ? undefined : names.get(row.account);
+  const keyName = row.key === undefined ? undefined : names.get(row.key);
+  return {
+    ...row,
+    ...(accountName === undefined ? {} : { accountName }),
+    ...(keyName === undefined ? {} : { keyName }),
+  };
+}
+
+/** All that can be told of one account; nothing where this gateway keeps no records. */
+export async function usageOfAccount(context: AdminContext, account: AccountId): Promise<readonly UsageView[]> {
+  const { records } = context;
+  if (records === undefined) return [];
+  const rows = records.usage.rows({ caller: callerFilter(context, records, { account }) ?? (() => false) });
+  await records.owners.learn(rows.map(([key]) => key));
+  return groupUsage(rows, ['day', 'key', 'model', 'node', 'gateway'], records.owners).rows;
+}
+
+const usageInput = z.strictObject({
+  by: byField.default([]),
+  sinceMs: momentField.optional(),
+  untilMs: momentField.optional(),
+  account: accountField.optional(),
+  key: keyField.optional(),
+  model: z.string().min(1).max(limits.modelNameMaxChars).optional(),
+  node: peerField.optional(),
+  limit: countField(1, 10_000).default(1_000),
+  after: z.string().min(1).max(idMaxChars).optional(),
+});
+
+/** Whole days; the last one counts with what has not been of it yet. */
+function daysOf({ sinceMs, untilMs }: Pick<z.output<typeof usageInput>, 'sinceMs' | 'untilMs'>) {
+  if (sinceMs !== undefined && untilMs !== undefined && untilMs <= sinceMs) {
+    throw new HelixFlowError('CONFIG_INVALID', { reason: 'the end lies before the beginning' });
+  }
+  return {
+    ...(sinceMs === undefined ? {} : { sinceDay: Math.floor(sinceMs / dayMs) }),
+    ...(untilMs === undefined ? {} : { untilDay: Math.ceil(untilMs / dayMs) }),
+  };
+}
+
+export const usageOperations = {
+  'usage.show': operation({
+    method: 'GET',
+    path: 'usage',
+    roles: watchers,
+    about: 'Sums up what was used, over all gateways, in whole UTC days; without by, all of it in one sum.',
+    input: usageInput,
+    run: async (context, { by, limit, after, ...asked }, caller) => {
+      const records = recordsOf(context);
+      const { model, node } = asked;
+      const isOf = callerFilter(context, records, asked);
+      const found = records.usage.rows({
+        ...daysOf(asked),
+        ...(model === undefined ? {} : { model }),
+        ...(node === undefined ? {} : { node }),
+        ...(isOf === undefined ? {} : { caller: isOf }),
+      });
+      if (by.includes('account') || by.includes('key')) await records.owners.learn(found.map(([key]) => key));
+      const { rows, total } = groupUsage(found, by, records.owners);
+      const names = await namesFor(context, caller, by);
+      const rest = after === undefined ? rows : rows.filter(({ id }) => id > after);
+      const newestMs = records.usage.newestMs();
+      return {
+        data: rest.slice(0, limit).map((row) => named(row, names)),
+        hasMore: rest.length > limit,
+        total,
+        ...(newestMs === undefined ? {} : { newestMs }),
+      };
+    },
+  }),
+};
