@@ -22,13 +22,14 @@ interface Choice {
 /** What the node has signed outweighs what it has not; that it heard a line before says nothing of the line. */
 const rankOf = ({ isCountersigned, refused }: Said): number => (refused === 'repeated' ? 2 : isCountersigned ? 0 : 1);
 
-/** Everything else that lines may differ in, so that it does not matter which came first. */
-function textOf(line: UsageLine): string {
+/** Everything that lines of one attempt may differ in, but for the count of one that runs. */
+export function textOf(line: UsageLine): string {
   const { first, request, model, digest, caller, price, lease, payer, startMs, firstMs, durationMs } = line;
   const { day, account, key } = caller;
   const parts = [first, request, model, digest, day, account, key, price.id, price.prompt, price.cached];
   const rest = [price.completion, lease, payer, startMs, firstMs, durationMs, line.cachedTokens, line.nodeTokens];
-  return [...parts, ...rest, line.promptTokens, line.completionTokens, line.outcome].join(' ');
+  const count = line.outcome === 'running' ? '' : line.completionTokens;
+  return [...parts, ...rest, line.promptTokens, count, line.outcome].join(' ');
 }
 
 /** What counts comes first: the node's word, then the lowest amount. */
@@ -74,7 +75,10 @@ const isRunning = ({ line }: Said): boolean => line.outcome === 'running';
 function choose(facts: AttemptFacts): Choice | undefined {
   const { said } = facts;
   const running = said.filter(isRunning);
-  const runningTokens = running.reduce((max, { line }) => Math.max(max, line.completionTokens), 0);
+  const runningTokens = running.reduce(
+    (max, { line }) => Math.max(max, line.completionTokens),
+    facts.runningTokens ?? 0,
+  );
   const lines = running.length === said.length ? running : said.filter((one) => !isRunning(one));
   let best: Choice | undefined;
   for (const one of lines) {
@@ -87,9 +91,10 @@ function choose(facts: AttemptFacts): Choice | undefined {
 /** What one attempt at one node comes to when nothing else is known of its request; undefined when nothing was said. */
 export const settleAttempt = (facts: AttemptFacts): Settled | undefined => choose(facts)?.settled;
 
-function withoutPrompt(settled: Settled): Settled {
+/** Of a request whose prompt is paid already, and that is billed already. */
+export function withoutPrompt(settled: Settled): Settled {
   const tokens = { promptTokens: 0, cachedTokens: 0, completionTokens: settled.completionTokens };
-  return { ...settled, ...tokens, amountMicro: costMicro(settled.line.price, tokens) };
+  return { ...settled, ...tokens, amountMicro: costMicro(settled.line.price, tokens), isBilled: false };
 }
 
 /**
@@ -98,8 +103,13 @@ function withoutPrompt(settled: Settled): Settled {
  */
 function elsewhere({ said, settled }: Choice): Settled {
   const isOwed = said.isCountersigned && !isVoid(said);
-  const paid = withoutPrompt(isOwed ? settled : { ...settled, completionTokens: 0 });
-  return { ...paid, payer: 'gateway', isBilled: false };
+  return { ...withoutPrompt(isOwed ? settled : { ...settled, completionTokens: 0 }), payer: 'gateway' };
+}
+
+/** What an attempt comes to whose serial was settled before, for whomever; undefined when nothing is owed for it. */
+export function settleAgain(facts: AttemptFacts): Settled | undefined {
+  const choice = choose(facts);
+  return choice?.said.isCountersigned === true && !isVoid(choice.said) ? elsewhere(choice) : undefined;
 }
 
 /** The prompt goes to the attempt that ended the request; of several, to the first that its node has signed. */
@@ -110,7 +120,7 @@ function settleTogether(attempts: readonly Settled[]): Settled[] {
   const billed = ended ?? sorted.find(({ isBilled }) => isBilled);
   return sorted.map((settled) => {
     const isBilled = settled === billed;
-    if (settled !== ended && ends(settled.line.outcome)) return { ...withoutPrompt(settled), isBilled };
+    if (settled !== ended && ends(settled.line.outcome)) return withoutPrompt(settled);
     return isBilled === settled.isBilled ? settled : { ...settled, isBilled };
   });
 }
@@ -123,19 +133,23 @@ const getOr = <K, V>(map: Map<K, V>, key: K, make: () => V): V => {
   return made;
 };
 
+interface Gathered extends AttemptFacts {
+  readonly said: Said[];
+  runningTokens: number;
+}
+
 /** All that was said of each attempt, by attempt and node. */
 function gather(all: readonly AttemptFacts[]): ReadonlyMap<string, ReadonlyMap<PeerId, AttemptFacts>> {
-  const attempts = new Map<string, Map<PeerId, { readonly facts: AttemptFacts; readonly said: Said[] }>>();
-  for (const { author, node, said } of all) {
+  const attempts = new Map<string, Map<PeerId, Gathered>>();
+  for (const { author, node, said, runningTokens = 0 } of all) {
     for (const one of said) {
-      const nodes = getOr(attempts, `${author} ${one.line.run} ${one.line.serial}`, () => new Map());
-      const list: Said[] = [];
-      getOr(nodes, node, () => ({ facts: { author, node, said: list }, said: list })).said.push(one);
+      const nodes = getOr(attempts, `${author} ${one.line.run} ${one.line.serial}`, () => new Map<PeerId, Gathered>());
+      const facts = getOr(nodes, node, () => ({ author, node, said: [], runningTokens }));
+      facts.said.push(one);
+      facts.runningTokens = Math.max(facts.runningTokens, runningTokens);
     }
   }
-  return new Map(
-    [...attempts].map(([name, nodes]) => [name, new Map([...nodes].map(([node, { facts }]) => [node, facts]))]),
-  );
+  return attempts;
 }
 
 /**

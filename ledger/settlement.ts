@@ -6,7 +6,7 @@ import type { RefusalReason } from './statement.ts';
 
 /** One thing that a gateway said of an attempt. */
 export interface Said {
-  /** A line, or (outcome `running`) the highest running count. */
+  /** A line, or (outcome `running`) a running count. */
   readonly line: UsageLine;
   /** The node has countersigned the statement it stands in. */
   readonly isCountersigned: boolean;
@@ -20,6 +20,8 @@ export interface AttemptFacts {
   readonly author: AuthorId;
   readonly node: PeerId;
   readonly said: readonly Said[];
+  /** The highest count of statements that told of it as running once more, if any did. */
+  readonly runningTokens?: number;
 }
 
 /**

@@ -136,7 +136,9 @@ test('neither order, nor repetition, nor how facts are bundled changes anything'
       for (const fact of again) {
         const [{ line }] = fact.said as [Said];
         const name = [fact.author, fact.node, line.run, line.serial].join(' ');
-        bundled.set(name, { ...fact, said: [...(bundled.get(name)?.said ?? []), ...fact.said] });
+        const known = bundled.get(name);
+        const runningTokens = Math.max(known?.runningTokens ?? 0, fact.runningTokens ?? 0);
+        bundled.set(name, { ...fact, said: [...(known?.said ?? []), ...fact.said], runningTokens });
       }
       const expected = settleAll(facts);
       expect(settleAll(again)).toEqual(expected);
@@ -202,11 +204,15 @@ test('a prompt is billed once a request, a serial once to an account, a hedge ne
 
 /** What the gateway and the node have said of an attempt's tokens. */
 function countsOf(facts: readonly AttemptFacts[], { author, node, line }: Settled) {
-  const about = facts
-    .filter((fact) => fact.author === author && fact.node === node)
-    .flatMap((fact) => fact.said.map((one) => one.line))
-    .filter(({ run, serial }) => run === line.run && serial === line.serial);
-  const running = about.filter(({ outcome }) => outcome === 'running').map(({ completionTokens }) => completionTokens);
+  const { run, serial } = line;
+  const isAbout = (one: UsageLine): boolean => one.run === run && one.serial === serial;
+  const about = facts.filter((fact) => fact.author === author && fact.node === node);
+  const running = about
+    .filter(({ said }) => said.some((one) => isAbout(one.line)))
+    .flatMap(({ said, runningTokens = 0 }) => [
+      runningTokens,
+      ...said.map((one) => (one.line.outcome === 'running' ? one.line.completionTokens : 0)),
+    ]);
   return { own: Math.max(line.completionTokens, ...running), told: line.nodeTokens ?? Number.POSITIVE_INFINITY };
 }
 
@@ -225,7 +231,7 @@ test('never more is paid than the lower of both counts, nor a prompt above the o
 
 const creditOf = (settled: readonly Settled[], node: PeerId): bigint => sum(settled, (one) => one.node === node);
 const change = (facts: readonly AttemptFacts[], map: (said: Said) => Said): AttemptFacts[] =>
-  facts.map((fact) => ({ ...fact, said: fact.said.map(map) }));
+  facts.map(({ author, node, said }) => ({ author, node, said: said.map(map) }));
 /** Everything countersigned: who said what of a serial first does not matter. */
 const signed = fc.uniqueArray(someLine, { selector: ({ run, serial }) => `${run} ${serial}`, maxLength: 8 });
 

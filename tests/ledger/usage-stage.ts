@@ -104,6 +104,14 @@ const someSaid: fc.Arbitrary<Said> = fc
 
 /** One thing said of one attempt; many of them are about the same. */
 export const someFact: fc.Arbitrary<AttemptFacts> = fc
-  .record({ said: someSaid, node: fc.constantFrom(...nodes), author: fc.constantFrom(...authors) })
-  .map(({ said, node, author }) => factsOf([said], node, author));
+  .record({
+    said: someSaid,
+    node: fc.constantFrom(...nodes),
+    author: fc.constantFrom(...authors),
+    running: fc.option(tokens, { nil: undefined }),
+  })
+  .map(({ said, node, author, running }) => ({
+    ...factsOf([said], node, author),
+    ...(running === undefined ? {} : { runningTokens: running }),
+  }));
 export const someFacts: fc.Arbitrary<readonly AttemptFacts[]> = fc.array(someFact, { maxLength: 16 });

@@ -1,0 +1,122 @@
+/** The counters of one day in typed arrays: a row for each caller, model and node, found by a hash over the three. */
+
+import type { UsageCounts } from './usage.ts';
+
+/** The counters of a row, in their order. */
+export const countNames = [
+  'requests',
+  'attempts',
+  'promptTokens',
+  'cachedTokens',
+  'completionTokens',
+  'accountMicro',
+  'gatewayMicro',
+  'refused',
+  'lower',
+] as const satisfies readonly (keyof UsageCounts)[];
+export const countsWidth = countNames.length;
+/** Where in a row its attempts stand: it is empty where there are none. */
+const attemptsAt = countNames.indexOf('attempts');
+
+/** Codes of what tells rows of a day apart. */
+export interface RowCodes {
+  readonly caller: number;
+  readonly model: number;
+  readonly node: number;
+}
+
+/** The counts that begin at `at`. */
+export function readCounts(from: Float64Array, at: number): UsageCounts {
+  const [requests = 0, attempts = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0] = from.subarray(
+    at,
+    at + 5,
+  );
+  const [accountMicro = 0, gatewayMicro = 0, refused = 0, lower = 0] = from.subarray(at + 5, at + countsWidth);
+  const tokens = { promptTokens, cachedTokens, completionTokens };
+  return { requests, attempts, ...tokens, accountMicro, gatewayMicro, refused, lower };
+}
+
+function wider<T extends Uint32Array | Float64Array>(old: T, wide: T): T {
+  wide.set(old);
+  return wide;
+}
+
+const smallest = 16;
+
+/** One day. */
+export class UsageDay {
+  readonly day: number;
+  size = 0;
+  /** Changes with every count. */
+  version = 0;
+  callers = new Uint32Array(smallest);
+  models = new Uint32Array(smallest);
+  nodes = new Uint32Array(smallest);
+  /** `countsWidth` for each row; whole numbers. */
+  counts = new Float64Array(smallest * countsWidth);
+  /** Rows from 1; 0 is a free place. Twice as many places as rows. */
+  #places = new Uint32Array(2 * smallest);
+
+  constructor(day: number) {
+    this.day = day;
+  }
+
+  #placeOf({ caller, model, node }: RowCodes): number {
+    const places = this.#places;
+    const mask = places.length - 1;
+    let hash = Math.imul(caller, 0x9e3779b1) ^ Math.imul(model + 1, 0x85ebca6b) ^ Math.imul(node + 1, 0xc2b2ae35);
+    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+    let at = (hash ^ (hash >>> 13)) & mask;
+    for (;;) {
+      const row = (places[at] as number) - 1;
+      if (row < 0) return at;
+      if (this.callers[row] === caller && this.models[row] === model && this.nodes[row] === node) return at;
+      at = (at + 1) & mask;
+    }
+  }
+
+  /** −1 where there is none. */
+  find(codes: RowCodes): number {
+    return (this.#places[this.#placeOf(codes)] as number) - 1;
+  }
+
+  /** The row of these, made where there was none. */
+  rowOf(codes: RowCodes): number {
+    let place = this.#placeOf(codes);
+    const known = this.#places[place] as number;
+    if (known > 0) return known - 1;
+    if (this.size === this.callers.length) {
+      this.#grow();
+      place = this.#placeOf(codes);
+    }
+    const row = this.size;
+    this.size += 1;
+    this.callers[row] = codes.caller;
+    this.models[row] = codes.model;
+    this.nodes[row] = codes.node;
+    this.#places[place] = row + 1;
+    return row;
+  }
+
+  #grow(): void {
+    const length = 2 * this.callers.length;
+    this.callers = wider(this.callers, new Uint32Array(length));
+    this.models = wider(this.models, new Uint32Array(length));
+    this.nodes = wider(this.nodes, new Uint32Array(length));
+    this.counts = wider(this.counts, new Float64Array(length * countsWidth));
+    this.#places = new Uint32Array(2 * length);
+    for (let row = 0; row < this.size; row += 1) this.#places[this.#placeOf(this.codesAt(row))] = row + 1;
+  }
+
+  codesAt(row: number): RowCodes {
+    return {
+      caller: this.callers[row] as number,
+      model: this.models[row] as number,
+      node: this.nodes[row] as number,
+    };
+  }
+
+  isEmpty(row: number): boolean {
+    return this.counts[row * countsWidth + attemptsAt] === 0;
+  }
+}

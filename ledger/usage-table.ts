@@ -1,0 +1,352 @@
+/** Counters over every attempt that was settled, by day, caller, model, node and gateway; and the sums over them. */
+
+import type { AuthorId, PeerId, Tag } from '../protocol/ids.ts';
+import type { Caller } from './line.ts';
+import type { Settled } from './settlement.ts';
+import {
+  type UsageCounts,
+  type UsageDimension,
+  type UsageFilter,
+  type UsageKey,
+  type UsageRow,
+  usageDimensions,
+} from './usage.ts';
+import { countNames, countsWidth, type RowCodes, readCounts, UsageDay } from './usage-day.ts';
+
+const dayMs = 86_400_000;
+/** Rows that one gateway may make; what is beyond them is counted in one that tells nothing else of it. */
+export const rowsPerGatewayMax = 1_048_576;
+/** Days that its rows may be of: 45 years. */
+const daysPerGatewayMax = 16_384;
+/** Callers of statements at hand, by the object that all their lines share. */
+const callersAtHandMax = 1_024;
+/** Groups up to which there is a place for each that there could be. */
+const placesMax = 1_048_576;
+
+export type UsageCaller = Pick<UsageKey, 'tagDay' | 'account' | 'key' | 'gateway'>;
+
+const compare = <T extends string | number>(a: T, b: T): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** Things by a number from 0. */
+class Codes<T> {
+  readonly all: T[] = [];
+  readonly #codes = new Map<string, number>();
+
+  /** The code of what goes by this name, made where there is none. */
+  of(name: string, make: () => T): number {
+    const known = this.#codes.get(name);
+    if (known !== undefined) return known;
+    const code = this.all.push(make()) - 1;
+    this.#codes.set(name, code);
+    return code;
+  }
+
+  find(name: string): number | undefined {
+    return this.#codes.get(name);
+  }
+}
+
+const noCaller: UsageCaller = { tagDay: 0, account: '' as Tag, key: '' as Tag, gateway: '' as AuthorId };
+
+/** Callers by what a sum tells apart of them. */
+class CallerGroups {
+  readonly #has: (dimension: UsageDimension) => boolean;
+  readonly groups = new Codes<UsageCaller>();
+  /** Of each caller the group. */
+  readonly codes: number[] = [];
+
+  constructor(has: (dimension: UsageDimension) => boolean) {
+    this.#has = has;
+  }
+
+  /** Takes in the callers that are new. */
+  extend(callers: readonly UsageCaller[]): void {
+    for (let at = this.codes.length; at < callers.length; at += 1) {
+      const bare = this.#bare(callers[at] as UsageCaller);
+      this.codes.push(this.groups.of(nameOf(bare), () => bare));
+    }
+  }
+
+  #bare({ tagDay, account, key, gateway }: UsageCaller): UsageCaller {
+    const isTagged = this.#has('account') || this.#has('key');
+    return {
+      tagDay: isTagged ? tagDay : 0,
+      account: this.#has('account') ? account : noCaller.account,
+      key: this.#has('key') ? key : noCaller.key,
+      // A tag of a gateway's own means nothing without it.
+      gateway: this.#has('gateway') || (isTagged && tagDay === 0) ? gateway : noCaller.gateway,
+    };
+  }
+}
+
+const nameOf = ({ tagDay, account, key, gateway }: UsageCaller): string => `${tagDay} ${account} ${key} ${gateway}`;
+
+function compareKeys(a: UsageKey, b: UsageKey): number {
+  return (
+    a.day - b.day ||
+    a.tagDay - b.tagDay ||
+    compare(a.account, b.account) ||
+    compare(a.key, b.key) ||
+    compare(a.model, b.model) ||
+    compare(a.node, b.node) ||
+    compare(a.gateway, b.gateway)
+  );
+}
+
+/** Sums that are being made, by group. */
+class Sums {
+  readonly #places: Int32Array | undefined;
+  readonly #slots = new Map<number, number>();
+  readonly groups: number[] = [];
+  counts = new Float64Array(64 * countsWidth);
+
+  constructor(groups: number) {
+    this.#places = groups <= placesMax ? new Int32Array(groups) : undefined;
+  }
+
+  add(group: number, from: Float64Array, row: number): void {
+    const to = this.#slotOf(group) * countsWidth;
+    const { counts } = this;
+    const at = row * countsWidth;
+    for (let index = 0; index < countsWidth; index += 1) {
+      counts[to + index] = (counts[to + index] as number) + (from[at + index] as number);
+    }
+  }
+
+  #slotOf(group: number): number {
+    const known = this.#places === undefined ? (this.#slots.get(group) ?? 0) : (this.#places[group] as number);
+    if (known > 0) return known - 1;
+    const slot = this.groups.push(group);
+    if (this.#places === undefined) this.#slots.set(group, slot);
+    else this.#places[group] = slot;
+    if (slot * countsWidth > this.counts.length) {
+      const wide = new Float64Array(2 * this.counts.length);
+      wide.set(this.counts);
+      this.counts = wide;
+    }
+    return slot - 1;
+  }
+
+  /** Empties it, at the price of what was in it. */
+  clear(): void {
+    for (const group of this.groups) if (this.#places !== undefined) this.#places[group] = 0;
+    this.#slots.clear();
+    this.counts.fill(0, 0, this.groups.length * countsWidth);
+    this.groups.length = 0;
+  }
+}
+
+/** How one query looks at the table. */
+interface Look {
+  readonly has: (dimension: UsageDimension) => boolean;
+  readonly callers: CallerGroups;
+  /** Of each caller: 0 not asked yet, 1 no, 2 yes. */
+  readonly verdicts: Uint8Array;
+  readonly filter: UsageFilter;
+  readonly model: number | undefined;
+  readonly node: number | undefined;
+}
+
+interface GatewayRows {
+  rows: number;
+  readonly days: Set<number>;
+}
+
+/** Every counter. */
+export class UsageTable {
+  readonly #days = new Map<number, UsageDay>();
+  readonly #callers = new Codes<UsageCaller>();
+  readonly #models = new Codes<string>();
+  readonly #nodes = new Codes<PeerId>();
+  readonly #gateways = new Map<AuthorId, GatewayRows>();
+  readonly #groups = new Map<string, CallerGroups>();
+  readonly #atHand = new Map<Caller, number>();
+  readonly #rowsMax: number;
+
+  constructor(rowsMax = rowsPerGatewayMax) {
+    this.#rowsMax = rowsMax;
+  }
+
+  get rowCount(): number {
+    let rows = 0;
+    for (const { size } of this.#days.values()) rows += size;
+    return rows;
+  }
+
+  /** Adds what an attempt came to, or (−1) takes it away again. */
+  add(settled: Settled, sign: 1 | -1): void {
+    const { line, author, node, payer } = settled;
+    const codes = {
+      caller: this.#callerOf(line.caller, author),
+      model: this.#modelOf(line.model),
+      node: this.#nodeOf(node),
+    };
+    const { day, row } = this.#find(Math.floor(line.startMs / dayMs), codes, author);
+    const { counts } = day;
+    const at = row * countsWidth;
+    day.version += 1;
+    if (settled.isBilled) counts[at] = (counts[at] as number) + sign;
+    counts[at + 1] = (counts[at + 1] as number) + sign;
+    counts[at + 2] = (counts[at + 2] as number) + sign * settled.promptTokens;
+    counts[at + 3] = (counts[at + 3] as number) + sign * settled.cachedTokens;
+    counts[at + 4] = (counts[at + 4] as number) + sign * settled.completionTokens;
+    const payerAt = at + (payer === 'account' ? 5 : 6);
+    counts[payerAt] = (counts[payerAt] as number) + sign * settled.amountMicro;
+    if (settled.state === 'refused') counts[at + 7] = (counts[at + 7] as number) + sign;
+    else if (settled.state === 'lower') counts[at + 8] = (counts[at + 8] as number) + sign;
+  }
+
+  /** Adds a row as it was counted elsewhere. */
+  addRow(key: UsageKey, added: UsageCounts): void {
+    const codes = {
+      caller: this.#callers.of(nameOf(key), () => ({
+        tagDay: key.tagDay,
+        account: key.account,
+        key: key.key,
+        gateway: key.gateway,
+      })),
+      model: this.#modelOf(key.model),
+      node: this.#nodeOf(key.node),
+    };
+    const { day, row } = this.#find(key.day, codes, key.gateway);
+    day.version += 1;
+    for (const [index, name] of countNames.entries()) {
+      const at = row * countsWidth + index;
+      day.counts[at] = (day.counts[at] as number) + added[name];
+    }
+  }
+
+  #callerOf(caller: Caller, gateway: AuthorId): number {
+    const atHand = this.#atHand.get(caller);
+    if (atHand !== undefined && this.#callers.all[atHand]?.gateway === gateway) return atHand;
+    const whole = { tagDay: caller.day, account: caller.account, key: caller.key, gateway };
+    const code = this.#callers.of(nameOf(whole), () => whole);
+    if (this.#atHand.size >= callersAtHandMax) this.#atHand.clear();
+    this.#atHand.set(caller, code);
+    return code;
+  }
+
+  #modelOf(model: string): number {
+    return this.#models.of(model, () => model);
+  }
+
+  #nodeOf(node: PeerId): number {
+    return this.#nodes.of(node, () => node);
+  }
+
+  #find(number: number, codes: RowCodes, gateway: AuthorId): { readonly day: UsageDay; readonly row: number } {
+    const known = this.#days.get(number);
+    const found = known?.find(codes) ?? -1;
+    if (known !== undefined && found >= 0) return { day: known, row: found };
+    const rows = this.#gateways.get(gateway) ?? { rows: 0, days: new Set() };
+    this.#gateways.set(gateway, rows);
+    const isFull = rows.rows >= this.#rowsMax || (rows.days.size >= daysPerGatewayMax && !rows.days.has(number));
+    if (isFull) return this.#rest(gateway);
+    rows.rows += 1;
+    rows.days.add(number);
+    const day = known ?? new UsageDay(number);
+    this.#days.set(number, day);
+    return { day, row: day.rowOf(codes) };
+  }
+
+  /** One row for all that a gateway may have no more rows for. */
+  #rest(gateway: AuthorId): { readonly day: UsageDay; readonly row: number } {
+    const day = this.#days.get(0) ?? new UsageDay(0);
+    this.#days.set(0, day);
+    const whole = { ...noCaller, gateway };
+    const caller = this.#callers.of(nameOf(whole), () => whole);
+    return { day, row: day.rowOf({ caller, model: this.#modelOf(''), node: this.#nodeOf('' as PeerId) }) };
+  }
+
+  /** The days that have rows, in their order. */
+  days(filter: Pick<UsageFilter, 'sinceDay' | 'untilDay'> = {}): readonly UsageDay[] {
+    const { sinceDay = 0, untilDay = Number.POSITIVE_INFINITY } = filter;
+    const days = [...this.#days.values()].filter(({ day }) => day >= sinceDay && day < untilDay);
+    return days.sort((a, b) => a.day - b.day);
+  }
+
+  /** Of one row of a day. */
+  keyAt(day: UsageDay, row: number): UsageKey {
+    const { caller, model, node } = day.codesAt(row);
+    const { tagDay, account, key, gateway } = this.#callers.all[caller] as UsageCaller;
+    const name = this.#models.all[model] as string;
+    return { day: day.day, tagDay, account, key, model: name, node: this.#nodes.all[node] as PeerId, gateway };
+  }
+
+  rows(filter: UsageFilter): readonly UsageRow[] {
+    return this.rollUp(filter, usageDimensions);
+  }
+
+  rollUp(filter: UsageFilter, by: readonly UsageDimension[]): readonly UsageRow[] {
+    const look = this.#look(filter, by);
+    if (look === undefined) return [];
+    const sums = new Sums(look.callers.groups.all.length * this.#width(look, 'model') * this.#width(look, 'node'));
+    const rows: UsageRow[] = [];
+    for (const day of this.days(filter)) {
+      this.#sum(day, look, sums);
+      if (!look.has('day')) continue;
+      rows.push(...this.#told(sums, look, day.day));
+      sums.clear();
+    }
+    return look.has('day') ? rows : this.#told(sums, look, 0);
+  }
+
+  /** Undefined where nothing can match. */
+  #look(filter: UsageFilter, by: readonly UsageDimension[]): Look | undefined {
+    const has = (dimension: UsageDimension): boolean => by.includes(dimension);
+    const model = filter.model === undefined ? undefined : this.#models.find(filter.model);
+    const node = filter.node === undefined ? undefined : this.#nodes.find(filter.node);
+    if ((model === undefined && filter.model !== undefined) || (node === undefined && filter.node !== undefined)) {
+      return undefined;
+    }
+    const kind = (['account', 'key', 'gateway'] as const).map((dimension) => Number(has(dimension))).join('');
+    const callers = this.#groups.get(kind) ?? new CallerGroups(has);
+    this.#groups.set(kind, callers);
+    callers.extend(this.#callers.all);
+    return { has, callers, verdicts: new Uint8Array(this.#callers.all.length), filter, model, node };
+  }
+
+  #width({ has }: Pick<Look, 'has'>, dimension: 'model' | 'node'): number {
+    const codes = dimension === 'model' ? this.#models : this.#nodes;
+    return has(dimension) ? Math.max(1, codes.all.length) : 1;
+  }
+
+  #sum(day: UsageDay, look: Look, sums: Sums): void {
+    const { callers, models, nodes, counts, size } = day;
+    const { model, node } = look;
+    const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
+    const groupOf = look.callers.codes;
+    const modelStep = look.has('model') ? 1 : 0;
+    const nodeStep = look.has('node') ? 1 : 0;
+    for (let row = 0; row < size; row += 1) {
+      const caller = callers[row] as number;
+      const isAsked = (model === undefined || models[row] === model) && (node === undefined || nodes[row] === node);
+      if (!isAsked || !this.#isAsked(caller, look) || day.isEmpty(row)) continue;
+      const modelGroup = modelStep * (models[row] as number);
+      const nodeGroup = nodeStep * (nodes[row] as number);
+      sums.add(((groupOf[caller] as number) * modelWidth + modelGroup) * nodeWidth + nodeGroup, counts, row);
+    }
+  }
+
+  #isAsked(caller: number, { filter, verdicts }: Look): boolean {
+    if (filter.caller === undefined) return true;
+    const known = verdicts[caller] as number;
+    if (known > 0) return known === 2;
+    const isAsked = filter.caller(this.#callers.all[caller] as UsageCaller);
+    verdicts[caller] = isAsked ? 2 : 1;
+    return isAsked;
+  }
+
+  #told(sums: Sums, look: Look, day: number): UsageRow[] {
+    const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
+    const rows = sums.groups.map((group, slot): UsageRow => {
+      const caller = look.callers.groups.all[Math.floor(group / nodeWidth / modelWidth)] as UsageCaller;
+      const model = look.has('model') ? this.#models.all[Math.floor(group / nodeWidth) % modelWidth] : '';
+      const node = look.has('node') ? this.#nodes.all[group % nodeWidth] : '';
+      const { tagDay, account, key, gateway } = caller;
+      const names = { model: model ?? '', node: (node ?? '') as PeerId };
+      return [{ day, tagDay, account, key, ...names, gateway }, readCounts(sums.counts, slot * countsWidth)];
+    });
+    return rows.sort(([a], [b]) => compareKeys(a, b));
+  }
+}
