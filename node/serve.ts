@@ -1,7 +1,7 @@
 /** The worker's daemon without its edges: offers its engines' models on every session and serves what is opened. */
 
 import type { NodeTabs, OpenWork } from '../ledger/work.ts';
-import { deliveredTokens } from '../protocol/counting.ts';
+import { bytesPerToken, deliveredTokens } from '../protocol/counting.ts';
 import { HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -63,6 +63,8 @@ interface Job {
   readonly work: OpenWork;
   /** As the engine has counted it; 0 before. */
   promptTokens: number;
+  /** It has, or had, a slot. */
+  isRunning: boolean;
 }
 
 /** What a server works with. */
@@ -244,6 +246,7 @@ export class Server implements NodeServer {
         this.#stop(lane, job, new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs })),
       ),
       promptTokens: 0,
+      isRunning: false,
     };
     if (attempt.signal.aborted) abort.abort(attempt.signal.reason);
     else attempt.signal.addEventListener('abort', () => this.#stop(lane, job, attempt.signal.reason), { once: true });
@@ -263,6 +266,7 @@ export class Server implements NodeServer {
   }
 
   async #run(lane: Lane, job: Job): Promise<void> {
+    job.isRunning = true;
     const startedMs = this.#clock.nowMs();
     const { attempt, abort } = job;
     lane.active += 1;
@@ -294,10 +298,11 @@ export class Server implements NodeServer {
 
   #end(job: Job, reason: unknown): void {
     job.cancelDeadline();
-    const { attempt, promptTokens, work } = job;
+    const { attempt, work } = job;
     if (attempt.signal.aborted) {
       this.#counts.cancelled += 1;
       const completionTokens = deliveredTokens(attempt.sent());
+      const promptTokens = promptOf(job);
       work.end({ kind: 'cancelled', promptTokens, completionTokens });
       attempt.cancelled(completionTokens, promptTokens);
       return;
@@ -379,6 +384,10 @@ export class Server implements NodeServer {
     for (const session of this.#sessions.keys()) session.sendLoad(load);
   }
 }
+
+/** Of a job that was stopped: an engine that had begun worked on the prompt, also where it tells no count before the end. */
+const promptOf = ({ promptTokens, isRunning, attempt }: Job): number =>
+  promptTokens === 0 && isRunning ? Math.ceil(attempt.open.bodyBytes / bytesPerToken) : promptTokens;
 
 /** A node's server over loaded engines. The caller connects it to its sessions' events. */
 export const createNodeServer = (deps: ServerDeps, options: ServerOptions): NodeServer => new Server(deps, options);

@@ -2,7 +2,7 @@
 
 import type { AnswerEnd, Served } from '../gateway/service.ts';
 import type { ErrorCode, HelixFlowError } from '../protocol/errors.ts';
-import type { PeerId } from '../protocol/ids.ts';
+import type { PeerId, RequestId } from '../protocol/ids.ts';
 import type { ChatRequest } from '../protocol/messages/chat.ts';
 import { expectedTokens } from './engine.ts';
 
@@ -26,6 +26,7 @@ export type Outcome =
 
 export interface RequestFacts {
   readonly number: number;
+  readonly id: RequestId;
   readonly phase: Phase;
   readonly gateway: string;
   readonly chat: ChatRequest;
@@ -50,6 +51,7 @@ export class WatchedRequest {
   #deltas = 0;
   #outcome: Outcome | undefined;
   #endMs: number | undefined;
+  #told: AnswerEnd | undefined;
 
   constructor(facts: RequestFacts, now: () => number, violate: (check: string, detail: string) => void) {
     this.facts = facts;
@@ -63,6 +65,11 @@ export class WatchedRequest {
 
   get endMs(): number | undefined {
     return this.#endMs;
+  }
+
+  /** What its client was told at the end of a whole answer. */
+  get end(): AnswerEnd | undefined {
+    return this.#told;
   }
 
   get servedBy(): PeerId | undefined {
@@ -92,6 +99,7 @@ export class WatchedRequest {
 
   done(end: AnswerEnd): void {
     this.#end({ kind: 'done' });
+    this.#told = end;
     if (end.served.node !== this.#served?.node) this.#violate('one node', 'begun by one, ended by another');
     if (this.#text !== this.#expected()) this.#violate('whole answer', `done after ${this.#text.length} characters`);
     const { maxTokens } = this.facts.chat;

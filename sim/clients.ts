@@ -14,8 +14,8 @@ import type { World } from './world.ts';
 
 const deadlineMs = 60_000;
 const encoder = new TextEncoder();
-/** One key for all of them, without limits. */
-const caller: Access = {
+/** One key for all of them, without limits, where a scenario has no accounts. */
+const anybody: Access = {
   keyId: '00'.repeat(8) as KeyId,
   issuer: '00'.repeat(16) as IssuerId,
   account: 'simulated' as AccountId,
@@ -42,6 +42,8 @@ export class Clients {
   readonly #promises: Promises;
   readonly #violate: (violation: Violation) => void;
   readonly #running = new Set<Running>();
+  /** Whose keys requests come with. */
+  callersIn: (phase: Phase) => readonly Access[] = () => [anybody];
 
   constructor(world: World, promises: Promises, violate: (violation: Violation) => void) {
     this.#world = world;
@@ -81,7 +83,8 @@ export class Clients {
     const { kernel } = this.#world;
     const random = this.#random.fork('request');
     const chat = this.#chat(random);
-    const facts = { number: this.requests.length, phase, gateway: site.machine.name, chat };
+    const id = toHex(random.bytes(16)) as RequestId;
+    const facts = { number: this.requests.length, id, phase, gateway: site.machine.name, chat };
     const request = new WatchedRequest(
       {
         ...facts,
@@ -97,7 +100,8 @@ export class Clients {
     const running: Running = { request, lifeline: ports.lifeline };
     this.#running.add(running);
     const manner = phase === 'probe' ? 'patient' : this.#manner(random);
-    const id = toHex(random.bytes(16)) as RequestId;
+    const callers = this.callersIn(phase);
+    const caller = callers[random.int(callers.length)] ?? anybody;
     const call = { request: id, caller, model: simModel, chat, deadlineMs: ms(deadlineMs) };
     const answer: Answer = gateway.gateway.chat(call, {
       committed: (served) => request.committed(served),

@@ -5,6 +5,7 @@ import { Clients } from './clients.ts';
 import type { FaultKind } from './effects.ts';
 import { drawFaults, type Fault } from './faults.ts';
 import type { LogLine } from './log.ts';
+import { Money, type MoneyCounts } from './money.ts';
 import { playFaults } from './play.ts';
 import type { Scenario } from './scenario.ts';
 import { Sites } from './sites.ts';
@@ -35,6 +36,8 @@ export interface SimResult {
   readonly requests: RequestCounts;
   /** Only of scenarios in which keys are revoked. */
   readonly trust?: TrustCounts;
+  /** Only of scenarios with accounts. */
+  readonly money?: MoneyCounts;
 }
 
 /** A run with all that a report shows. */
@@ -63,6 +66,7 @@ class Run {
   #sites: Sites | undefined;
   #faults: readonly Fault[] = [];
   #trust: Trust | undefined;
+  #money: Money | undefined;
 
   constructor(scenario: Scenario, seed: number) {
     this.#scenario = scenario;
@@ -86,7 +90,12 @@ class Run {
     const sites = await Sites.create(this.#world, this.#scenario);
     this.#sites = sites;
     const startMs = hostNowMs();
-    const { trust } = this.#scenario;
+    const { trust, money } = this.#scenario;
+    if (money !== undefined) {
+      this.#money = new Money(this.#world, sites, money, (violation) => this.#violate(violation));
+      this.#clients.callersIn = this.#money.callersIn;
+      kernel.schedule(formingMs / 2, () => this.#money?.open());
+    }
     if (trust !== undefined)
       this.#trust = new Trust(this.#world, sites, trust, (violation) => this.#violate(violation));
     sites.onKilled(({ machine }) => machine.ports && this.#clients.lost(machine.ports.lifeline));
@@ -122,8 +131,20 @@ class Run {
     for (const gateway of sites.gateways) this.#clients.askAround([gateway], probesPerSecond, probeEndMs, 'probe');
     await kernel.run(probeEndMs + quietMs);
     for (const request of this.#clients.requests) request.checkEnded();
+    await this.#checkMoney();
     checkNothingLeft(sites, this.#violateNow);
     return hostNowMs() - startMs;
+  }
+
+  /** Reading disks takes virtual time, which passes only while the kernel runs. */
+  async #checkMoney(): Promise<void> {
+    const { kernel } = this.#world;
+    let isRead = false;
+    const checking = this.#money?.check(this.#clients.requests).finally(() => {
+      isRead = true;
+    });
+    while (checking !== undefined && !isRead) await kernel.run(kernel.nowMs + 1_000);
+    await checking;
   }
 
   readonly #violateNow = (check: string, detail: string): void =>
@@ -150,6 +171,7 @@ class Run {
         violations: this.#violations,
         requests: countRequests(this.#clients.requests),
         ...(this.#trust === undefined ? {} : { trust: this.#trust.counts() }),
+        ...unlessUndefined(this.#money?.counts()),
       },
       scenario: this.#scenario,
       faults: this.#faults,
@@ -160,6 +182,9 @@ class Run {
     };
   }
 }
+
+const unlessUndefined = (money: MoneyCounts | undefined): { readonly money?: MoneyCounts } =>
+  money === undefined ? {} : { money };
 
 /** Plays `scenario`, and keeps what a report shows. One run at a time: it guards the host. */
 export async function playScenario(scenario: Scenario, { seed, sabotage }: RunOptions): Promise<Played> {

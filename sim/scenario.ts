@@ -3,6 +3,7 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { type FaultPlan, plannedKinds } from './faults.ts';
 import type { LinkOptions } from './links.ts';
+import type { MoneyPlan } from './money.ts';
 import type { TrustPlan } from './trust.ts';
 
 /** A mesh, its clients and its troubles. All times are virtual. */
@@ -33,6 +34,8 @@ export interface Scenario {
   readonly faults: FaultPlan;
   /** Keys that are revoked meanwhile, and an issuer that forks when the faults are over. */
   readonly trust?: TrustPlan;
+  /** Accounts with budgets, and what they are charged. */
+  readonly money?: MoneyPlan;
   /** From a request to its first content, or its end where there is none. */
   readonly beginWithinMs: number;
   /** What clients may be told while faults are about; everything else is a broken promise. */
@@ -55,6 +58,9 @@ const mesh = {
 
 /** All that may go wrong with what peers know of each other. */
 const trustFaults = plannedKinds.filter((kind) => !kind.startsWith('engine'));
+
+/** A backup that is put back forgets what was promised after it: that is played, with what it may cost, by `revocations`. */
+const moneyFaults = plannedKinds.filter((kind) => kind !== 'diskRestored' && kind !== 'diskHoles');
 
 const swarmMayFail = [
   'MODEL_UNAVAILABLE',
@@ -110,6 +116,21 @@ export const scenarios: readonly Scenario[] = [
     trust: { revocationsPerMinute: 30, calmWithinMs: 2_000, forkSettleMs: 5_000 },
     // A gateway that restarts with an empty disk in the smaller part of a partition has looked everywhere it can.
     mayFail: [...swarmMayFail, 'MODEL_NOT_FOUND'],
+    beginWithinMs: 61_000,
+  },
+  {
+    ...mesh,
+    name: 'settlement',
+    about: '4 gateways, 8 nodes and accounts with budgets; whatever breaks, every answer is billed once.',
+    gateways: 4,
+    nodes: 8,
+    hiddenNodes: 1,
+    tokens: 'fast',
+    calmMs: 20_000,
+    settleMs: 90_000,
+    faults: { always: ['partition', 'crash'], sometimes: moneyFaults, eachMax: 3 },
+    money: { rich: 4, poor: 2, poorMicro: 20_000, promptMicro: 1_000_000, completionMicro: 2_000_000 },
+    mayFail: [...swarmMayFail, 'BUDGET_EXHAUSTED', 'BUDGET_UNAVAILABLE', 'USAGE_UNRECORDED', 'TAB_UNCOVERED'],
     beginWithinMs: 61_000,
   },
 ];

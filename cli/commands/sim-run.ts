@@ -25,6 +25,15 @@ function printTrust({ trust }: Pick<SimResult, 'trust'>): string[] {
   ];
 }
 
+function printMoney({ money }: Pick<SimResult, 'money'>): string[] {
+  if (money === undefined) return [];
+  const { lines, statements, waiting, claims, accountMicro, gatewayMicro, poorSpentMicro, poorBudgetMicro } = money;
+  return [
+    `lines       ${lines} in ${statements} statements, ${waiting} of them not countersigned; ${claims} claims`,
+    `money       accounts owe ${accountMicro} micro-credits, gateways themselves ${gatewayMicro}; strict budgets of ${poorBudgetMicro} were spent up to ${poorSpentMicro}`,
+  ];
+}
+
 function printResult({ requests, faults, violations, ...result }: SimResult): string {
   const list = (counts: object): string =>
     Object.entries(counts)
@@ -38,6 +47,7 @@ function printResult({ requests, faults, violations, ...result }: SimResult): st
     `faults      ${list(faults)}`,
     `requests    ${list(requests)}`,
     ...printTrust(result),
+    ...printMoney(result),
     `violations  ${violations.length === 0 ? 'none' : violations.length}`,
     ...violations.map(({ atMs, check, detail }) => printable(`  ${(atMs / 1_000).toFixed(3)} s  ${check}: ${detail}`)),
   ].join('\n');

@@ -92,13 +92,12 @@ export class RunningAttempt {
 
   /** The line of one whose client wanted no more, with what its node said of it, if it did. */
   cancelledEnd(said: Cancelled | Done | undefined, within: (tokens: number) => number): AttemptEnd {
-    const reported = said?.promptTokens ?? 0;
-    // A node that was stopped early has not counted it; nobody gets a prompt for free by leaving in time.
-    const promptTokens = reported > 0 ? reported : Math.ceil(this.#bodyBytes / bytesPerToken);
+    // Of a node that is not heard, only content proves that it worked on the prompt.
+    const guess = this.tokens === 0 ? 0 : Math.ceil(this.#bodyBytes / bytesPerToken);
     return {
       outcome: 'cancelled',
       firstMs: this.#firstMs,
-      promptTokens: promptTokensOf(promptTokens, this.#bodyBytes),
+      promptTokens: promptTokensOf(said?.promptTokens ?? guess, this.#bodyBytes),
       cachedTokens: 0,
       completionTokens: within(this.tokens),
       ...(said === undefined ? {} : { nodeTokens: said.completionTokens }),

@@ -3,7 +3,7 @@
 import { describe, test } from 'vitest';
 import type { AnswerEnd, Served } from '../../gateway/service.ts';
 import { type ErrorCode, type ErrorDetails, HelixFlowError } from '../../protocol/errors.ts';
-import type { ModelDigest, PeerId } from '../../protocol/ids.ts';
+import type { ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
 import { countRequests, type Phase, WatchedRequest } from '../../sim/checkers.ts';
 import { expectedTokens } from '../../sim/engine.ts';
 
@@ -22,7 +22,8 @@ interface Watched {
 
 function watch(phase: Phase = 'calm', maxTokens?: number): Watched {
   const watched: { nowMs: number; broken: string[] } = { nowMs: 0, broken: [] };
-  const facts = { number: 1, phase, gateway: 'g', startMs: 0, deadlineMs: 1_000, beginWithinMs: 500, mayFail };
+  const id = '0'.repeat(32) as RequestId;
+  const facts = { number: 1, id, phase, gateway: 'g', startMs: 0, deadlineMs: 1_000, beginWithinMs: 500, mayFail };
   const request = new WatchedRequest(
     { ...facts, chat: maxTokens === undefined ? chat : { ...chat, maxTokens } },
     () => watched.nowMs,
