@@ -22,7 +22,8 @@ import {
   workKeys,
   workRowKinds,
 } from './work-rows.ts';
-import { type TabRecords, type TabShared, WorkTab, watchEveryMs } from './work-tab.ts';
+import { type TabRecords, type TabShared, WorkTab } from './work-tab.ts';
+import { watchEveryMs } from './work-waiting.ts';
 
 export interface NodeTabsPorts {
   readonly clock: Clock;
@@ -269,7 +270,7 @@ class Tabs implements NodeTabs {
   }
 
   #watchOn(): void {
-    if (this.#cancelWatch !== undefined || [...this.#tabs.values()].every(({ works }) => works.size === 0)) return;
+    if (this.#cancelWatch !== undefined || [...this.#tabs.values()].every(({ waiting }) => waiting.isIdle)) return;
     this.#cancelWatch = this.#ports.clock.timer(ms(watchEveryMs), () => {
       this.#cancelWatch = undefined;
       const links = [...this.#links];

@@ -32,7 +32,7 @@ export class Claims {
   send(tab: WorkTab, links: readonly WorkLink[]): void {
     const { gateway } = tab;
     const nowMs = this.#clock.nowMs();
-    const works = tab.toClaim(timesMax);
+    const works = tab.waiting.toClaim(tab.nowMs, timesMax);
     if (works.length === 0) {
       if (nowMs - (this.#sentMs.get(gateway) ?? 0) >= everyMs) this.#sentMs.delete(gateway);
       return;

@@ -34,6 +34,9 @@ const pauseMaxMs = 86_400_000;
 /** A loss is forgotten after so long. */
 const lossMemoryMs = 86_400_000;
 
+/** Work that is overdue for so long is claimed: what was on its way when a connection broke has come by then. */
+export const claimAfterMs = 20_000;
+
 /** How old uncovered work may be. A gateway that has started again may not sign before it knows what it wrote. */
 export function ageMaxMs({ runSinceMs }: Patience, nowMs: number): number {
   const { uncoveredMaxMs, recoveryWaitMs } = limits;

@@ -6,7 +6,7 @@ import type { StatementFrame } from '../protocol/messages/tab.ts';
 import type { Clock, Log, SigningKey, StoreOp } from '../protocol/ports.ts';
 import { ms, type UnixMs } from '../protocol/units.ts';
 import type { ForkProof } from './block.ts';
-import { type CheckedStatement, checkStatement, type OwnWork, ownPromptTokens } from './check-statement.ts';
+import { type CheckedStatement, checkStatement, ownPromptTokens } from './check-statement.ts';
 import { attemptName, type UsageLine } from './line.ts';
 import { encodeUsage, signCountersign } from './statement.ts';
 import type { OpenWork, WorkEnd, WorkLink, WorkStart, WorkStatus } from './work.ts';
@@ -14,14 +14,11 @@ import { TabChain } from './work-chain.ts';
 import { TabChanges } from './work-changes.ts';
 import { type ProvenStatement, proveStatement, violation } from './work-frame.ts';
 import { TabWork } from './work-own.ts';
-import { dueMs, pauseMs, toleranceTokens } from './work-patience.ts';
+import { toleranceTokens } from './work-patience.ts';
 import type { GatewayRecord, KeptStatement, WorkRecord } from './work-rows.ts';
 import { type SeenPiece, SeenWork } from './work-seen.ts';
+import { WaitingWorks } from './work-waiting.ts';
 
-/** How often running attempts are looked at. */
-export const watchEveryMs = 1_000;
-/** Work that was given up, and is covered all the same when its line comes late. */
-const givenMax = 4_096;
 /** Statements whose countersignature is on its way to the disk; others wait. */
 const writingMax = 64;
 
@@ -54,76 +51,59 @@ export interface TabRecords {
 
 export class WorkTab {
   readonly gateway: PeerId;
-  readonly links = new Set<WorkLink>();
-  /** Everything that no statement covers, by name. */
-  readonly works = new Map<string, TabWork>();
-  /** Work that is waited for no more. */
-  readonly #given = new Map<string, TabWork>();
+  readonly waiting: WaitingWorks;
+  readonly #links = new Set<WorkLink>();
   readonly #shared: TabShared;
   readonly #chain = new TabChain();
   readonly #seen = new SeenWork();
   readonly #changes: TabChanges;
   readonly #counts = { statements: 0, lines: 0, refused: 0, claimed: 0, shortTokens: 0, coveredTokens: 0 };
   #newest: { readonly epoch: EpochId; readonly number: number } | undefined;
-  #run: ProcessId | undefined;
-  #runSinceMs: number | undefined;
-  #losses = 0;
-  #lossMs = 0;
-  /** Connected time before the present connection, and when that began on the clock. */
+  /** Connected time, up to a moment of the clock. */
   #connectedMs = 0;
-  #readyMs: number | undefined;
-  /** Nothing is overdue before this moment of connected time. */
-  #nextDueMs = 0;
-
+  #observedMs: number;
   constructor(gateway: PeerId, shared: TabShared, { record, works, kept, pieces }: TabRecords) {
     this.gateway = gateway;
     this.#shared = shared;
+    this.#observedMs = shared.clock.nowMs();
     this.#changes = new TabChanges(gateway);
     this.#chain.load(record?.heads ?? [], kept);
     this.#seen.load(pieces);
-    for (const work of works) this.works.set(attemptName(work), TabWork.load(work));
+    this.waiting = new WaitingWorks({ gateway, log: shared.log, changes: this.#changes });
     if (record === undefined) return;
+    this.waiting.load(works.map(TabWork.load), record);
     const { statements, lines, refused, claimed, shortTokens, coveredTokens } = record;
     Object.assign(this.#counts, { statements, lines, refused, claimed, shortTokens, coveredTokens });
     this.#newest = this.#chain.newest();
-    this.#run = record.run;
-    this.#runSinceMs = record.runSinceMs;
-    this.#losses = record.losses;
-    this.#lossMs = record.lossMs;
     const sinceMs = Math.max(0, ...works.map((work) => Math.max(work.sinceMs, work.endedMs)));
     // The clock is written now and then only; it never runs behind what was.
     this.#connectedMs = Math.max(record.connectedMs, sinceMs);
   }
 
-  /** Time with a link to the gateway, over all processes of this node. */
+  /** Time with a link to the gateway on which it answers, over all processes of this node. */
   get nowMs(): number {
-    const sinceMs = this.#readyMs;
-    return this.#connectedMs + (sinceMs === undefined ? 0 : this.#shared.clock.nowMs() - sinceMs);
-  }
-
-  get isIdle(): boolean {
-    return this.works.size === 0 && this.links.size === 0;
+    const clockMs = this.#shared.clock.nowMs();
+    const isLive = ({ isResponsive = true, isStale = false }: WorkLink): boolean => isResponsive && !isStale;
+    if ([...this.#links].some(isLive)) this.#connectedMs += clockMs - this.#observedMs;
+    this.#observedMs = clockMs;
+    return this.#connectedMs;
   }
 
   ready(link: WorkLink): void {
-    this.links.add(link);
-    this.#readyMs ??= this.#shared.clock.nowMs();
+    const { nowMs } = this;
+    this.#links.add(link);
+    this.#connectedMs = nowMs;
     if (link.peerProcess !== undefined) this.#noteRun(link.peerProcess);
   }
 
   gone(link: WorkLink): void {
-    if (!this.links.delete(link) || this.links.size > 0) return;
     this.#connectedMs = this.nowMs;
-    this.#readyMs = undefined;
+    this.#links.delete(link);
     this.#changed();
   }
 
   #noteRun(run: ProcessId): void {
-    if (run === this.#run) return;
-    if (this.#run !== undefined) this.#runSinceMs = this.nowMs;
-    this.#run = run;
-    this.#nextDueMs = 0;
-    this.#changed();
+    if (this.waiting.noteRun(run, this.nowMs)) this.#changed();
   }
 
   #changed(isUrgent = false): void {
@@ -132,13 +112,12 @@ export class WorkTab {
 
   /** @throws HelixFlowError PROTOCOL_VIOLATION where the gateway has used the attempt's name before. */
   begin(start: WorkStart): OpenWork {
-    const name = attemptName(start);
-    if (this.#workOf(start) !== undefined || this.#seen.has(start.run, start.serial)) {
+    if (this.waiting.find(start) !== undefined || this.#seen.has(start.run, start.serial)) {
       throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'the serial of an attempt is used twice' });
     }
     this.#noteRun(start.run);
     const work = TabWork.begin(start, this.#shared.clock.wallMs(), this.nowMs);
-    this.works.set(name, work);
+    this.waiting.add(work);
     return { end: (end) => this.#end(work, end) };
   }
 
@@ -152,102 +131,22 @@ export class WorkTab {
       this.#counts.shortTokens += Math.max(0, ownPromptTokens(work) - coveredBy.promptTokens);
       return;
     }
-    if (!this.works.has(attemptName(work))) return;
-    if (work.isWorthless) this.works.delete(attemptName(work));
-    else this.#changes.work(work);
+    // Its line may charge a guess of the prompt.
+    if (work.isWorthless) this.waiting.waitNoMore(work);
+    else this.waiting.changed(work);
     this.#changed();
   }
 
-  /** Time passes: what is covered at this moment is as old as this moment. */
+  /** Time passes. */
   watch(): void {
-    const { nowMs } = this;
-    for (const work of this.works.values()) if (work.end === undefined) work.watched(nowMs);
-    this.#giveUp();
-  }
-
-  /** Work that has waited for too long. */
-  overdue(): readonly TabWork[] {
-    const { nowMs } = this;
-    if (nowMs < this.#nextDueMs) return [];
-    const overdue: TabWork[] = [];
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (const work of this.works.values()) {
-      const due = dueMs(work, this.#patience, nowMs);
-      if (due !== undefined && due < nowMs) overdue.push(work);
-      // What is covered by now becomes uncovered again with its next piece.
-      nextMs = Math.min(nextMs, due ?? nowMs + watchEveryMs);
-    }
-    this.#nextDueMs = overdue.length > 0 ? nowMs : Math.min(nextMs, nowMs + watchEveryMs);
-    return overdue;
-  }
-
-  get #patience() {
-    return { run: this.#run, runSinceMs: this.#runSinceMs, losses: this.#losses, lossMs: this.#lossMs };
-  }
-
-  /** Gives up what has been overdue for long enough, and with it all that waits in the same way. */
-  #giveUp(): void {
-    const { nowMs } = this;
-    const patience = this.#patience;
-    const overdue = this.overdue();
-    const ended = overdue.filter((work) => {
-      const due = dueMs(work, patience, nowMs);
-      return due !== undefined && nowMs >= due + pauseMs(work, patience, nowMs);
-    });
-    if (ended.length === 0) return;
-    const isGone = ended.some(({ run }) => run !== this.#run);
-    const given = isGone ? [...this.works.values()].filter(({ run }) => run !== this.#run) : overdue;
-    if (given.some(({ isTold, isRefused }) => isRefused || !isTold)) {
-      this.#losses += 1;
-      this.#lossMs = nowMs;
-    }
-    this.#shared.log.warn('tab.given-up', { gateway: this.gateway, attempts: given.length, losses: this.#losses });
-    for (const work of given) this.#giveUpOne(work);
-    this.#changed();
-  }
-
-  #giveUpOne(work: TabWork): void {
-    const name = attemptName(work);
-    this.#remove(work);
-    this.#given.set(name, work);
-    const [oldest] = this.#given.keys();
-    if (this.#given.size > givenMax && oldest !== undefined) this.#given.delete(oldest);
-  }
-
-  #workOf(line: Pick<UsageLine, 'run' | 'serial'>): TabWork | undefined {
-    const name = attemptName(line);
-    return this.works.get(name) ?? this.#given.get(name);
-  }
-
-  #remove(work: OwnWork): void {
-    const name = attemptName(work);
-    this.#given.delete(name);
-    const own = this.works.get(name);
-    if (own === undefined) return;
-    this.works.delete(name);
-    this.#changes.covered(own);
-  }
-
-  /** Work whose claims are yet to be sent, or to be sent again. */
-  toClaim(timesMax: number): readonly TabWork[] {
-    const given = [...this.#given.values()].filter((work) => work.claims === 0 && (work.isRefused || !work.isTold));
-    return [...this.overdue().filter((work) => work.claims < timesMax), ...given];
+    this.waiting.watch(this.nowMs);
   }
 
   /** Why the gateway gets no more work, in milliseconds of connected time; undefined when it does. */
   refusedMs(): number | undefined {
-    if (this.works.size >= worksMax) return this.uncoveredMs();
-    return this.overdue().length === 0 ? undefined : this.uncoveredMs();
-  }
-
-  /** Age of the oldest work that is not covered. */
-  uncoveredMs(): number {
     const { nowMs } = this;
-    let sinceMs = nowMs;
-    for (const work of this.works.values()) {
-      if (work.isRefused || !work.isTold) sinceMs = Math.min(sinceMs, work.sinceMs);
-    }
-    return Math.round(nowMs - sinceMs);
+    const isRefused = this.waiting.size >= worksMax || this.waiting.overdue(nowMs).length > 0;
+    return isRefused ? this.waiting.uncoveredMs(nowMs) : undefined;
   }
 
   /** @throws HelixFlowError FRAME_MALFORMED, FRAME_TOO_LARGE, PROTOCOL_VIOLATION */
@@ -275,9 +174,9 @@ export class WorkTab {
       return;
     }
     // Other statements were countersigned in between, by a process of whose last records the disk knows nothing.
-    if (place.kind === 'gap') for (const work of [...this.works.values()]) if (work.isOld) this.#remove(work);
+    if (place.kind === 'gap') this.waiting.removeOld();
     const checked = checkStatement(proven.entry, {
-      workOf: (line) => this.#workOf(line),
+      workOf: (line) => this.waiting.find(line),
       wasCovered: ({ run, serial }) => this.#seen.has(run, serial),
       mayBeForgotten: (startMs) => startMs < this.#shared.forgottenMs,
       isPriceRight: (line) => this.#shared.isPriceRight(line),
@@ -292,26 +191,27 @@ export class WorkTab {
   #apply({ refused, covered, disputed, seen, told }: CheckedStatement): void {
     const { nowMs } = this;
     for (const { work, completionTokens } of told) {
-      const own = this.#workOf(work);
+      const own = this.waiting.find(work);
       own?.told(completionTokens, nowMs);
-      if (own !== undefined) this.#keepRow(own);
+      if (own !== undefined) this.waiting.changed(own);
     }
     for (const { run, serial } of seen) this.#seen.add(run, serial);
     for (const { work, line, shortTokens } of covered) {
-      const own = this.#workOf(work);
-      if (own !== undefined) own.coveredBy = line;
-      this.#remove(work);
+      const own = this.waiting.find(work);
+      if (own !== undefined) {
+        own.coveredBy = line;
+        this.waiting.remove(own);
+      }
       this.#counts.shortTokens += shortTokens;
       this.#counts.coveredTokens += line.promptTokens + line.completionTokens;
     }
     for (const { work, reason } of disputed) {
-      const own = this.#workOf(work);
+      const own = this.waiting.find(work);
       if (own === undefined) continue;
       own.refused = reason;
-      this.#keepRow(own);
+      this.waiting.changed(own);
     }
     this.#counts.refused += refused.length;
-    this.#nextDueMs = 0;
   }
 
   #sign(proven: ProvenStatement, { refused }: CheckedStatement, link: WorkLink): void {
@@ -340,13 +240,9 @@ export class WorkTab {
     for (const work of works) {
       if (work.claims === 0) this.#counts.claimed += 1;
       work.claims += 1;
-      this.#keepRow(work);
+      this.waiting.changed(work);
     }
     this.#changed();
-  }
-
-  #keepRow(work: TabWork): void {
-    if (work.end !== undefined && this.works.has(attemptName(work))) this.#changes.work(work);
   }
 
   /** So many countersignatures wait for the disk that no further statement is taken. */
@@ -364,10 +260,7 @@ export class WorkTab {
     return {
       gateway: this.gateway,
       connectedMs: this.nowMs,
-      run: this.#run,
-      runSinceMs: this.#runSinceMs,
-      losses: this.#losses,
-      lossMs: this.#lossMs,
+      ...this.waiting.patience,
       shortTokens,
       coveredTokens,
       statements,
@@ -380,13 +273,12 @@ export class WorkTab {
 
   status(): WorkStatus {
     const { statements, lines, refused, claimed } = this.#counts;
-    let running = 0;
-    for (const work of this.works.values()) if (work.end === undefined) running += 1;
+    const running = this.waiting.running();
     return {
       gateway: this.gateway,
       running,
-      uncovered: this.works.size - running,
-      uncoveredMs: ms(this.uncoveredMs()),
+      uncovered: this.waiting.size - running,
+      uncoveredMs: ms(this.waiting.uncoveredMs(this.nowMs)),
       statements,
       lines,
       refused,

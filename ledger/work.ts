@@ -44,6 +44,9 @@ export interface WorkLink {
   readonly peer: PeerId;
   /** Which of its processes it is. */
   readonly peerProcess?: ProcessId | undefined;
+  /** It owes no sign of life: only such time counts as connected. Absent: it never does. */
+  readonly isResponsive?: boolean;
+  readonly isStale?: boolean;
   sendTab(frame: CountersignFrame | ClaimFrame): boolean;
 }
 
