@@ -1,6 +1,6 @@
 /** What was leased of every account's budget, what of it came back, and what is left: the same whatever order entries came in. */
 
-import type { AccountId, AuthorId, EpochId, LeaseId, PeerId } from '../protocol/ids.ts';
+import type { AccountId, AuthorId, LeaseId, PeerId } from '../protocol/ids.ts';
 import { peerOf } from './authors.ts';
 import type { EntryPlace, HeldEntry } from './feeds.ts';
 import type { LeaseEntry, WriteOffEntry } from './money.ts';
@@ -161,11 +161,12 @@ export class LeaseBook {
     });
   }
 
-  /** The lease that this holder may go on spending. */
-  openOf(account: AccountId, holder: PeerId, epoch: EpochId, period: number): LeaseFacts | undefined {
-    return this.leasesOf(account).findLast(
-      (lease) => lease.state === 'open' && lease.holder === holder && lease.epoch === epoch && lease.period === period,
-    );
+  /** True for a holder of whom a lease was written off: nothing more is expected of it. */
+  isGivenUp(holder: PeerId): boolean {
+    return [...this.#records.keys()].some((lease) => {
+      const facts = this.of(lease);
+      return facts?.holder === holder && facts.state === 'written-off';
+    });
   }
 
   /** Forgets ended leases of this account's periods before `period`: nothing is ever given from those again. */

@@ -9,7 +9,7 @@ import { Reader } from '../reader.ts';
 /** Between gateways. Whoever asks opens it, one channel for each pair and direction; answers come in any order. */
 export const LEASE_PROTOCOL = '/helixflow/lease/1';
 
-/** Asks for money. Repeated with what is known of the lease by then, it never costs more than was asked for. */
+/** Asks for a lease, or for more of it. Repeated, as after a lost answer, it is answered with what was given before. */
 export interface MoneyAsk {
   readonly type: 'ask';
   /** Drawn by the asker; the answer repeats it. */
@@ -21,8 +21,10 @@ export interface MoneyAsk {
   readonly isStrict: boolean;
   /** Of the asker's own feed: the only one that may spend it. */
   readonly epoch: EpochId;
-  /** The lease to raise, and what it is known to be; undefined: a new one. */
-  readonly lease: { readonly lease: LeaseId; readonly amountMicro: number } | undefined;
+  /** Drawn by the asker, who has one for each account and period. */
+  readonly lease: LeaseId;
+  /** What the asker knows it to be; 0 for a new one. */
+  readonly knownMicro: number;
   /** With less than this nothing is won. */
   readonly leastMicro: number;
   /** What waits for it now, together. */
@@ -44,9 +46,9 @@ export interface MoneyGrant {
 
 /**
  * `exhausted`: less than `leastMicro` is left; `unready`: this gateway does not know yet what others hold; `unknown`: it
- * does not keep this account's budget.
+ * does not keep this account's budget; `over`: this lease has ended, or its period has, so draw another.
  */
-export const moneyRefusals = ['exhausted', 'unready', 'unknown'] as const;
+export const moneyRefusals = ['exhausted', 'unready', 'unknown', 'over'] as const;
 /** Nothing was given. */
 export interface MoneyRefusal {
   readonly type: 'refusal';
@@ -62,9 +64,10 @@ export interface Holding {
   readonly period: number;
   readonly amountMicro: number;
 }
-/** Everything that the sender holds of the accounts that the receiver keeps; sent first. */
+/** Everything that the sender holds of accounts that the receiver keeps as this issuer, which it takes to be in office. */
 export interface HoldingsReport {
   readonly type: 'report';
+  readonly issuer: IssuerId;
   readonly isLast: boolean;
   readonly leases: readonly Holding[];
 }
@@ -181,24 +184,14 @@ const keyFields = ({ day, key }: TagKeyRow): Value => [day, key];
 function encodeQuestion(frame: LeaseQuestion): Value {
   switch (frame.type) {
     case 'ask': {
-      const { id, issuer, account, isStrict, epoch, lease, leastMicro, needMicro, wantMicro } = frame;
-      const known = lease === undefined ? null : [fromHex(lease.lease), lease.amountMicro];
-      return [
-        number.ask,
-        id,
-        fromHex(issuer),
-        account,
-        isStrict,
-        fromHex(epoch),
-        known,
-        leastMicro,
-        needMicro,
-        wantMicro,
-      ];
+      const { id, issuer, account, isStrict, epoch, lease, knownMicro, leastMicro, needMicro, wantMicro } = frame;
+      const amounts = [knownMicro, leastMicro, needMicro, wantMicro];
+      return [number.ask, id, fromHex(issuer), account, isStrict, fromHex(epoch), fromHex(lease), ...amounts];
     }
     case 'report':
       return [
         number.report,
+        fromHex(frame.issuer),
         frame.isLast,
         frame.leases.map(({ lease, account, epoch, period, amountMicro }): Value => {
           return [fromHex(lease), account, fromHex(epoch), period, amountMicro];
@@ -280,17 +273,15 @@ function readTagKey(value: Value): TagKeyRow {
 const readDay = (value: Value): number => new Reader([value], 'day').int(dayMax);
 
 function readAsk(r: Reader): MoneyAsk {
-  const start = { id: readId(r), issuer: readIssuer(r), account: readAccount(r), isStrict: r.bool() };
-  const epoch = readEpoch(r);
-  const lease = r.optional((known) => {
-    const row = known.row();
-    return { lease: readLease(row), amountMicro: readAmount(row) };
-  });
   return {
     type: 'ask',
-    ...start,
-    epoch,
-    lease,
+    id: readId(r),
+    issuer: readIssuer(r),
+    account: readAccount(r),
+    isStrict: r.bool(),
+    epoch: readEpoch(r),
+    lease: readLease(r),
+    knownMicro: readAmount(r),
     leastMicro: readAmount(r),
     needMicro: readAmount(r),
     wantMicro: readAmount(r),
@@ -337,7 +328,12 @@ const parsers: Readonly<Record<number, (r: Reader) => LeaseFrame>> = {
     reason: moneyRefusals[r.int(moneyRefusals.length - 1)] ?? 'unknown',
     leftMicro: readAmount(r),
   }),
-  [number.report]: (r) => ({ type: 'report', isLast: r.bool(), leases: r.list(leaseRowsMax, readHolding) }),
+  [number.report]: (r) => ({
+    type: 'report',
+    issuer: readIssuer(r),
+    isLast: r.bool(),
+    leases: r.list(leaseRowsMax, readHolding),
+  }),
   [number.recall]: (r) => ({ type: 'recall', lease: readLease(r) }),
   [number.shareAsk]: (r) => ({
     type: 'shareAsk',
