@@ -72,6 +72,7 @@ const callersMax = 1_024;
 export const momentMaxMs = 8_640_000_000_000_000;
 export const durationMaxMs = 30 * 86_400_000;
 const dayMax = 100_000_000;
+const tagBytes = 8;
 /** Attempts of one process between the first of a request and its last. */
 const backMax = 2 ** 40;
 const payers: readonly Payer[] = ['account', 'gateway'];
@@ -141,11 +142,12 @@ export class LineWriter {
 
   #callerOf({ caller, lease }: UsageLine): number {
     const { day, account, key } = caller;
-    const tags = `${account}${key}${lease ?? ''}`;
-    const name = `c${day} ${tags}`;
+    const name = `c${day} ${account}${key}${lease ?? ''}`;
     const known = this.#known.get(name);
     if (known !== undefined) return known;
-    const bytes = bytesOf(tags, lease === undefined ? 16 : 24);
+    const tags = lease === undefined ? [account, key] : [account, key, lease];
+    const bytes = new Uint8Array(tags.length * tagBytes);
+    for (const [at, tag] of tags.entries()) bytes.set(bytesOf(tag, tagBytes), at * tagBytes);
     const group = this.#callers.at(-1);
     if (group?.[0] === day) group.push(bytes);
     else this.#callers.push([inBounds(day, dayMax), bytes]);
@@ -199,7 +201,8 @@ export class LineWriter {
   }
 }
 
-const readTag = (bytes: Uint8Array, at: number): Tag => toHex(bytes.subarray(at, at + 8)) as Tag;
+const readTag = (bytes: Uint8Array, at: number): Tag =>
+  toHex(bytes.subarray(at * tagBytes, (at + 1) * tagBytes)) as Tag;
 
 function readPrice(value: Value): Price {
   const r = new Reader(value, 'price');
@@ -225,10 +228,11 @@ function readCallers(value: Value): Payee[] {
   const day = r.int(dayMax);
   const found: Payee[] = [];
   while (r.hasMore) {
-    const bytes = r.bytes(24);
-    if (bytes.length !== 16 && bytes.length !== 24) throw malformed('no caller');
-    const caller = { day, account: readTag(bytes, 0), key: readTag(bytes, 8) };
-    found.push(bytes.length === 16 ? { caller } : { caller, lease: readTag(bytes, 16) });
+    const bytes = r.bytes(3 * tagBytes);
+    const tags = bytes.length / tagBytes;
+    if (tags !== 2 && tags !== 3) throw malformed('no caller');
+    const caller = { day, account: readTag(bytes, 0), key: readTag(bytes, 1) };
+    found.push(tags === 2 ? { caller } : { caller, lease: readTag(bytes, 2) });
   }
   return found;
 }
