@@ -27,8 +27,11 @@ export interface OwnersDeps {
 
 /** Tells tags; of an account that was erased nobody is told any more. */
 export interface Owners {
-  /** Finds out whom the tags of these rows stand for; the event loop goes on meanwhile. */
-  learn(rows: Iterable<Tagged>): Promise<void>;
+  /**
+   * Finds out whom the tags of these rows stand for; the event loop goes on meanwhile.
+   * @param within Looks among the keys of this account alone, which is far less work.
+   */
+  learn(rows: Iterable<Tagged>, within?: AccountId): Promise<void>;
   /** Undefined where it was not learnt, or cannot be told. */
   accountOf(row: Tagged): AccountId | undefined;
   keyOf(row: Tagged): KeyId | undefined;
@@ -73,18 +76,20 @@ class LiveOwners implements Owners {
     return id === '' ? undefined : id;
   }
 
-  async learn(rows: Iterable<Tagged>): Promise<void> {
+  async learn(rows: Iterable<Tagged>, within?: AccountId): Promise<void> {
     const { standing } = this.#deps;
-    const accounts = standing.accounts();
-    const keys = standing.keys();
+    const isWithin = (account: AccountId | undefined): boolean => within === undefined || account === within;
+    const accounts = standing.accounts().filter(({ account }) => isWithin(account));
+    const keys = standing.keys().filter(({ made }) => isWithin(made?.account));
     const isNews = accounts.length + keys.length !== this.#triedWith;
     const wanted = new Map<number, Set<string>>();
     for (const row of rows) {
       for (const tag of [row.account, row.key]) this.#want(wanted, this.#nameOf(row, tag), isNews);
     }
     if (wanted.size === 0) return;
-    this.#triedWith = accounts.length + keys.length;
     await this.#find(wanted, this.#candidates(accounts, keys));
+    if (within !== undefined) return;
+    this.#triedWith = accounts.length + keys.length;
     for (const names of wanted.values()) for (const name of names) this.#known.set(name, '');
   }
 

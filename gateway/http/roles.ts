@@ -25,6 +25,8 @@ export const publicDoor: RouteTable = {
   [`GET ${routes.models}`]: anyKey,
   [`GET ${routes.model}`]: anyKey,
   [`GET ${routes.self}`]: anyKey,
+  [`GET ${routes.usage}`]: anyKey,
+  [`GET ${routes.openaiUsage}`]: anyKey,
   [`GET ${routes.livez}`]: 'public',
   [`GET ${routes.readyz}`]: 'public',
 };

@@ -8,6 +8,10 @@ export const routes = {
   model: '/v1/models/*',
   /** What the key of the request may do. */
   self: '/v1/keys/self',
+  /** What the key of the request, or its account, has used. */
+  usage: '/v1/usage',
+  /** The same where OpenAI's clients ask for it. */
+  openaiUsage: '/v1/organization/usage/completions',
   livez: '/livez',
   readyz: '/readyz',
 } as const;
@@ -16,6 +20,8 @@ const known: ReadonlyMap<string, string> = new Map([
   [routes.chat, 'POST'],
   [routes.models, 'GET, HEAD'],
   [routes.self, 'GET, HEAD'],
+  [routes.usage, 'GET, HEAD'],
+  [routes.openaiUsage, 'GET, HEAD'],
   [routes.livez, 'GET, HEAD'],
   [routes.readyz, 'GET, HEAD'],
 ]);

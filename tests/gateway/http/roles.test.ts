@@ -15,6 +15,8 @@ const expected: RouteTable = {
   'GET /v1/models': ['user', 'operator', 'admin'],
   'GET /v1/models/*': ['user', 'operator', 'admin'],
   'GET /v1/keys/self': ['user', 'operator', 'admin'],
+  'GET /v1/usage': ['user', 'operator', 'admin'],
+  'GET /v1/organization/usage/completions': ['user', 'operator', 'admin'],
   'GET /livez': 'public',
   'GET /readyz': 'public',
   'GET /admin/v1/status': ['operator', 'admin'],
