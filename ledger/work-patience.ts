@@ -17,6 +17,8 @@ export interface Patience {
 /** What of an attempt decides how long it is waited for. */
 export interface Waiting {
   readonly run: ProcessId;
+  /** It comes from an earlier process of this node, whose disk may have lost what has covered it since. */
+  readonly isOld: boolean;
   /** All that was done before is covered. */
   readonly sinceMs: number;
   /** When it ended; undefined while it runs. */
@@ -54,15 +56,18 @@ export function dueMs(work: Waiting, patience: Patience, nowMs: number): number 
 export const lossesAt = ({ losses, lossMs }: Patience, nowMs: number): number =>
   Math.max(0, losses - Math.floor(Math.max(0, nowMs - lossMs) / lossMemoryMs));
 
+/** One of the two processes between which it was done is gone, and what it knew of it. */
+export const mayBeLost = (work: Waiting, { run }: Patience): boolean =>
+  (run !== undefined && run !== work.run) || (work.isOld && !work.isRefused);
+
 /**
- * For how long nothing is taken from the gateway before overdue work is given up. What ran when its process ended may
- * have left no line, and is lost to the node: this must not stop an honest gateway, nor pay one that starts again and
- * again.
+ * For how long nothing is taken from the gateway before overdue work is given up. What ran when a process ended, on
+ * either side, may have left no line or no record: this must not stop an honest gateway, nor pay one that starts again
+ * and again.
  */
 export function pauseMs(work: Waiting, patience: Patience, nowMs: number): number {
   const losses = lossesAt(patience, nowMs);
-  const isGone = patience.run !== undefined && patience.run !== work.run;
-  if (!isGone) return Math.min(pauseMaxMs, firstPauseMs * 2 ** losses);
+  if (!mayBeLost(work, patience)) return Math.min(pauseMaxMs, firstPauseMs * 2 ** losses);
   return losses === 0 ? 0 : Math.min(pauseMaxMs, limits.recoveryWaitMs * 2 ** (losses - 1));
 }
 

@@ -5,7 +5,7 @@ import type { Log } from '../protocol/ports.ts';
 import { attemptName, type UsageLine } from './line.ts';
 import type { TabChanges } from './work-changes.ts';
 import type { TabWork } from './work-own.ts';
-import { claimAfterMs, dueMs, type Patience, pauseMs } from './work-patience.ts';
+import { claimAfterMs, dueMs, mayBeLost, type Patience, pauseMs } from './work-patience.ts';
 
 /** How often running attempts are looked at. */
 export const watchEveryMs = 1_000;
@@ -138,9 +138,11 @@ export class WaitingWorks {
     const overdue = this.#overdue(nowMs);
     const ended = overdue.filter(({ work, dueMs: due }) => nowMs >= due + pauseMs(work, patience, nowMs));
     if (ended.length === 0) return;
-    const isOfOther = ({ run }: TabWork): boolean => run !== patience.run;
-    const isGone = ended.some(({ work }) => isOfOther(work));
-    const given = isGone ? [...this.#works.values()].filter(isOfOther) : overdue.map(({ work }) => work);
+    // One loss is all that a process took with it, and one is a dispute.
+    const isGone = ended.some(({ work }) => mayBeLost(work, patience));
+    const given = isGone
+      ? [...this.#works.values()].filter((work) => mayBeLost(work, patience))
+      : overdue.map(({ work }) => work);
     const lost = given.filter(({ isRefused, isTold }) => isRefused || !isTold);
     if (lost.length > 0) this.#patience = { ...patience, losses: patience.losses + 1, lossMs: nowMs };
     const { losses } = this.#patience;
