@@ -85,7 +85,11 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   await listening;
   const parts = opened.move();
   const close = (): Promise<void> => parts.disposeAsync();
-  const status = (): WorkerStatus => ({ ...runtime.status(node, shownStaleMs), ...node.server.status() });
+  const status = (): WorkerStatus => ({
+    ...runtime.status(node, shownStaleMs),
+    ...node.server.status(),
+    tabs: node.tabs.status(),
+  });
   const { meshId, network: kind } = entry.mesh;
   const contacts = (): readonly Contact[] => connectedGateways(node.member);
   const admin = createAdminContext({

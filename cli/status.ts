@@ -3,6 +3,7 @@
 import type { NodeStatus } from '../gateway/gateway.ts';
 import type { TlsStatus } from '../gateway/http/tls.ts';
 import type { ListedModel } from '../gateway/service.ts';
+import type { WorkStatus } from '../ledger/work.ts';
 import type { ServerStatus } from '../node/serve.ts';
 import { type LedgerView, ledgerLines } from './ledger-text.ts';
 import { moment } from './lists.ts';
@@ -51,7 +52,10 @@ export interface GatewayStatus extends MemberStatus {
   readonly adminUrl?: string;
 }
 
-export interface WorkerStatus extends MemberStatus, ServerStatus {}
+export interface WorkerStatus extends MemberStatus, ServerStatus {
+  /** What is between this node and each gateway that it has worked for. */
+  readonly tabs: readonly WorkStatus[];
+}
 
 /** A whole daemon. */
 export interface DaemonStatus {
@@ -118,12 +122,20 @@ const gatewayLines = (gateway: GatewayStatus): string[] => [
   ...gateway.nodes.map(nodeLine),
 ];
 
+function tabLine({ gateway, uncovered, uncoveredMs, statements, lines, refused, claimed }: WorkStatus): string {
+  const open = uncovered === 0 ? '' : `, ${uncovered} uncovered for ${duration(uncoveredMs / 1_000)}`;
+  const disputed = refused === 0 ? '' : `, ${refused} refused`;
+  const claims = claimed === 0 ? '' : `, ${claimed} claimed`;
+  return `    ${short(gateway)}  ${count(lines, 'line')} in ${count(statements, 'statement')}${open}${disputed}${claims}`;
+}
+
 const workerLines = (node: WorkerStatus): string[] => [
   'node',
   ...memberLines(node),
   `  load        ${node.active}/${node.slots} busy, ${node.queued} waiting, ${Math.round(node.tokensPerSecond)} tokens/s${node.draining ? ', draining' : ''}`,
   `  served      ${node.served.done} done, ${node.served.failed} failed, ${node.served.cancelled} cancelled`,
   `  offered to  ${count(node.offeredTo.length, 'gateway')}`,
+  ...(node.tabs.length === 0 ? [] : ['  tabs', ...node.tabs.map(tabLine)]),
   `  models      ${node.models.length === 0 ? 'none' : ''}`.trimEnd(),
   ...node.models.map(({ name, digest, build }) => `    ${name}@${digest.slice(0, 8)}  ${build}`),
 ];

@@ -72,6 +72,7 @@ class Tabs implements NodeTabs {
   readonly #changed = new Set<WorkTab>();
   readonly #submitted = new Set<WorkTab>();
   #hasFailed = false;
+  #isClosed = false;
   #cancelWrite: Cancel | undefined;
   #cancelWatch: Cancel | undefined;
   #cancelLook: Cancel | undefined;
@@ -238,6 +239,7 @@ class Tabs implements NodeTabs {
   }
 
   #note(tab: WorkTab, isUrgent: boolean): void {
+    if (this.#isClosed) return;
     this.#changed.add(tab);
     if (isUrgent) this.#submit(tab);
     else {
@@ -287,6 +289,7 @@ class Tabs implements NodeTabs {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#cancelWatch?.();
     this.#cancelLook?.();
     this.#cancelWrite?.();

@@ -139,6 +139,18 @@ test('the status names what somebody looks for first', ({ expect }) => {
       draining: true,
       offeredTo: [],
       served,
+      tabs: [
+        {
+          gateway: '12D3KooWEjgcQEhCsVmzrLaNiQeR2xRvmyQpKGkXpe8onj7d5Vep' as PeerId,
+          running: 1,
+          uncovered: 2,
+          uncoveredMs: ms(3_000),
+          statements: 1,
+          lines: 41,
+          refused: 1,
+          claimed: 2,
+        },
+      ],
     },
   };
   expect(printStatus(status)).toBe(
@@ -175,6 +187,8 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '  load        1/8 busy, 2 waiting, 35 tokens/s, draining',
       '  served      3 done, 1 failed, 0 cancelled',
       '  offered to  0 gateways',
+      '  tabs',
+      '    …onj7d5Vep  41 lines in 1 statement, 2 uncovered for 3 s, 1 refused, 2 claimed',
       '  models      none',
     ].join('\n'),
   );
