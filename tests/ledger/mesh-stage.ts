@@ -64,6 +64,9 @@ export class LedgerMesh implements AsyncDisposable {
   readonly world: World;
   readonly mesh: NewMesh;
   readonly sites: Site[] = [];
+  /** Told of every process before its network starts, and of every connection that it admits. */
+  onBoot: (site: Site) => void = () => {};
+  onAdmitted: (site: Site, connection: Connection, info: PeerInfo) => void = () => {};
   readonly #roles = new Map<PeerId, Role>();
 
   private constructor(world: World, mesh: NewMesh) {
@@ -119,7 +122,9 @@ export class LedgerMesh implements AsyncDisposable {
     ports.network.onConnection((connection) => {
       connection.admit();
       site.ledger.admitted(connection, this.#infoOf(connection.peer));
+      this.onAdmitted(site, connection, this.#infoOf(connection.peer));
     });
+    this.onBoot(site);
     await this.run(ports.network.start());
     await this.run(roots.take({ kind: 'issuer', token: this.mesh.issuer.certificate }));
     await this.run(site.ledger.open());
@@ -153,6 +158,7 @@ export class LedgerMesh implements AsyncDisposable {
     outbound.admit();
     other.admit();
     to.ledger.admitted(other, this.#infoOf(from.peer));
+    this.onAdmitted(to, other, this.#infoOf(from.peer));
     return outbound;
   }
 

@@ -1,0 +1,94 @@
+/** Gateways that lease budgets to each other on simulated machines, and what everyone spent. */
+
+import type { BudgetAccount, MoneyHold } from '../../ledger/budgets.ts';
+import { type BudgetOptions, createBudgets, type GatewayBudgets } from '../../ledger/lease-holder.ts';
+import type { LedgerOptions } from '../../ledger/ledger.ts';
+import type { Budget } from '../../ledger/money.ts';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import type { AccountId } from '../../protocol/ids.ts';
+import { LedgerMesh, type Site } from './mesh-stage.ts';
+
+export const credits = (count: number): number => Math.round(count * 1_000_000);
+export const accountNamed = (name: string): AccountId => `acct-${name}` as AccountId;
+
+export class LeaseMesh implements AsyncDisposable {
+  readonly stage: LedgerMesh;
+  readonly #budgets = new Map<Site, GatewayBudgets>();
+  options: BudgetOptions = {};
+
+  private constructor(stage: LedgerMesh) {
+    this.stage = stage;
+    stage.onBoot = (site) => {
+      const issuer = site.options.issuer;
+      const ports = { ...site.ports, ledger: site.ledger };
+      this.#budgets.set(site, createBudgets(ports, { ...this.options, ...(issuer === undefined ? {} : { issuer }) }));
+    };
+    stage.onAdmitted = (site, connection, info) => this.of(site).admitted(connection, info);
+  }
+
+  static async create(gateways: number, seed = 7): Promise<LeaseMesh> {
+    const mesh = new LeaseMesh(await LedgerMesh.create(seed));
+    await mesh.add({ issuer: mesh.stage.mesh.issuer });
+    for (let at = 1; at < gateways; at += 1) await mesh.add();
+    await mesh.stage.linkAll();
+    await mesh.stage.pass(2_000);
+    return mesh;
+  }
+
+  get sites(): readonly Site[] {
+    return this.stage.sites;
+  }
+
+  async add(options: Partial<LedgerOptions> = {}): Promise<Site> {
+    const site = await this.stage.add('gateway', options);
+    await this.stage.run(this.of(site).open());
+    return site;
+  }
+
+  async boot(site: Site): Promise<void> {
+    await this.stage.boot(site);
+    await this.stage.run(this.of(site).open());
+  }
+
+  of(site: Site): GatewayBudgets {
+    const budgets = this.#budgets.get(site);
+    if (budgets === undefined) throw new Error('not started');
+    return budgets;
+  }
+
+  site(at: number): Site {
+    const site = this.sites[at];
+    if (site === undefined) throw new Error(`no site ${at}`);
+    return site;
+  }
+
+  /** Opens an account with a budget, and waits until every gateway knows it. */
+  async account(name: string, budget: Budget, strict = true): Promise<BudgetAccount> {
+    const account = accountNamed(name);
+    await this.stage.append(this.site(0), 'issuer', [{ kind: 'account', account, limits: {}, strict, budget }]);
+    const isKnown = (site: Site): boolean =>
+      site.ledger.standing.account(account, this.stage.issuer)?.budget?.amountMicro === budget.amountMicro;
+    const alive = this.sites.filter(({ machine }) => machine.ports !== undefined);
+    await this.stage.until(() => alive.every(isKnown));
+    return { issuer: this.stage.issuerId, account, strict };
+  }
+
+  /** A hold, or why there is none. */
+  async hold(site: Site, account: BudgetAccount, needMicro: number): Promise<MoneyHold | HelixFlowError> {
+    const result = await this.stage.run(Promise.resolve(this.of(site).hold(account, needMicro)));
+    if (result === undefined) throw new Error('no budget');
+    return result;
+  }
+
+  /** Holds and spends all of it. @returns what became of it. */
+  async spend(site: Site, account: BudgetAccount, needMicro: number, spentMicro = needMicro): Promise<string> {
+    const hold = await this.hold(site, account, needMicro);
+    if (hold instanceof HelixFlowError) return hold.code;
+    hold.settle(spentMicro);
+    return hold.isGrace ? 'grace' : 'spent';
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stage[Symbol.asyncDispose]();
+  }
+}
