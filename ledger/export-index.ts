@@ -42,6 +42,8 @@ interface AuthorIndex {
 
 export const requestName = ({ run, first }: Pick<UsageLine, 'run' | 'first'>): string => `${run}.${first}`;
 const attemptName = ({ run, serial }: AttemptName): string => `${run}.${serial}`;
+/** All but how far it has come. */
+const textOf = ({ line }: Mention): string => JSON.stringify({ ...line, completionTokens: 0 });
 const isOther = (a: Mention, b: Mention): boolean => a.node !== b.node || a.line.first !== b.line.first;
 export const whereOf = ({ epoch, block, entry }: Pick<Origin, 'epoch' | 'block' | 'entry'>): string =>
   `${epoch}/${block}/${entry}`;
@@ -117,6 +119,17 @@ export class ExportIndex {
       if (mention.origin.list === 'line') this.#line(index, mention);
       else this.#running(index, mention);
     }
+    this.#lateProgress(index, placed);
+  }
+
+  /** Told to have come further than it had when its line was told. */
+  #lateProgress(index: AuthorIndex, placed: PlacedStatement): void {
+    const { run, progress } = placed.statement;
+    for (const { serial } of progress) {
+      if (index.running.has(attemptName({ run, serial })) || index.lined.get(run)?.has(serial) !== true) continue;
+      index.again.add(attemptName({ run, serial }));
+      index.together.set(requestName({ run, first: serial }), whereOf(placed));
+    }
   }
 
   #line(index: AuthorIndex, mention: Mention): void {
@@ -139,7 +152,9 @@ export class ExportIndex {
     const name = attemptName(line);
     const running = index.running.get(name) ?? [];
     const isLate = index.lined.get(line.run)?.has(line.serial) === true;
-    if (isLate || running.some((one) => isOther(one.mention, mention))) this.#again(index, mention, running);
+    const differs = (one: Running): boolean =>
+      isOther(one.mention, mention) || (origin.list === 'running' && textOf(one.mention) !== textOf(mention));
+    if (isLate || running.some(differs)) this.#again(index, mention, running);
     else if (line.first !== line.serial) this.#together(index, line, origin);
     else this.#seeAgain(index, line, origin);
     const known = running.find((one) => one.mention.node === mention.node);
