@@ -153,7 +153,10 @@ export class OutgoingAttempts {
     const states = this.#attempts.entries().map(([, state]) => state);
     this.#attempts.clear();
     this.#bodies.length = 0;
-    for (const { events, settled } of states) {
+    for (const state of states) {
+      const { events, settled } = state;
+      state.events = undefined;
+      state.settled = undefined;
       events?.failed(error);
       settled?.(undefined);
     }

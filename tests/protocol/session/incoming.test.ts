@@ -1,6 +1,8 @@
 /** The node's half of a session against a gateway that plays with credit and with half-sent bodies. */
 
+import fc from 'fast-check';
 import { describe, test } from 'vitest';
+import { countDelta, deliveredTokens, nothingCounted } from '../../../protocol/counting.ts';
 import { limits } from '../../../protocol/limits.ts';
 import { encodeSessionFrame, parseSessionFrame, type SessionFrame } from '../../../protocol/messages/session.ts';
 import { ms } from '../../../protocol/units.ts';
@@ -51,6 +53,87 @@ describe('credit', () => {
     const sentBytes = pair.link.a.queue.reduce((sum, { length }) => sum + length, 0);
     expect(sentBytes).toBeGreaterThanOrEqual(limits.creditInitialBytes);
     expect(sentBytes).toBeLessThan(limits.creditInitialBytes + 2_000);
+  });
+});
+
+describe('what the gateway acknowledges', () => {
+  /** Pieces of two tokens each; the last is told by its sequence number. */
+  const opened = (count: number) => {
+    const pair = sessionPair();
+    const seen = pair.open();
+    pair.link.settle();
+    const [attempt] = pair.served;
+    if (attempt === undefined) throw new Error('not served');
+    for (let at = 0; at < count; at += 1) void attempt.emit({ text: 'four', tokenIds: [at, at] });
+    return { pair, seen, attempt };
+  };
+  const credit = (acknowledged: number, bytes = 0) => ({ type: 'credit', attempt: 1, bytes, acknowledged }) as const;
+  const cancel = (acknowledged: number) => ({ type: 'cancel', attempt: 1, acknowledged }) as const;
+
+  test('counts as tokens up to that piece, and no further', ({ expect }) => {
+    const { pair, attempt } = opened(5);
+    const counts = [0, 1, 1, 0, 4].map((below) => {
+      forge(pair, credit(below));
+      return attempt.acknowledgedTokens();
+    });
+    forge(pair, cancel(5));
+    expect([...counts, attempt.acknowledgedTokens()]).toEqual([0, 2, 2, 2, 8, 10]);
+    expect(attempt.sent()).toEqual({ tokens: 10, bytes: 20, hasIds: true });
+  });
+
+  test.for([
+    ['credit', credit(6)],
+    ['a cancel', cancel(6)],
+  ] as const)('by %s is what was sent: more is a violation', ([, frame], { expect }) => {
+    const { pair, attempt } = opened(5);
+    forge(pair, frame);
+    expect([pair.link.a.closedWith?.code, attempt.signal.reason]).toEqual([
+      'PROTOCOL_VIOLATION',
+      expect.objectContaining({ code: 'PROTOCOL_VIOLATION' }),
+    ]);
+  });
+
+  test('is at each moment what an honest gateway has counted', ({ expect }) => {
+    const piece = fc.record({ text: fc.string({ unit: 'binary', maxLength: 8 }), ids: fc.nat(5) });
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), fc.nat(12), (pieces, below) => {
+        const { pair, attempt } = opened(0);
+        let counted = nothingCounted;
+        for (const [at, { text, ids }] of pieces.entries()) {
+          void attempt.emit({ text, tokenIds: Array.from({ length: ids }, () => 7) });
+          if (at < below) counted = countDelta(counted, text, ids);
+        }
+        forge(pair, cancel(Math.min(below, pieces.length)));
+        expect(attempt.acknowledgedTokens()).toBe(deliveredTokens(counted));
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test('by a cancel is all that the gateway was told', ({ expect }) => {
+    const { pair, seen, attempt } = opened(7);
+    pair.link.a.deliver(5);
+    seen.attempt.cancel();
+    pair.link.settle();
+    expect([seen.deltas.length, attempt.acknowledgedTokens(), attempt.sent().tokens]).toEqual([5, 10, 14]);
+    // What comes later is not passed on, so it is not acknowledged either.
+    seen.attempt.consumed(limits.creditInitialBytes);
+    pair.link.settle();
+    expect(attempt.acknowledgedTokens()).toBe(10);
+  });
+
+  test('makes room: credit alone lets no node go on', ({ expect }) => {
+    const { pair, attempt } = opened(0);
+    const text = 'x'.repeat(1_000);
+    const fill = (): number => {
+      for (let sent = 0; ; sent += 1) if (attempt.emit({ text, tokenIds: [1] }) !== undefined) return sent + 1;
+    };
+    const first = fill();
+    forge(pair, credit(0, limits.creditInitialBytes));
+    expect([first, fill()]).toEqual([260, 1]);
+    forge(pair, credit(first, limits.creditInitialBytes));
+    // All but what the one piece takes that is still unacknowledged.
+    expect(fill()).toBe(first - 2);
   });
 });
 

@@ -4,7 +4,12 @@ import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import { limits } from '../../../protocol/limits.ts';
-import { encodeSessionFrame, type SessionFrame } from '../../../protocol/messages/session.ts';
+import {
+  type Cancelled,
+  type Done,
+  encodeSessionFrame,
+  type SessionFrame,
+} from '../../../protocol/messages/session.ts';
 import { ms } from '../../../protocol/units.ts';
 import { doneFields, requestOf, type SessionPair, sessionPair } from '../../support/sessions.ts';
 
@@ -49,6 +54,119 @@ describe('attempts', () => {
     attempt?.cancelled(3, 2);
     pair.link.settle();
     expect([seen.deltas, seen.ends, pair.gateway.attempts]).toEqual([[], [], 0]);
+  });
+
+  describe('a cancel tells its caller once what became of the work', () => {
+    /** A cancelled attempt, what its caller was told, and what the node serves of it. */
+    const cancelled = (body?: Uint8Array) => {
+      const pair = sessionPair();
+      const seen = pair.open(body);
+      const said: (Cancelled | Done | undefined)[] = [];
+      const cancel = (): void => seen.attempt.cancel((word) => said.push(word));
+      return { pair, seen, said, cancel };
+    };
+
+    test('when the node has stopped', ({ expect }) => {
+      const { pair, seen, said, cancel } = cancelled();
+      pair.link.settle();
+      cancel();
+      expect(said).toEqual([]);
+      pair.link.settle();
+      pair.served[0]?.cancelled(3, 2);
+      pair.served[0]?.cancelled(4, 4);
+      pair.link.settle();
+      pair.link.cut();
+      expect([said, seen.ends]).toEqual([
+        [{ type: 'cancelled', attempt: 1, completionTokens: 3, promptTokens: 2 }],
+        [],
+      ]);
+    });
+
+    test('when the end was under way', ({ expect }) => {
+      const { pair, seen, said, cancel } = cancelled();
+      pair.link.settle();
+      pair.served[0]?.done(doneFields, ms(0));
+      cancel();
+      pair.link.settle();
+      expect([said.map((word) => word?.type), seen.ends, pair.closed]).toEqual([['done'], [], []]);
+    });
+
+    test('when a failure was under way', ({ expect }) => {
+      const { pair, seen, said, cancel } = cancelled();
+      pair.link.settle();
+      pair.served[0]?.fail(new HelixFlowError('NODE_DRAINING', {}));
+      cancel();
+      pair.link.settle();
+      expect([said, seen.ends, pair.closed]).toEqual([[undefined], [], []]);
+    });
+
+    test('when the session is lost', ({ expect }) => {
+      const { pair, seen, said, cancel } = cancelled();
+      pair.link.settle();
+      cancel();
+      pair.link.cut();
+      expect([said, seen.ends]).toEqual([[undefined], []]);
+    });
+
+    test('when the node never had the whole request', ({ expect }) => {
+      const { pair, said, cancel } = cancelled(new Uint8Array(1_000_000));
+      pair.link.b.deliver(1);
+      cancel();
+      pair.link.settle();
+      expect([said, pair.served]).toEqual([
+        [{ type: 'cancelled', attempt: 1, completionTokens: 0, promptTokens: 0 }],
+        [],
+      ]);
+    });
+
+    test('when it had ended before, or was cancelled before', ({ expect }) => {
+      const { pair, seen, said, cancel } = cancelled();
+      pair.link.settle();
+      pair.served[0]?.done(doneFields, ms(0));
+      pair.link.settle();
+      cancel();
+      cancel();
+      expect([said, endsOf(seen.ends)]).toEqual([[undefined, undefined], ['done']]);
+      const again = cancelled();
+      again.pair.link.settle();
+      again.cancel();
+      again.cancel();
+      expect(again.said).toEqual([undefined]);
+      again.pair.link.settle();
+      again.pair.served[0]?.cancelled(1, 1);
+      again.pair.link.settle();
+      expect(again.said.map((word) => word?.type)).toEqual([undefined, 'cancelled']);
+    });
+
+    test('in whatever order the frames come and wherever the link breaks', ({ expect }) => {
+      const step = fc.constantFrom('cancel', 'deliver', 'emit', 'done', 'fail', 'cancelled', 'cut');
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 14 }), (steps) => {
+          const { pair, seen, said } = cancelled();
+          let asked = 0;
+          for (const what of steps) {
+            const [attempt] = pair.served;
+            if (what === 'cancel') {
+              asked += 1;
+              seen.attempt.cancel((word) => said.push(word));
+            }
+            if (what === 'deliver') pair.link.settle();
+            if (what === 'emit') void attempt?.emit({ text: 'x', tokenIds: [1] });
+            if (what === 'done') attempt?.done(doneFields, ms(0));
+            if (what === 'fail') attempt?.fail(new HelixFlowError('NODE_DRAINING', {}));
+            if (what === 'cancelled') attempt?.cancelled(1, 1);
+            if (what === 'cut') pair.link.cut();
+          }
+          expect(said.length).toBeLessThanOrEqual(asked);
+          pair.link.cut();
+          // Each caller was told once; the events ended once, unless it was a cancel that ended them.
+          expect(said).toHaveLength(asked);
+          expect(seen.ends.length).toBeLessThanOrEqual(1);
+          if (asked === 0) expect(seen.ends).toHaveLength(1);
+        }),
+        { numRuns: 500 },
+      );
+    });
   });
 
   test('a body of any size arrives as it was sent', ({ expect }) => {
