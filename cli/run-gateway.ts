@@ -134,7 +134,7 @@ async function openDoors(
   );
   const shared = { ...world, keys, ...(tls === undefined ? {} : { tls }) };
   const observers = [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers];
-  const app = createGatewayApp({ ...shared, service: peer.gateway, observers });
+  const app = createGatewayApp({ ...shared, service: peer.gateway, idempotency: peer.idempotency, observers });
   const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
   // A proxy in front of it may speak TLS, so it is no fault; without one keys and prompts can be read on the way.
   if (tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });

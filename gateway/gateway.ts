@@ -13,8 +13,8 @@ import { Meter } from './access/meter.ts';
 import type { Rate, Request } from './access/subject.ts';
 import { NodeEntry, NodeTable } from './nodes.ts';
 import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
+import type { Need } from './route/funds.ts';
 import { chooseGroup, type HeldGroup } from './route/groups.ts';
-import type { Need } from './route/purse.ts';
 import type { Answer, AnswerEvents, ChatCall, GatewayService, ListedModel } from './service.ts';
 
 interface GatewayOptions {

@@ -3,21 +3,18 @@
 import { createAdmitter } from '../ledger/admitter.ts';
 import { type Audit, noAudit } from '../ledger/audit.ts';
 import { createLedger } from '../ledger/create-ledger.ts';
-import { createGatewayTabs } from '../ledger/gateway-tabs.ts';
-import { createIssuers } from '../ledger/issuers.ts';
+import type { BudgetOptions } from '../ledger/lease-holder.ts';
 import type { Ledger } from '../ledger/ledger.ts';
-import { createPrices, type Prices } from '../ledger/prices.ts';
-import type { GatewayTabs } from '../ledger/tabs.ts';
-import { createTags, type TagKeys } from '../ledger/tag-keys.ts';
-import { type ErrorCode, HelixFlowError } from '../protocol/errors.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
 import { type AdmissionOptions, type Admitter, createAdmission } from '../protocol/peer/admit.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import { followCuts } from './access/cut.ts';
-import { createAccounting } from './accounting.ts';
+import { type Bookkeeping, createBookkeeping } from './bookkeeping.ts';
 import { createGateway, type Gateway } from './gateway.ts';
+import { createIdempotency, type Idempotency } from './idempotency.ts';
 
 export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models' | 'roots' | 'isMember'> {
   /** Calls under way at a time; more are refused. */
@@ -30,15 +27,14 @@ export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models
   readonly recovers?: boolean;
   /** Lets others be admitted here. */
   readonly admission: AdmissionOptions;
+  readonly budgets?: Omit<BudgetOptions, 'issuer'>;
 }
 
-export interface GatewayPeer {
+export interface GatewayPeer extends Pick<Bookkeeping, 'tabs' | 'tags' | 'prices' | 'usage' | 'budgets'> {
   readonly member: Member;
   readonly gateway: Gateway;
   readonly ledger: Ledger;
-  readonly tabs: GatewayTabs;
-  readonly tags: TagKeys;
-  readonly prices: Prices;
+  readonly idempotency: Idempotency;
   /** Admits and renews, where this gateway holds an issuer's key. */
   readonly admitter: Admitter | undefined;
   /** Opens the ledger, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
@@ -55,23 +51,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
   const noteRefused = (peer: PeerId, reason: ErrorCode): void =>
     audit.note({ action: 'peer.refuse', actor: `peer:${peer}`, object: 'none', outcome: 'refused', reason });
   const ledger = createLedger(ports, { ...options, role: 'gateway' });
-  const issuers = createIssuers(options.roots);
-  const prices = createPrices((author) => issuers.counts(author));
-  const tags = createTags(ports);
-  const accounting = createAccounting({
-    clock: ports.clock,
-    tabs: { refusal: () => tabs.refusal(), begin: (start) => tabs.begin(start) },
-    tags,
-    prices,
-    budgets: { hold: () => new HelixFlowError('BUDGET_UNAVAILABLE', {}) },
-  });
-  const gateway = createGateway(
-    { ...ports, accounting },
-    {
-      isDiscoveryComplete: () => member.discovery.isComplete(),
-      callsMax: options.callsMax,
-    },
-  );
+  const idempotency = createIdempotency(ports);
   const member: Member = createMember(
     ports,
     {
@@ -95,21 +75,21 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
       tab: (session, frame) => {
         if (frame.type !== 'statement') tabs.received(session.peer, frame);
       },
-      admitted: (connection, info) => ledger.admitted(connection, info),
+      admitted: (connection, info) => {
+        ledger.admitted(connection, info);
+        budgets.admitted(connection, info);
+      },
       refused: ({ peer }, { code }) => {
         if (code === 'MEMBERSHIP_INVALID') noteRefused(peer, code);
       },
     },
   );
-  const tabs = createGatewayTabs(
-    { ...ports, ledger },
-    { meshId: options.meshId, self: ports.network.self, run: member.process },
-    {
-      refused: (node, lines) => ports.log.warn('lines.refused', { node, lines: lines.length }),
-      claimed: (node, about, attempts) => ports.log.warn('work.claimed', { node, about, attempts }),
-    },
+  const books = createBookkeeping({ ...ports, ledger }, { ...options.budgets, ...options, run: member.process });
+  const { tabs, tags, prices, usage, budgets, accounting } = books;
+  const gateway = createGateway(
+    { ...ports, accounting },
+    { isDiscoveryComplete: () => member.discovery.isComplete(), callsMax: options.callsMax },
   );
-  ledger.onEntry((held) => prices.apply(held));
   const admitter = issuer && createAdmitter({ ...ports, ledger, audit }, { mesh: admission.mesh, issuer });
   createAdmission(
     { ...ports, hello: member.hello, reach: (contact, signal) => member.discovery.reach(contact, signal) },
@@ -123,10 +103,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
   );
   ledger.onChange((change) => {
     if (change.kind === 'ban') member.review(change.peer);
-    else if (change.kind === 'roots') {
-      issuers.changed();
-      member.review();
-    }
+    else if (change.kind === 'roots') member.review();
   });
   const unfollow = followCuts({ clock: ports.clock, ledger, cut: (key, of) => gateway.cut(key, of) });
   return {
@@ -136,22 +113,25 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     tabs,
     tags,
     prices,
+    usage,
+    budgets,
+    idempotency,
     admitter,
     start: async (join) => {
       await ledger.open();
-      await tags.open();
-      await tabs.open();
+      await books.open();
+      idempotency.open();
       await member.start(join);
     },
     drain: async () => {
       await gateway.drain();
-      await tabs.close();
+      await books.leave();
       await member.leave('GATEWAY_DRAINING');
     },
     close: async () => {
       unfollow();
-      await tabs.close();
-      await tags.close();
+      await idempotency.close();
+      await books.close();
       await ledger.close();
       await member.close();
     },

@@ -5,16 +5,20 @@ import { HelixFlowError } from '../../protocol/errors.ts';
 import { allowsModel } from '../../protocol/grants.ts';
 import { assert } from '../../protocol/invariant.ts';
 import type { Access } from '../access/judge.ts';
+import type { AnswerIdentity } from '../openai/answer.ts';
 import type { ChatAsked } from '../openai/chat.ts';
 import { parseChatBody } from '../openai/chat.ts';
 import { selfKey } from '../openai/key.ts';
 import { modelList, oneModel } from '../openai/models.ts';
-import type { GatewayService, ListedModel } from '../service.ts';
+import type { ChatCall, GatewayService, ListedModel } from '../service.ts';
 import { boundPieces } from './body.ts';
+import type { Exchange } from './exchange.ts';
+import { idempotencyKeyOf } from './idempotency-key.ts';
 import type { GatewayAppDeps, GatewayAppOptions } from './options.ts';
 import { type Responding, respond } from './respond.ts';
 import { routes } from './routes.ts';
 import { ChatStream } from './stream.ts';
+import { addUsage, noRecords } from './usage.ts';
 import { WholeAnswer } from './whole.ts';
 
 interface EndpointContext {
@@ -38,16 +42,40 @@ const listedFor = (request: FastifyRequest, service: GatewayService): readonly L
 };
 
 function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, responding }: EndpointContext): void {
-  const { service, clock } = deps;
-  const sinkFor = (request: FastifyRequest, asked: ChatAsked): ChatStream | WholeAnswer => {
-    const { exchange } = request;
-    const identity = { request: exchange.id, model: asked.model, createdS: Math.floor(clock.wallMs() / 1_000) };
-    return asked.stream
+  const { service, clock, idempotency } = deps;
+  const sinkFor = (exchange: Exchange, asked: ChatAsked, identity: AnswerIdentity): ChatStream | WholeAnswer =>
+    asked.stream
       ? new ChatStream(exchange, { identity, includeUsage: asked.includeUsage }, { responding, options })
       : new WholeAnswer(exchange, identity, responding);
+  const callOf = ({ exchange }: FastifyRequest, caller: Access, { model, chat }: ChatAsked): ChatCall => ({
+    request: exchange.id,
+    caller,
+    model,
+    chat,
+    deadlineMs: options.answerTimeoutMs,
+  });
+  /** The same answer for everyone who asks with the same key. */
+  const share = async (request: FastifyRequest, reply: FastifyReply, asked: ChatAsked, key: string): Promise<void> => {
+    const { exchange } = request;
+    const caller = callerOf(request);
+    const body = `${routes.chat}\n${JSON.stringify(request.body)}`;
+    const { run, isFirst } = await idempotency.claim({ caller, key, body, request: exchange.id });
+    if (exchange.isGone && !run.isAwaited) {
+      if (isFirst) run.abandon();
+      return;
+    }
+    if (isFirst) run.begin((events) => service.chat(callOf(request, caller, asked), events));
+    exchange.isReplay = !isFirst;
+    const sink = sinkFor(exchange, asked, { request: run.request, model: asked.model, createdS: run.createdS });
+    const answer = run.join(sink);
+    exchange.rate = isFirst ? run.rate : service.rateOf(caller);
+    reply.hijack();
+    sink.start(answer);
+    if (exchange.isGone) sink.gone();
   };
   const serve = (request: FastifyRequest, reply: FastifyReply): void => {
     const { exchange } = request;
+    const key = idempotencyKeyOf(request.headers);
     const asked = parseChatBody(request.body);
     const caller = callerOf(request);
     exchange.model = asked.model;
@@ -57,10 +85,13 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
       reply.hijack();
       return;
     }
-    const sink = sinkFor(request, asked);
-    const { model, chat } = asked;
-    const call = { request: exchange.id, caller, model, chat, deadlineMs: options.answerTimeoutMs };
-    const answer = service.chat(call, sink);
+    if (key !== undefined) {
+      share(request, reply, asked, key).catch((error: unknown) => reply.send(error));
+      return;
+    }
+    const createdS = Math.floor(clock.wallMs() / 1_000);
+    const sink = sinkFor(exchange, asked, { request: exchange.id, model: asked.model, createdS });
+    const answer = service.chat(callOf(request, caller, asked), sink);
     exchange.rate = answer.rate;
     reply.hijack();
     sink.start(answer);
@@ -111,5 +142,6 @@ export function addEndpoints(app: FastifyInstance, deps: GatewayAppDeps, context
   addChat(app, deps, context);
   addModels(app, deps, context);
   addSelf(app, deps, context);
+  addUsage(app, deps.records ?? noRecords, { clock: deps.clock, responding: context.responding });
   addHealth(app, deps, context);
 }

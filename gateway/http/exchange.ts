@@ -31,6 +31,7 @@ export interface RequestRecord {
   readonly isStream: boolean;
   readonly served?: Served | undefined;
   readonly firstTokenMs?: Ms | undefined;
+  /** Of a request that was run, and billed: not of one that shares another's answer. */
   readonly end?: AnswerEnd | undefined;
   /** The key that was found good; its name, never its text. */
   readonly keyId?: KeyId | undefined;
@@ -69,6 +70,8 @@ export class Exchange implements BagItem {
   readonly #clock: Clock;
   outcome: Outcome = 'ok';
   isStream = false;
+  /** Its answer is that of an earlier request with the same idempotency key. */
+  isReplay = false;
   isDraining = false;
   /** The whole response has been handed to the kernel. */
   isSent = false;
@@ -121,6 +124,7 @@ export class Exchange implements BagItem {
     }
     if (this.rate !== undefined) rateHeaders(this.rate, headers);
     if (this.staleSeconds !== undefined) headers['x-helixflow-stale'] = String(this.staleSeconds);
+    if (this.isReplay) headers['x-helixflow-idempotent-replay'] = 'true';
     if (this.isDraining) headers['connection'] = 'close';
     return headers;
   }
@@ -140,7 +144,8 @@ export class Exchange implements BagItem {
       model,
       served,
       firstTokenMs,
-      end,
+      // Its tokens were counted with the request that was run.
+      end: this.isReplay ? undefined : end,
       keyId,
     };
   }

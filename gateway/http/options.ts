@@ -3,17 +3,22 @@
 import type { Clock, Log, Random } from '../../protocol/ports.ts';
 import { type Ms, seconds } from '../../protocol/units.ts';
 import type { KeyChecker } from '../access/keys.ts';
+import type { Idempotency } from '../idempotency.ts';
 import type { GatewayService } from '../service.ts';
 import type { RequestObserver } from './exchange.ts';
 import type { StreamOptions } from './stream.ts';
 import type { Tls } from './tls.ts';
+import type { UsageSource } from './usage.ts';
 
 export interface GatewayAppDeps {
   readonly service: GatewayService;
+  readonly idempotency: Pick<Idempotency, 'claim'>;
   readonly keys: KeyChecker;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Where usage is read from; without it nothing was used. */
+  readonly records?: UsageSource;
   /** Told of every request: request log, metrics. */
   readonly observers?: readonly RequestObserver[];
   /** Speaks HTTPS with this certificate; plain HTTP without. */

@@ -10,7 +10,7 @@ import type { AccountingDeps } from '../accounting.ts';
 import type { NodeEntry } from '../nodes.ts';
 import type { ChatCall } from '../service.ts';
 import { owedOf, RunningAttempt } from './attempt.ts';
-import { type Need, Purse, worstMicro } from './purse.ts';
+import { Funds, type Need, worstMicro } from './funds.ts';
 
 /** Where a call may go. */
 export interface Target {
@@ -42,7 +42,7 @@ export class Books {
   readonly #accounting: AccountingDeps;
   readonly #work: BooksWork;
   readonly #caller: Caller;
-  #purse: Purse | undefined;
+  #funds: Funds | undefined;
   /** Serial of the first attempt that left. */
   #first: number | undefined;
   #isClosed = false;
@@ -67,8 +67,8 @@ export class Books {
     const { call, target, body } = this.#work;
     const price = this.#accounting.priceOf(target.name, node.peer);
     // Another price may count by now than when money was set aside, and other nodes may have come.
-    if (this.#purse?.covers(price) === false) return new HelixFlowError('BUDGET_UNAVAILABLE', {});
-    const lease = this.#purse?.lease;
+    if (this.#funds?.covers(price) === false) return new HelixFlowError('BUDGET_UNAVAILABLE', {});
+    const lease = this.#funds?.lease;
     const line = this.#accounting.begin({
       node: node.peer,
       request: call.request,
@@ -78,7 +78,7 @@ export class Books {
       caller: this.#caller,
       price,
       ...(lease === undefined ? {} : { lease }),
-      payer: this.#purse?.isGrace ? 'gateway' : 'account',
+      payer: this.#funds?.isGrace ? 'gateway' : 'account',
     });
     const { account } = this.#caller;
     return new RunningAttempt({ node, line, account, price, bodyBytes: body.length, startedMs });
@@ -89,19 +89,19 @@ export class Books {
     this.#first ??= line.serial;
   }
 
-  /** As `Purse.reaches`. */
+  /** As `Funds.reaches`. */
   reaches(tokens: number): boolean {
-    return this.#purse === undefined || this.#purse.reaches(tokens);
+    return this.#funds === undefined || this.#funds.reaches(tokens);
   }
 
-  /** As `Purse.within`. */
-  readonly within = (tokens: number): number => this.#purse?.within(tokens) ?? tokens;
+  /** As `Funds.within`. */
+  readonly within = (tokens: number): number => this.#funds?.within(tokens) ?? tokens;
 
   /** An attempt has ended. `durable` is called in a later turn. */
   write({ line, price }: RunningAttempt, end: AttemptEnd, durable: Durable): void {
     const owed = owedOf(end);
     this.isBilled ||= owed.promptTokens + owed.completionTokens > 0;
-    this.#purse?.spend(price, owed);
+    this.#funds?.spend(price, owed);
     line.end(end, durable);
   }
 
@@ -109,13 +109,13 @@ export class Books {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#purse?.settle();
+    this.#funds?.settle();
     this.#work.closed();
   }
 
   #held(hold: MoneyHold | HelixFlowError | undefined, heldMicro: number): HelixFlowError | undefined {
     if (hold instanceof HelixFlowError) return hold;
-    if (hold !== undefined) this.#purse = new Purse(hold, heldMicro, this.#work.need());
+    if (hold !== undefined) this.#funds = new Funds(hold, heldMicro, this.#work.need());
     return undefined;
   }
 

@@ -16,7 +16,7 @@ import { newMesh, peer, quietLog, seededRandom, startMs, tokens } from '../../pr
 import { ManualClock } from '../../support/manual-clock.ts';
 import { authors, type FakeDesk, issuer, openLease, otherGateway, otherIssuer, self } from '../admin/fakes.ts';
 import { openAdmin } from './admin-door.ts';
-import { chatBody, FakeService } from './fakes.ts';
+import { chatBody, FakeService, openIdempotency } from './fakes.ts';
 
 /** Someone with a key, and what is to become of it before its role is looked at. */
 export interface Bearer {
@@ -166,7 +166,10 @@ export async function openDoors(ageMs = 0): Promise<Doors> {
   const random = seededRandom('doors');
   const noted: AuditRecord[] = [];
   const audit = { note: (record: AuditRecord) => void noted.push(cleanRecord(record).record) };
-  const clients = createGatewayApp({ service, keys, clock, random, log: quietLog, audit }, gatewayAppDefaults);
+  const clients = createGatewayApp(
+    { service, idempotency: openIdempotency(clock), keys, clock, random, log: quietLog, audit },
+    gatewayAppDefaults,
+  );
   const operators = openAdmin({ ...adminAppDefaults }, { keys, audit });
   await furnish(operators.desk);
   const apps = { clients, operators: operators.app };

@@ -6,6 +6,7 @@ import type { Rate } from '../../../gateway/access/subject.ts';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
 import type { RequestRecord } from '../../../gateway/http/exchange.ts';
 import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from '../../../gateway/http/options.ts';
+import { createIdempotency, type Idempotency } from '../../../gateway/idempotency.ts';
 import type {
   Answer,
   AnswerEnd,
@@ -20,6 +21,8 @@ import type { ModelDigest, PeerId } from '../../../protocol/ids.ts';
 import type { Log, LogFields, Random } from '../../../protocol/ports.ts';
 import { accessOf } from '../../support/access.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
+import { MemoryStore } from '../../support/memory-store.ts';
+import { quietLog } from '../../support/pair-of-sessions.ts';
 
 export const goodKey = 'sk-hx-good';
 export const digest = 'ab'.repeat(32) as ModelDigest;
@@ -143,6 +146,13 @@ export function recordingLog(lines: Logged[]): Log {
   return log;
 }
 
+/** Keys of idempotency over a store in memory, ready. */
+export function openIdempotency(clock: ManualClock, store = new MemoryStore()): Idempotency {
+  const idempotency = createIdempotency({ store, clock, log: quietLog });
+  idempotency.open();
+  return idempotency;
+}
+
 export interface Fixture extends AsyncDisposable {
   readonly app: FastifyInstance;
   readonly service: FakeService;
@@ -152,7 +162,10 @@ export interface Fixture extends AsyncDisposable {
 }
 
 /** An app over a fake service, with TLS if it is given one. The clock moves only by hand. */
-export function openApp(options: Partial<GatewayAppOptions> = {}, door: Pick<GatewayAppDeps, 'tls'> = {}): Fixture {
+export function openApp(
+  options: Partial<GatewayAppOptions> = {},
+  { store = new MemoryStore(), ...door }: Pick<GatewayAppDeps, 'tls'> & { readonly store?: MemoryStore } = {},
+): Fixture {
   const service = new FakeService();
   const clock = new ManualClock();
   const records: RequestRecord[] = [];
@@ -161,6 +174,7 @@ export function openApp(options: Partial<GatewayAppOptions> = {}, door: Pick<Gat
   const app = createGatewayApp(
     {
       service,
+      idempotency: openIdempotency(clock, store),
       keys: fakeKeys,
       clock,
       random: countingRandom(),

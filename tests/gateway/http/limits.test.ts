@@ -20,7 +20,7 @@ import { accessOf } from '../../support/access.ts';
 import { quietLog } from '../../support/pair-of-sessions.ts';
 import { ScriptedEngine } from '../../support/scripted-engine.ts';
 import { SmallMesh } from '../../support/small-mesh.ts';
-import { authorized, chatBody, failing, openApp } from './fakes.ts';
+import { authorized, chatBody, failing, openApp, openIdempotency } from './fakes.ts';
 import { clientOf, openDoor } from './sockets.ts';
 
 const rate: Rate = {
@@ -150,7 +150,15 @@ function appFor(access: Access, mesh = new SmallMesh()) {
   const { gateway: service, clock } = mesh;
   const noted: AuditRecord[] = [];
   const audit = { note: (record: AuditRecord) => void noted.push(cleanRecord(record).record) };
-  const app = createGatewayApp({ service, keys, clock, random: seededRandom('limits'), log: quietLog, audit });
+  const app = createGatewayApp({
+    service,
+    idempotency: openIdempotency(clock),
+    keys,
+    clock,
+    random: seededRandom('limits'),
+    log: quietLog,
+    audit,
+  });
   return { app, mesh, service, noted, [Symbol.asyncDispose]: () => app.close() };
 }
 
@@ -252,7 +260,14 @@ test('a key that is revoked while its body is still on its way is refused, and i
   const mesh = new SmallMesh();
   mesh.add();
   const { gateway: service, clock } = mesh;
-  const app = createGatewayApp({ service, keys, clock, random: seededRandom('late'), log: quietLog });
+  const app = createGatewayApp({
+    service,
+    idempotency: openIdempotency(clock),
+    keys,
+    clock,
+    random: seededRandom('late'),
+    log: quietLog,
+  });
   await using _closing = { [Symbol.asyncDispose]: () => app.close() };
   const { port } = await startListening(app, clock, { host: '127.0.0.1', port: 0, option: '--port' });
   const body = JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'x' }] });

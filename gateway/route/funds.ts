@@ -28,7 +28,7 @@ export const worstMicro = (price: Price, promptBound: number, completionTokens: 
   );
 
 /** Of one request; its attempts run one after the other. */
-export class Purse {
+export class Funds {
   readonly #hold: MoneyHold;
   readonly #need: Need;
   #heldMicro: number;
