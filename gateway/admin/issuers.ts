@@ -11,19 +11,16 @@ const issuersOf = (authors: readonly AuthorId[]): readonly IssuerId[] => [
   ...new Set(authors.map((by) => issuerIdOf(fromHex(by)))),
 ];
 
-/** Every issuer that told of this account: its own, and whoever took it over. */
-export const issuersOfAccount = ({ standing }: Known, account: AccountId): readonly IssuerId[] =>
-  issuersOf(
-    standing
-      .accounts()
-      .filter((each) => each.account === account && each.isErased !== true)
-      .map(({ by }) => by),
-  );
+/** Every issuer that told of this account: its own, and whoever took it over; none where it was erased. */
+export function issuersOfAccount({ standing }: Known, account: AccountId): readonly IssuerId[] {
+  const told = standing.accounts().filter((each) => each.account === account);
+  return told.some(({ isErased }) => isErased) ? [] : issuersOf(told.map(({ by }) => by));
+}
 
-export const issuersOfKey = ({ standing }: Known, key: KeyId): readonly IssuerId[] =>
-  issuersOf(
-    standing
-      .keys()
-      .filter((each) => each.key === key)
-      .map(({ by }) => by),
-  );
+/** As `issuersOfAccount`, for a key; none where its account was erased. */
+export function issuersOfKey({ standing }: Known, key: KeyId): readonly IssuerId[] {
+  const told = standing.keys().filter((each) => each.key === key);
+  const accounts = new Set(told.map(({ made }) => made?.account));
+  const isErased = standing.accounts().some((each) => each.isErased === true && accounts.has(each.account));
+  return isErased ? [] : issuersOf(told.map(({ by }) => by));
+}

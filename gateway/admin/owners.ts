@@ -51,7 +51,8 @@ interface Candidate {
 class LiveOwners implements Owners {
   readonly #deps: OwnersDeps;
   /** By day and tag; '' for one that nobody known here owns. */
-  readonly #known = new Memory<string>(ownersMax);
+  #known = new Memory<string>(ownersMax);
+  #erased = 0;
   /** How many accounts and keys were known when something was not found. */
   #triedWith = -1;
 
@@ -78,6 +79,7 @@ class LiveOwners implements Owners {
 
   async learn(rows: Iterable<Tagged>, within?: AccountId): Promise<void> {
     const { standing } = this.#deps;
+    this.#forgetErased();
     const isWithin = (account: AccountId | undefined): boolean => within === undefined || account === within;
     const accounts = standing.accounts().filter(({ account }) => isWithin(account));
     const keys = standing.keys().filter(({ made }) => isWithin(made?.account));
@@ -91,6 +93,13 @@ class LiveOwners implements Owners {
     if (within !== undefined) return;
     this.#triedWith = accounts.length + keys.length;
     for (const names of wanted.values()) for (const name of names) this.#known.set(name, '');
+  }
+
+  /** What was learnt of an account before it was erased goes with it. */
+  #forgetErased(): void {
+    const erased = this.#deps.standing.accounts().filter(({ isErased }) => isErased).length;
+    if (erased !== this.#erased) this.#known = new Memory(ownersMax);
+    this.#erased = erased;
   }
 
   #want(wanted: Map<number, Set<string>>, name: string | undefined, isNews: boolean): void {

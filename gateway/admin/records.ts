@@ -9,7 +9,7 @@ import type { AdminContext } from './operation.ts';
 import type { Owners } from './owners.ts';
 
 export interface Records {
-  readonly usage: Pick<Usage, 'rows' | 'totals' | 'newestMs'>;
+  readonly usage: Pick<Usage, 'rollUp' | 'totals' | 'newestMs'>;
   readonly prices: Pick<Prices, 'list'>;
   readonly owners: Owners;
   /** The budget of an account in its period of this moment; undefined where it has none, or is kept elsewhere. */

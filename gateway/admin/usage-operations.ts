@@ -73,9 +73,10 @@ function named(row: UsageView, names: ReadonlyMap<string, string>): UsageView {
 export async function usageOfAccount(context: AdminContext, account: AccountId): Promise<readonly UsageView[]> {
   const { records } = context;
   if (records === undefined) return [];
-  const rows = records.usage.rows({ caller: callerFilter(context, records, { account }) ?? (() => false) });
+  const by = ['day', 'key', 'model', 'node', 'gateway'] as const;
+  const rows = records.usage.rollUp({ caller: callerFilter(context, records, { account }) ?? (() => false) }, by);
   await records.owners.learn(rows.map(([key]) => key));
-  return groupUsage(rows, ['day', 'key', 'model', 'node', 'gateway'], records.owners).rows;
+  return groupUsage(rows, by, records.owners).rows;
 }
 
 const usageInput = z.strictObject({
@@ -112,12 +113,13 @@ export const usageOperations = {
       const records = recordsOf(context);
       const { model, node } = asked;
       const isOf = callerFilter(context, records, asked);
-      const found = records.usage.rows({
+      const filter = {
         ...daysOf(asked),
         ...(model === undefined ? {} : { model }),
         ...(node === undefined ? {} : { node }),
         ...(isOf === undefined ? {} : { caller: isOf }),
-      });
+      };
+      const found = records.usage.rollUp(filter, by);
       if (by.includes('account') || by.includes('key')) await records.owners.learn(found.map(([key]) => key));
       const { rows, total } = groupUsage(found, by, records.owners);
       const names = await namesFor(context, caller, by);

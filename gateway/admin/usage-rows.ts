@@ -1,7 +1,7 @@
 /** Rows of usage put together by what tells them apart: the sums that people and programs read. */
 
 import { printMicro } from '../../ledger/amounts.ts';
-import { type UsageCounts, type UsageDimension, type UsageKey, usageDimensions } from '../../ledger/usage.ts';
+import type { UsageCounts, UsageDimension, UsageKey, UsageRow } from '../../ledger/usage.ts';
 import { fromHex } from '../../protocol/crypto.ts';
 import type { AccountId, KeyId, PeerId, Tag } from '../../protocol/ids.ts';
 import { peerIdOf } from '../../protocol/peer/identity.ts';
@@ -47,8 +47,6 @@ export interface UsageView extends UsageSums {
   readonly node?: PeerId;
   readonly gateway?: PeerId;
 }
-
-export type UsageRow = readonly [UsageKey, UsageCounts];
 
 export const noCounts: UsageCounts = {
   requests: 0,
@@ -156,6 +154,3 @@ function rawOf(key: UsageKey, by: readonly UsageDimension[]): string {
   }
   return raw;
 }
-
-export const isDimension = (text: string): text is UsageDimension =>
-  (usageDimensions as readonly string[]).includes(text);

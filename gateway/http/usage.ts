@@ -8,20 +8,20 @@ import type { Clock } from '../../protocol/ports.ts';
 import { Memory } from '../../protocol/tables.ts';
 import { Window } from '../access/window.ts';
 import type { Owners } from '../admin/owners.ts';
-import { parseUsageQuery, usageFilterFor, usagePage } from '../openai/usage.ts';
+import { dimensionsOf, parseUsageQuery, usageFilterFor, usagePage } from '../openai/usage.ts';
 import { type Responding, respond } from './respond.ts';
 import { routes } from './routes.ts';
 
 /** What usage is read from. */
 export interface UsageSource {
-  readonly usage: Pick<Usage, 'rows'>;
+  readonly usage: Pick<Usage, 'rollUp'>;
   readonly owners: Owners;
 }
 
 const nobody = (): boolean => false;
 /** For a gateway that keeps none. */
 export const noRecords: UsageSource = {
-  usage: { rows: () => [] },
+  usage: { rollUp: () => [] },
   owners: {
     learn: () => Promise.resolve(),
     accountOf: () => undefined,
@@ -69,7 +69,7 @@ export function addUsage(
     const { url = '' } = request.raw;
     const cut = url.indexOf('?');
     const query = parseUsageQuery(cut < 0 ? '' : url.slice(cut + 1), clock.wallMs());
-    const rows = usage.rows(usageFilterFor(query, caller, owners));
+    const rows = usage.rollUp(usageFilterFor(query, caller, owners), dimensionsOf(query));
     if (query.scope === 'account' && query.groupBy.has('api_key_id')) {
       await owners.learn(
         rows.map(([key]) => key),

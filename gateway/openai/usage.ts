@@ -1,13 +1,13 @@
 /** `GET /v1/usage`: what the caller's own key or account has used, in the shape of OpenAI's usage API. */
 
 import { printMicro } from '../../ledger/amounts.ts';
-import type { UsageCounts, UsageFilter, UsageKey } from '../../ledger/usage.ts';
+import type { UsageCounts, UsageDimension, UsageFilter, UsageKey, UsageRow } from '../../ledger/usage.ts';
 import { isKeyId, type KeyId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { UnixMs } from '../../protocol/units.ts';
 import type { Access } from '../access/judge.ts';
 import type { Owners } from '../admin/owners.ts';
-import { addCounts, noCounts, type UsageRow } from '../admin/usage-rows.ts';
+import { addCounts, noCounts } from '../admin/usage-rows.ts';
 import { malformed, unsupported } from './refuse.ts';
 
 const dayS = 86_400;
@@ -19,6 +19,7 @@ const lastS = 8_640_000_000_000;
 
 const groupings = ['model', 'api_key_id', 'project_id'] as const;
 type Grouping = (typeof groupings)[number];
+const notHere: ReadonlySet<string> = new Set(['user_id', 'batch', 'service_tier', 'api_source']);
 
 /** What is asked for; days since 1970, the last not included. */
 export interface UsageQuery {
@@ -34,11 +35,11 @@ export interface UsageQuery {
 }
 
 /** What OpenAI's API takes beside that, and what none of it would mean here. */
-const refusals: Readonly<Record<string, string>> = {
-  project_ids: 'a key sees the usage of its own account only',
-  user_ids: 'keys belong to accounts here, not to users',
-  batch: 'there are no batches here',
-};
+const refusals: ReadonlyMap<string, string> = new Map([
+  ['project_ids', 'a key sees the usage of its own account only'],
+  ['user_ids', 'keys belong to accounts here, not to users'],
+  ['batch', 'there are no batches here'],
+]);
 const known: ReadonlySet<string> = new Set([
   'start_time',
   'end_time',
@@ -56,7 +57,7 @@ function fieldsOf(search: string): ReadonlyMap<string, readonly string[]> {
   const fields = new Map<string, string[]>();
   for (const [written, value] of new URLSearchParams(search)) {
     const name = written.replace(/\[\d{0,3}\]$/, '');
-    const why = refusals[name];
+    const why = refusals.get(name);
     if (why !== undefined) throw unsupported(name, why);
     if (!known.has(name)) throw malformed(name.slice(0, 64), 'there is no such parameter');
     fields.set(name, [...(fields.get(name) ?? []), value]);
@@ -87,7 +88,7 @@ const isGrouping = (name: string): name is Grouping => (groupings as readonly st
 
 function groupByOf(names: readonly string[]): ReadonlySet<Grouping> {
   for (const name of names) {
-    if (name === 'user_id' || name === 'batch') throw unsupported('group_by', `there is no ${name} here`);
+    if (notHere.has(name)) throw unsupported('group_by', `there is no ${name} here`);
     if (!isGrouping(name)) throw malformed('group_by', `expected any of ${groupings.join(', ')}`);
   }
   return new Set(names.filter(isGrouping));
@@ -156,6 +157,13 @@ export function usageFilterFor(query: UsageQuery, caller: Access, owners: Owners
   };
 }
 
+/** What has to be told apart for it. */
+export const dimensionsOf = ({ scope, groupBy, models }: UsageQuery): readonly UsageDimension[] => [
+  'day',
+  ...(groupBy.has('model') || models.size > 0 ? (['model'] as const) : []),
+  ...(groupBy.has('api_key_id') && scope === 'account' ? (['key'] as const) : []),
+];
+
 interface Group {
   readonly model: string | null;
   readonly key: string | null;
@@ -202,7 +210,7 @@ function groupsByDay(rows: readonly UsageRow[], query: UsageQuery, keyOf: (row: 
   return (day: number): readonly Group[] => sorted(days.get(day));
 }
 
-/** A page as JSON. @param rows Those that `usageFilterFor` lets through; their keys have been learnt. */
+/** A page as JSON. @param rows Those that `usageFilterFor` lets through, by `dimensionsOf`; their keys have been learnt. */
 export function usagePage(query: UsageQuery, caller: Access, rows: readonly UsageRow[], owners: Owners): string {
   const { scope, groupBy, fromDay, untilDay, limit } = query;
   const endDay = Math.min(untilDay, fromDay + limit);

@@ -6,7 +6,7 @@ import type { BudgetSheet } from '../../../ledger/budgets.ts';
 import type { PriceRule } from '../../../ledger/price.ts';
 import type { Standing } from '../../../ledger/standing.ts';
 import { createTags, type TagKeys } from '../../../ledger/tag-keys.ts';
-import type { Usage, UsageCounts, UsageFilter, UsageKey } from '../../../ledger/usage.ts';
+import type { Usage, UsageCounts, UsageFilter, UsageRow } from '../../../ledger/usage.ts';
 import { fromHex } from '../../../protocol/crypto.ts';
 import { issuerIdOf } from '../../../protocol/grants.ts';
 import type { AccountId, AuthorId, IssuerId, KeyId, PriceId } from '../../../protocol/ids.ts';
@@ -46,12 +46,13 @@ export interface Used {
   readonly counts?: Partial<UsageCounts>;
 }
 
-export class FakeUsage implements Pick<Usage, 'rows' | 'totals' | 'newestMs'> {
-  readonly all: (readonly [UsageKey, UsageCounts])[] = [];
+/** Rows as they are, whatever tells them apart: summing up is up to whoever reads them. */
+export class FakeUsage implements Pick<Usage, 'rollUp' | 'totals' | 'newestMs'> {
+  readonly all: UsageRow[] = [];
   /** Filters that were asked for. */
   readonly asked: UsageFilter[] = [];
 
-  rows(filter: UsageFilter): readonly (readonly [UsageKey, UsageCounts])[] {
+  rollUp(filter: UsageFilter): readonly UsageRow[] {
     this.asked.push(filter);
     const { sinceDay = 0, untilDay = Number.POSITIVE_INFINITY, caller, model, node: only } = filter;
     return this.all.filter(
