@@ -161,8 +161,9 @@ export class Money {
     }
     if (waiting > 0) this.#break('statements are countersigned', `${waiting} of ${statements} are not`);
     for (const { node, machine } of this.#sites.nodes) {
-      for (const { gateway, uncovered } of node?.tabs.status() ?? []) {
-        if (uncovered > 0) this.#break('work is covered', `${uncovered} attempts of ${gateway} at ${machine.name}`);
+      // What a gateway's crash has made it forget stays so; it stands against nobody.
+      for (const { gateway, uncovered, uncoveredMs } of node?.tabs.status() ?? []) {
+        if (uncoveredMs > 0) this.#break('work is covered', `${uncovered} attempts of ${gateway} at ${machine.name}`);
       }
     }
   }

@@ -130,7 +130,14 @@ export const scenarios: readonly Scenario[] = [
     settleMs: 90_000,
     faults: { always: ['partition', 'crash'], sometimes: moneyFaults, eachMax: 3 },
     money: { rich: 4, poor: 2, poorMicro: 20_000, promptMicro: 1_000_000, completionMicro: 2_000_000 },
-    mayFail: [...swarmMayFail, 'BUDGET_EXHAUSTED', 'BUDGET_UNAVAILABLE', 'USAGE_UNRECORDED', 'TAB_UNCOVERED'],
+    mayFail: [
+      ...swarmMayFail,
+      'MODEL_NOT_FOUND',
+      'BUDGET_EXHAUSTED',
+      'BUDGET_UNAVAILABLE',
+      'USAGE_UNRECORDED',
+      'TAB_UNCOVERED',
+    ],
     beginWithinMs: 61_000,
   },
 ];
