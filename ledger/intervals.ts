@@ -53,7 +53,7 @@ export class Intervals {
     } else {
       this.#from.splice(at + 1, 0, number);
       this.#to.splice(at + 1, 0, number);
-      if (this.count > this.#max) this.#close();
+      if (this.count > this.#max) this.closeGaps();
     }
     return true;
   }
@@ -63,11 +63,13 @@ export class Intervals {
     this.#to.splice(at, count);
   }
 
-  /** Many at once: it takes time in proportion to all of them. */
-  #close(): void {
-    const gaps = Math.ceil(this.#max / 8);
+  /** Closes the lowest gaps, many at once: it takes time in proportion to all of them. @returns how many. */
+  closeGaps(): number {
+    const gaps = Math.min(Math.ceil(this.#max / 8), this.count - 1);
+    if (gaps <= 0) return 0;
     this.#to[0] = this.#to[gaps] as number;
     this.#remove(1, gaps);
+    return gaps;
   }
 
   /** Steps from one border to the next, from 0 on: small numbers, the same for the same set. */

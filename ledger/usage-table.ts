@@ -93,6 +93,21 @@ function compareKeys(a: UsageKey, b: UsageKey): number {
   );
 }
 
+/** Adds what an attempt came to to the counts that begin at `at`, or (−1) takes it away again. */
+export function addSettled(counts: Float64Array, at: number, settled: Settled, sign: 1 | -1): void {
+  const add = (index: number, more: number): void => {
+    counts[at + index] = (counts[at + index] as number) + sign * more;
+  };
+  if (settled.isBilled) add(0, 1);
+  add(1, 1);
+  add(2, settled.promptTokens);
+  add(3, settled.cachedTokens);
+  add(4, settled.completionTokens);
+  add(settled.payer === 'account' ? 5 : 6, settled.amountMicro);
+  if (settled.state === 'refused') add(7, 1);
+  else if (settled.state === 'lower') add(8, 1);
+}
+
 /** Sums that are being made, by group. */
 class Sums {
   readonly #places: Int32Array | undefined;
@@ -175,25 +190,15 @@ export class UsageTable {
 
   /** Adds what an attempt came to, or (−1) takes it away again. */
   add(settled: Settled, sign: 1 | -1): void {
-    const { line, author, node, payer } = settled;
+    const { line, author, node } = settled;
     const codes = {
       caller: this.#callerOf(line.caller, author),
       model: this.#modelOf(line.model),
       node: this.#nodeOf(node),
     };
     const { day, row } = this.#find(Math.floor(line.startMs / dayMs), codes, author);
-    const { counts } = day;
-    const at = row * countsWidth;
     day.version += 1;
-    if (settled.isBilled) counts[at] = (counts[at] as number) + sign;
-    counts[at + 1] = (counts[at + 1] as number) + sign;
-    counts[at + 2] = (counts[at + 2] as number) + sign * settled.promptTokens;
-    counts[at + 3] = (counts[at + 3] as number) + sign * settled.cachedTokens;
-    counts[at + 4] = (counts[at + 4] as number) + sign * settled.completionTokens;
-    const payerAt = at + (payer === 'account' ? 5 : 6);
-    counts[payerAt] = (counts[payerAt] as number) + sign * settled.amountMicro;
-    if (settled.state === 'refused') counts[at + 7] = (counts[at + 7] as number) + sign;
-    else if (settled.state === 'lower') counts[at + 8] = (counts[at + 8] as number) + sign;
+    addSettled(day.counts, row * countsWidth, settled, sign);
   }
 
   /** Adds a row as it was counted elsewhere. */
@@ -285,7 +290,7 @@ export class UsageTable {
     for (const day of this.days(filter)) {
       this.#sum(day, look, sums);
       if (!look.has('day')) continue;
-      rows.push(...this.#told(sums, look, day.day));
+      for (const row of this.#told(sums, look, day.day)) rows.push(row);
       sums.clear();
     }
     return look.has('day') ? rows : this.#told(sums, look, 0);

@@ -5,11 +5,20 @@ import { lineOutcomes, type UsageLine } from '../../ledger/line.ts';
 import { freePrice, type Price } from '../../ledger/price.ts';
 import type { AttemptFacts, Said } from '../../ledger/settlement.ts';
 import { refusalReasons } from '../../ledger/statement.ts';
+import { keyFromSeed, sha256 } from '../../protocol/crypto.ts';
 import type { AuthorId, ModelDigest, PeerId, PriceId, ProcessId, RequestId, Tag } from '../../protocol/ids.ts';
+import { peerIdOf } from '../../protocol/peer/identity.ts';
+import type { SigningKey } from '../../protocol/ports.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
-import { peer } from '../protocol/mesh-fixture.ts';
 
-export const nodes = ['Nora', 'Noah', 'Nina'].map(peer) as [PeerId, PeerId, PeerId];
+const nodeKeys = ['Nora', 'Noah', 'Nina'].map((name) => keyFromSeed(sha256(name))) as [
+  SigningKey,
+  SigningKey,
+  SigningKey,
+];
+export const nodes = nodeKeys.map(({ publicKey }) => peerIdOf(publicKey)) as [PeerId, PeerId, PeerId];
+/** The key of a node. */
+export const keyOfNode = (node: PeerId): SigningKey => nodeKeys[nodes.indexOf(node)] ?? nodeKeys[0];
 export const authors = ['a1', 'b2'].map((two) => two.repeat(32) as AuthorId) as [AuthorId, AuthorId];
 export const runs = ['11', '22'].map((two) => two.repeat(16) as ProcessId) as [ProcessId, ProcessId];
 const hex = (number: number, characters: number): string => number.toString(16).padStart(characters, '0');

@@ -1,0 +1,372 @@
+/** Usage: at every moment what settlement of all facts comes to, whatever order they came in. */
+
+import fc from 'fast-check';
+import { test } from 'vitest';
+import { createUsage } from '../../ledger/create-usage.ts';
+import type { HeldEntry } from '../../ledger/feeds.ts';
+import { attemptName, type UsageLine } from '../../ledger/line.ts';
+import { settleAttempt } from '../../ledger/settle.ts';
+import { refusalReasons, signClaim } from '../../ledger/statement.ts';
+import { type Usage, type UsageDimension, type UsageRow, usageDimensions } from '../../ledger/usage.ts';
+import { type UsageBounds, usageBounds } from '../../ledger/usage-gateway.ts';
+import { UsageTable } from '../../ledger/usage-table.ts';
+import { fromHex } from '../../protocol/crypto.ts';
+import type { AuthorId, EpochId, PeerId, Tag } from '../../protocol/ids.ts';
+import { peerIdOf } from '../../protocol/peer/identity.ts';
+import { unixMs } from '../../protocol/units.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { answersOf, countersign, epochs, expectedOf, meshId, type Stated, sumRows, UsageFeeds } from './usage-feeds.ts';
+import {
+  authors,
+  dayMs,
+  factsOf,
+  firstDay,
+  keyOfNode,
+  lineOf,
+  nodes,
+  prices,
+  runs,
+  said,
+  someLine,
+  tagOf,
+} from './usage-stage.ts';
+import '../support/seed.ts';
+
+const leases = authors.flatMap((author) => [8, 9].map((number) => [author, tagOf(number)] as const));
+
+function heardBy(held: readonly HeldEntry[], bounds: Partial<UsageBounds> = {}): Usage {
+  const usage = createUsage({ clock: new ManualClock() }, { meshId, bounds: { ...usageBounds, ...bounds } });
+  for (const one of held) usage.apply(one);
+  return usage;
+}
+
+const verdict = fc.uniqueArray(fc.record({ index: fc.nat(3), reason: fc.constantFrom(...refusalReasons) }), {
+  selector: ({ index }) => index,
+  maxLength: 3,
+});
+const progress = fc.record({ serial: fc.integer({ min: 1, max: 6 }), completionTokens: fc.nat(40) });
+
+/** Whatever a gateway and its nodes may sign; a statement tells of each attempt once. */
+const someStated: fc.Arbitrary<Stated> = fc
+  .record({
+    author: fc.constantFrom(...authors),
+    epoch: fc.constantFrom(...epochs),
+    node: fc.constantFrom(...nodes),
+    run: fc.constantFrom(...runs),
+    lines: fc.uniqueArray(someLine, { maxLength: 5, selector: attemptName }),
+    progress: fc.uniqueArray(progress, { maxLength: 2, selector: ({ serial }) => serial }),
+    refused: fc.option(verdict, { nil: undefined }),
+  })
+  .map(({ lines: all, run, progress, refused, ...rest }) => {
+    const lines = all.filter(({ outcome }) => outcome !== 'running');
+    const running = all.filter((line) => line.outcome === 'running' && line.run === run);
+    const told = new Set([...lines, ...running].map(attemptName));
+    return {
+      ...rest,
+      run,
+      lines,
+      running: running.map(({ nodeTokens: _, ...line }) => line),
+      progress: progress
+        .filter(({ serial }) => !told.has(attemptName({ run, serial })))
+        .sort((a, b) => a.serial - b.serial),
+      refused: refused?.filter(({ index }) => index < lines.length).sort((a, b) => a.index - b.index),
+    };
+  });
+
+function feedsOf(stated: readonly Stated[]): readonly HeldEntry[] {
+  const feeds = new UsageFeeds();
+  for (const one of stated) feeds.state(one);
+  return feeds.held;
+}
+
+/** In any order, some twice: holes are refilled, and what stands after a fork is told again. */
+const anyhow = (held: readonly HeldEntry[]) =>
+  fc
+    .shuffledSubarray([...held, ...held.map((one) => ({ ...one, place: { ...one.place, isAfterFork: true } }))], {
+      minLength: held.length,
+    })
+    .map((some) => [...some, ...held]);
+
+test('it is what settlement comes to, whoever lies, in any order', ({ expect }) => {
+  const told = fc.array(someStated, { maxLength: 8 }).chain((stated) => anyhow(feedsOf(stated)));
+  fc.assert(
+    fc.property(told, (held) => {
+      expect(answersOf(heardBy(held), leases)).toEqual(expectedOf(held));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** One attempt as an honest gateway and node see it end. */
+interface Attempt {
+  readonly node: PeerId;
+  readonly outcome: UsageLine['outcome'];
+  readonly sent: number;
+  /** What the gateway has not received of it, and what the node told beyond it. */
+  readonly short: number;
+  readonly told: number;
+  readonly epoch: EpochId;
+  /** It ran for so long that it was stated before it ended. */
+  readonly isLong: boolean;
+  /** What the node says of the line; a line may be stated again by a later process. */
+  readonly word: 'none' | 'signed' | 'refused';
+  readonly isStatedAgain: boolean;
+}
+
+const attempt = (outcomes: readonly UsageLine['outcome'][]): fc.Arbitrary<Attempt> =>
+  fc.record({
+    node: fc.constantFrom(...nodes),
+    outcome: fc.constantFrom(...outcomes),
+    sent: fc.nat(30),
+    short: fc.nat(2),
+    told: fc.nat(2),
+    epoch: fc.constantFrom(...epochs),
+    isLong: fc.boolean(),
+    word: fc.constantFrom('none', 'signed', 'signed', 'refused'),
+    isStatedAgain: fc.integer({ min: 0, max: 9 }).map((drawn) => drawn === 0),
+  });
+/** Those that failed, and one that ended it, if any did. */
+const request = fc.tuple(
+  fc.array(attempt(['lost', 'failed', 'hedged', 'cut']), { maxLength: 2 }),
+  fc.option(attempt(['done', 'done', 'cancelled']), { freq: 6 }),
+);
+
+function honestLine(serial: number, first: number, { outcome, sent, short, told }: Attempt): UsageLine {
+  const { nodeTokens: _, ...line } = lineOf(serial, {
+    first,
+    outcome,
+    price: prices[serial % prices.length] as UsageLine['price'],
+    completionTokens: Math.max(0, sent - short),
+    lease: tagOf(8 + (serial % 2)),
+    startMs: unixMs((firstDay + (serial % 3)) * dayMs),
+  });
+  return outcome === 'done' || outcome === 'cancelled' ? { ...line, nodeTokens: sent + told } : line;
+}
+
+/** All that honest peers sign of some requests, in the order in which they happen. */
+function honestFeeds(requests: readonly (readonly [readonly Attempt[], Attempt | null])[]): readonly HeldEntry[] {
+  const feeds = new UsageFeeds();
+  const [author] = authors;
+  let serial = 0;
+  const last: Stated[] = [];
+  for (const [failed, end] of requests) {
+    const first = serial + 1;
+    for (const one of end === null ? failed : [...failed, end]) {
+      serial += 1;
+      const line = honestLine(serial, first, one);
+      const { node, epoch, isLong, word, isStatedAgain } = one;
+      const { nodeTokens: _, ...running } = { ...line, outcome: 'running' as const };
+      if (isLong) {
+        const early = Math.floor(line.completionTokens / 2);
+        feeds.state({ author, epoch, node, running: [{ ...running, completionTokens: 0 }], refused: [] });
+        feeds.state({ author, epoch, node, progress: [{ serial, completionTokens: early }] });
+      }
+      const refused = word === 'none' ? undefined : word === 'signed' ? [] : [{ index: 0, reason: 'count' as const }];
+      feeds.state({ author, epoch, node, lines: [line], refused });
+      const repeated = { index: 0, reason: 'repeated' as const };
+      if (isStatedAgain) last.push({ author, epoch: epochs[1], node, lines: [line], refused: [repeated] });
+    }
+  }
+  for (const one of last) feeds.state(one);
+  return feeds.held;
+}
+
+test('requests that were let go stay what they came to, while everyone is honest', ({ expect }) => {
+  const told = fc
+    .array(request, { maxLength: 12 })
+    .map(honestFeeds)
+    .chain((held) => fc.tuple(fc.constant(held), anyhow(held)));
+  fc.assert(
+    fc.property(told, fc.integer({ min: 1, max: 3 }), ([held, again], wholeMax) => {
+      expect(answersOf(heardBy(held, { wholeMax }), leases)).toEqual(expectedOf(held));
+      // A retry that comes after its request was let go is not known from one that was paid, so order counts here.
+      const wide = { wholeMax: 1_000 };
+      expect(answersOf(heardBy(again, wide), leases)).toEqual(expectedOf(held));
+    }),
+    { numRuns: 200 },
+  );
+});
+
+const someBy = fc.subarray([...usageDimensions]);
+const someFilter = fc.record({
+  sinceDay: fc.option(fc.integer({ min: firstDay, max: firstDay + 3 }), { nil: undefined }),
+  untilDay: fc.option(fc.integer({ min: firstDay, max: firstDay + 3 }), { nil: undefined }),
+  model: fc.constantFrom(undefined, 'm', 'another'),
+  node: fc.constantFrom(undefined, ...nodes),
+  account: fc.constantFrom(undefined, tagOf(1)),
+});
+
+/** Rows with nothing in their keys but what was asked for, and what tells a tag. */
+function bare([key, counts]: UsageRow, by: readonly UsageDimension[]): UsageRow {
+  const isTagged = by.includes('account') || by.includes('key');
+  const tagDay = isTagged ? key.tagDay : 0;
+  const gateway = by.includes('gateway') || (isTagged && key.tagDay === 0) ? key.gateway : ('' as AuthorId);
+  const { day, account, key: tag, model, node } = key;
+  const kept = { day, account, key: tag, model, node };
+  const none = { day: 0, account: '' as Tag, key: '' as Tag, model: '', node: '' as PeerId };
+  const asked = Object.entries(kept).filter(([name]) => by.includes(name as UsageDimension));
+  return [{ ...none, ...Object.fromEntries(asked), tagDay, gateway }, counts];
+}
+
+test('sums are over the rows that a filter leaves', ({ expect }) => {
+  const lines = fc.array(fc.tuple(someLine, fc.constantFrom(...authors), fc.constantFrom(...nodes), fc.nat(1)), {
+    maxLength: 20,
+  });
+  fc.assert(
+    fc.property(lines, someBy, someFilter, (all, by, { account, sinceDay, untilDay, model, node }) => {
+      const table = new UsageTable();
+      for (const [at, [line, author, at0, day]] of all.entries()) {
+        const caller = { ...line.caller, day: day * firstDay };
+        const settled = settleAttempt(
+          factsOf([said({ ...line, caller, model: at % 2 === 0 ? 'm' : 'n' })], at0, author),
+        );
+        if (settled !== undefined) table.add(settled, 1);
+      }
+      const filter = {
+        ...(sinceDay === undefined ? {} : { sinceDay }),
+        ...(untilDay === undefined ? {} : { untilDay }),
+        ...(model === undefined ? {} : { model }),
+        ...(node === undefined ? {} : { node }),
+        ...(account === undefined ? {} : { caller: (caller: { account: Tag }) => caller.account === account }),
+      };
+      const whole = table.rows({});
+      const left = whole.filter(
+        ([key]) =>
+          key.day >= (sinceDay ?? 0) &&
+          key.day < (untilDay ?? Number.POSITIVE_INFINITY) &&
+          (model ?? key.model) === key.model &&
+          (node ?? key.node) === key.node &&
+          (account ?? key.account) === key.account,
+      );
+      expect(table.rows(filter)).toEqual(left);
+      expect(table.rollUp(filter, by)).toEqual(sumRows(left.map((row) => bare(row, by))));
+    }),
+  );
+});
+
+test('a table grows, and gateways share no rows', ({ expect }) => {
+  const table = new UsageTable(200);
+  for (let serial = 1; serial <= 300; serial += 1) {
+    for (const author of authors) {
+      const caller = { day: firstDay, account: tagOf(serial), key: tagOf(serial) };
+      const settled = settleAttempt(factsOf([said(lineOf(serial, { caller }))], nodes[0], author));
+      if (settled !== undefined) table.add(settled, 1);
+    }
+  }
+  const byGateway = table.rollUp({}, ['gateway']).map(([{ gateway }, { attempts }]) => [gateway, attempts]);
+  const rest = table.rows({ untilDay: 1 }).map(([{ gateway, account }, { attempts }]) => [gateway, account, attempts]);
+  expect([table.rowCount, byGateway, rest]).toEqual([
+    402,
+    authors.map((author) => [author, 300]),
+    authors.map((author) => [author, '', 100]),
+  ]);
+});
+
+test('what nobody has signed, or somebody else, changes nothing', ({ expect }) => {
+  const [author, other] = authors;
+  const feeds = new UsageFeeds();
+  const stated = feeds.state({ author, epoch: epochs[0], node: nodes[0], lines: [lineOf(1)], timeMs: 1_000 });
+  const word = countersign(stated, [{ index: 0, reason: 'unknown' }]);
+  const forged = { ...word, signature: new Uint8Array(64) };
+  const ofOther = countersign({ ...stated, entry: { ...stated.entry, node: nodes[1] } as typeof stated.entry });
+  feeds.append(author, epochs[0], forged);
+  feeds.append(author, epochs[0], ofOther);
+  // Signed for another gateway's statement.
+  feeds.append(other, epochs[0], word);
+  feeds.append(author, epochs[0], { ...word, epoch: epochs[1] });
+  const clock = new ManualClock();
+  const usage = createUsage({ clock }, { meshId });
+  for (const one of feeds.held) usage.apply(one);
+  expect(usage.totals()).toMatchObject({ attempts: 1, refused: 0, completionTokens: 20, statements: 1 });
+  usage.apply({ ...stated, entry: word, place: { ...stated.place, number: 9 } });
+  expect(usage.totals()).toMatchObject({ attempts: 1, refused: 1, completionTokens: 0, statements: 1 });
+});
+
+test('a statement without its node’s word is unattested after a minute', ({ expect }) => {
+  const [author] = authors;
+  const feeds = new UsageFeeds();
+  const clock = new ManualClock();
+  const timeMs = clock.wallMs();
+  const stated = feeds.state({ author, epoch: epochs[0], node: nodes[0], lines: [lineOf(1)], timeMs });
+  feeds.state({ author, epoch: epochs[0], node: nodes[1], lines: [lineOf(2)], timeMs, refused: [] });
+  const usage = createUsage({ clock }, { meshId });
+  for (const one of feeds.held) usage.apply(one);
+  const seen = [usage.totals().unattested];
+  clock.advance(60_001);
+  seen.push(usage.totals().unattested);
+  usage.apply({ ...stated, entry: countersign(stated) });
+  seen.push(usage.totals().unattested);
+  expect([seen, usage.newestMs()]).toEqual([[0, 1, 0], lineOf(2).startMs + 50]);
+});
+
+test('a claim counts once, whoever appends it, if its node signed it', ({ expect }) => {
+  const [author, other] = authors;
+  const { request, startMs } = lineOf(1);
+  const attempt = { run: runs[0], serial: 1, request, startMs, promptTokens: 1, completionTokens: 1 };
+  const gateway = peerIdOf(fromHex(author));
+  const about = { kind: 'claim', node: nodes[0], gateway, attempts: [attempt], timeMs: unixMs(5) } as const;
+  const claim = signClaim(about, meshId, keyOfNode(nodes[0]));
+  const feeds = new UsageFeeds();
+  feeds.append(author, epochs[0], claim);
+  feeds.append(other, epochs[0], claim);
+  feeds.append(other, epochs[0], { ...claim, signature: new Uint8Array(64).fill(1) });
+  expect(heardBy(feeds.held).totals()).toMatchObject({ claims: 1, attempts: 0, accountMicro: 0 });
+});
+
+test('a serial that was let go and comes again is owed by the gateway, if its node signs for it', ({ expect }) => {
+  const [author] = authors;
+  const [epoch] = epochs;
+  const feeds = new UsageFeeds();
+  const [nora, noah] = nodes;
+  feeds.state({ author, epoch, node: nora, lines: [lineOf(1)], refused: [] });
+  feeds.state({ author, epoch, node: nora, lines: [lineOf(2)], refused: [] });
+  const before = heardBy(feeds.held, { wholeMax: 1 }).totals();
+  feeds.state({ author, epoch, node: noah, lines: [lineOf(1)] });
+  feeds.state({ author, epoch, node: noah, lines: [lineOf(1)], refused: [{ index: 0, reason: 'repeated' }] });
+  const unsigned = heardBy(feeds.held, { wholeMax: 1 }).totals();
+  feeds.state({ author, epoch, node: noah, lines: [lineOf(1)], refused: [] });
+  const after = heardBy(feeds.held, { wholeMax: 1 }).totals();
+  expect([unsigned.gatewayMicro, unsigned.accountMicro, unsigned.attempts]).toEqual([0, before.accountMicro, 2]);
+  expect([after.accountMicro, after.gatewayMicro, after.promptTokens, after.attempts]).toEqual([
+    before.accountMicro,
+    140,
+    before.promptTokens,
+    3,
+  ]);
+});
+
+test('whoever says more than is kept only loses what it says', ({ expect }) => {
+  const [author] = authors;
+  const [epoch] = epochs;
+  const [nora] = nodes;
+  const feeds = new UsageFeeds();
+  // Every second serial, of more processes than there may be, to more nodes than a gateway has tabs.
+  for (let at = 0; at < 40; at += 1) {
+    const run = at.toString(16).padStart(32, '0') as UsageLine['run'];
+    feeds.state({ author, epoch, node: nora, lines: [lineOf(2 * at + 1), { ...lineOf(1), run }], refused: [] });
+    feeds.state({ author, epoch, node: nora, run, progress: [{ serial: 9, completionTokens: 9 }] });
+  }
+  const bounds: UsageBounds = {
+    wholeMax: 2,
+    unendedMax: 2,
+    unsignedLinesMax: 2,
+    earlyMax: 2,
+    runsMax: 4,
+    gapsMax: 8,
+    tabsMax: 1,
+  };
+  const { attempts, refused } = heardBy(feeds.held, bounds).totals();
+  expect({ attempts, refused }).toEqual({ attempts: 80, refused: 37 });
+});
+
+test('statements that wait for ever are let go as they stand', ({ expect }) => {
+  const [author] = authors;
+  const [epoch] = epochs;
+  const feeds = new UsageFeeds();
+  const stated = [1, 2, 3].map((serial) => feeds.state({ author, epoch, node: nodes[0], lines: [lineOf(serial)] }));
+  const usage = heardBy(feeds.held, { unsignedLinesMax: 2 });
+  const before = usage.totals();
+  for (const one of stated) usage.apply({ ...one, entry: countersign(one, [{ index: 0, reason: 'unknown' }]) });
+  const { attempts, refused, unattested } = usage.totals();
+  expect([before.attempts, before.refused, attempts, refused, unattested]).toEqual([3, 0, 3, 2, 1]);
+});
