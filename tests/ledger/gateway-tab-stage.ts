@@ -64,7 +64,7 @@ export const wholeEnd = (more: Partial<AttemptEnd> = {}): AttemptEnd => ({
   ...more,
 });
 
-const firstEntry = (after?: EpochHead): AuthorEntry => ({
+export const firstEntry = (after?: EpochHead): AuthorEntry => ({
   kind: 'author',
   role: 'gateway',
   peer: gatewayPeer,
