@@ -53,10 +53,11 @@ export class Wire implements Disposable {
   }
 
   /** Writes a request for a chat. */
-  ask(body: object): void {
+  ask(body: object, headers: Readonly<Record<string, string>> = {}): void {
     const text = JSON.stringify(body);
+    const more = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     this.socket.write(
-      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${goodKey}\r\n` +
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${goodKey}\r\n${more.join('')}` +
         `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
     );
   }
