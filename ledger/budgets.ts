@@ -45,6 +45,20 @@ export interface ShareQuery {
   readonly limit: SharedLimit;
   /** Of all gateways together. */
   readonly total: number;
+  /** Without a share nothing passes; others may use the whole limit here while it cannot be shared. */
+  readonly strict: boolean;
+  /** What is used and held of it here now. */
+  readonly used: number;
+  /** What the request at hand would take; 0 where nothing asks for it. */
+  readonly need: number;
+}
+
+/** How a limit is shared out, for `status`. */
+export interface ShareStatus {
+  /** Limits that others may use, too. */
+  readonly shared: number;
+  /** Those of them that count in full here, since whoever shares them out cannot be reached. */
+  readonly unshared: number;
 }
 
 /** The holder's side: local, quick, asks the authority ahead of need. */
@@ -61,6 +75,7 @@ export interface Budgets {
   /** This gateway's part of a limit; all of it where nobody shares it. Never waits; asks for more in the background. */
   share(query: ShareQuery): number;
   status(): readonly BudgetStatus[];
+  shares(): ShareStatus;
   /** Closes the leases held here, so that what is left of them is free again. */
   close(): Promise<void>;
 }

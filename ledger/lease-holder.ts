@@ -3,18 +3,27 @@
 import { isHelixFlowError } from '../protocol/errors.ts';
 import type { AccountId, AuthorId, IssuerId, LeaseId, PeerId } from '../protocol/ids.ts';
 import type { IssuerRecord } from '../protocol/mesh.ts';
-import { type LeaseAnswer, type LeaseQuestion, leaseRowsMax, type MoneyAsk } from '../protocol/messages/lease.ts';
+import {
+  type LeaseAnswer,
+  type LeaseQuestion,
+  leaseRowsMax,
+  type MoneyAsk,
+  type ShareSubject,
+} from '../protocol/messages/lease.ts';
 import type { PeerInfo } from '../protocol/peer/hello.ts';
 import type { Cancel, Channel, Clock, Connection, Log, Network, Random, Store } from '../protocol/ports.ts';
 import { ms } from '../protocol/units.ts';
 import { authorIdOf } from './block.ts';
-import type { BudgetAccount, BudgetSheet, BudgetStatus, Budgets, ShareQuery } from './budgets.ts';
+import type { BudgetAccount, BudgetSheet, BudgetStatus, Budgets, ShareQuery, ShareStatus } from './budgets.ts';
 import { createLeaseAuthority, type LeaseAuthority } from './lease-authority.ts';
 import type { LeaseFacts } from './lease-book.ts';
 import { createMoneyHolder, type MoneyHolder } from './lease-money.ts';
+import { createShareHolder, type ShareHolder, type Sharer } from './lease-shares.ts';
+import { createWindowAuthority, type WindowAuthority } from './lease-windows.ts';
 import { createLeaseWire, type LeaseWire } from './lease-wire.ts';
 import type { Ledger } from './ledger.ts';
 import type { LeaseEntry } from './money.ts';
+import { accountOf, keyOf } from './succession.ts';
 
 export interface BudgetPorts {
   readonly clock: Clock;
@@ -74,6 +83,10 @@ class LocalBudgets implements GatewayBudgets {
   readonly #wire: LeaseWire;
   readonly #holder: MoneyHolder;
   readonly #authority: LeaseAuthority | undefined;
+  readonly #windows: WindowAuthority;
+  readonly #shares: ShareHolder;
+  /** Gateways that may use the same keys. */
+  #others: readonly PeerId[] = [];
   /** Which channel each issuer was told on what is held here. */
   readonly #reported = new Map<IssuerId, Channel>();
   readonly #cancels: Cancel[];
@@ -98,6 +111,19 @@ class LocalBudgets implements GatewayBudgets {
         { ...ports, spentFrom: ports.spentFrom ?? (() => 0), recall: (holder, lease) => this.#recall(holder, lease) },
         { self, author: authorIdOf(issuer.key.publicKey), mayHaveForgotten },
       );
+    this.#windows = createWindowAuthority({
+      clock: ports.clock,
+      keeps: (of) => this.#authority?.keeps(of) === true,
+      totalOf: (subject) => this.#totalOf(subject),
+      others: () => this.#others,
+      poke: (holder, subjects) => this.#poke(holder, subjects),
+    });
+    this.#shares = createShareHolder({
+      clock: ports.clock,
+      sharerOf: (of) => this.#sharerOf(of),
+      askHere: (ask) => this.#windows.ask(self, ask),
+      ask: async (peer, ask) => (await this.#wire.ask(peer, ask)) !== undefined,
+    });
     const { ledger } = ports;
     this.#cancels = [
       ledger.onEntry((held) => {
@@ -105,13 +131,14 @@ class LocalBudgets implements GatewayBudgets {
         this.#holder.entry(held);
       }),
       ledger.onChange(({ kind }) => {
-        if (kind === 'roots') this.#look();
+        if (kind === 'roots' || kind === 'member' || kind === 'ban') this.#look();
       }),
     ];
   }
 
   async open(): Promise<void> {
     await this.#authority?.open();
+    this.#learnOthers();
     this.#lookLater();
   }
 
@@ -143,6 +170,11 @@ class LocalBudgets implements GatewayBudgets {
     else this.#wire.tell(holder, { type: 'recall', lease });
   }
 
+  #poke(holder: PeerId, subjects: readonly ShareSubject[]): void {
+    if (holder === this.#ports.network.self) this.#shares.poked(subjects);
+    else this.#wire.tell(holder, { type: 'poke', subjects });
+  }
+
   async #asked(peer: PeerId, question: LeaseQuestion): Promise<LeaseAnswer | undefined> {
     switch (question.type) {
       case 'ask':
@@ -157,6 +189,8 @@ class LocalBudgets implements GatewayBudgets {
       case 'report':
         await this.#authority?.report(peer, question);
         return undefined;
+      case 'shareAsk':
+        return this.#windows.ask(peer, question);
       default:
         return undefined;
     }
@@ -171,6 +205,12 @@ class LocalBudgets implements GatewayBudgets {
       case 'recall':
         this.#holder.recalled(answer.lease);
         break;
+      case 'shares':
+        this.#shares.told(peer, answer);
+        break;
+      case 'poke':
+        this.#shares.poked(answer.subjects);
+        break;
       default:
         break;
     }
@@ -179,6 +219,7 @@ class LocalBudgets implements GatewayBudgets {
   /** Tells every issuer in office, where it can be reached, what is held here of its accounts. */
   #look(): void {
     const { ledger, network } = this.#ports;
+    this.#learnOthers();
     for (const issuer of ledger.roots.issuers.keys()) {
       const authors = ledger.authorsOf(issuer);
       const [author] = authors;
@@ -202,6 +243,7 @@ class LocalBudgets implements GatewayBudgets {
       const channel = await this.#wire.ask(peer, { type: 'report', issuer, isLast, leases });
       if (channel === undefined) return;
       if (isLast) this.#reported.set(issuer, channel);
+      if (isLast) this.#shares.report(peer);
     }
   }
 
@@ -209,8 +251,40 @@ class LocalBudgets implements GatewayBudgets {
     return this.#holder.hold(account, needMicro);
   }
 
-  share({ total }: ShareQuery): number {
-    return total;
+  share(query: ShareQuery): number {
+    return this.#shares.share(query);
+  }
+
+  shares(): ShareStatus {
+    return this.#shares.status();
+  }
+
+  /** Whom an issuer's limits are shared with. Asked with each request. */
+  #sharerOf(issuer: IssuerId): Sharer {
+    if (this.#authority?.keeps(issuer)) return this.#others.length === 0 ? 'alone' : 'here';
+    const peer = this.#ports.ledger.holderOf(issuer);
+    return peer === this.#ports.network.self ? undefined : peer;
+  }
+
+  #learnOthers(): void {
+    const { ledger, clock, network } = this.#ports;
+    const nowMs = clock.wallMs();
+    const members = ledger.standing
+      .members()
+      .filter(
+        ({ peer, role, expiresMs }) => role === 'gateway' && expiresMs > nowMs && !ledger.standing.isBanned(peer),
+      );
+    const peers = new Set([...members.map(({ peer }) => peer), ...this.#wire.gateways()]);
+    peers.delete(network.self);
+    this.#others = [...peers];
+  }
+
+  /** As the issuer's own entries tell of it. */
+  #totalOf({ issuer, subject, limit }: ShareSubject): number | undefined {
+    const { ledger } = this.#ports;
+    if (subject.kind === 'account') return accountOf(ledger, subject.account, issuer)?.limits[limit];
+    const key = keyOf(ledger, subject.key, issuer);
+    return (key?.terms ?? key?.made?.terms)?.limits[limit];
   }
 
   status(): readonly BudgetStatus[] {
@@ -231,6 +305,7 @@ class LocalBudgets implements GatewayBudgets {
 
   async close(): Promise<void> {
     this.#cancelLook();
+    this.#shares.close();
     await this.#holder.close();
     for (const cancel of this.#cancels) cancel();
     this.#wire.close();

@@ -1,11 +1,12 @@
 /** How much a key, and all keys of an account together, may use at this gateway: held on arrival, settled at the end. */
 
+import type { ShareQuery } from '../../ledger/budgets.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { RateLimits } from '../../protocol/grants.ts';
+import { givenRates, type RateLimits } from '../../protocol/grants.ts';
 import type { Clock } from '../../protocol/ports.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import type { Access } from './judge.ts';
-import { type Rate, type Request, Subject, tighter } from './subject.ts';
+import { type Bounds, holdOf, type Rate, type Request, Subject, tighter } from './subject.ts';
 
 /** What is set aside for an answer whose client names no `max_tokens`; a longer one takes more as it comes. */
 export const defaultHoldTokens = 2_048;
@@ -48,18 +49,28 @@ const nothing: Request = { promptBound: 0, completionTokens: 0, isExplicit: fals
 interface Part {
   readonly subject: Subject;
   readonly limits: RateLimits;
+  /** Whose they are, where other gateways may use them, too. */
+  readonly shared: ShareQuery['subject'] | undefined;
 }
+
+/** A part, with what of its limits may be used here now. */
+interface BoundPart extends Part {
+  readonly bounds: Bounds;
+}
+
+/** This gateway's part of a limit, now; as `Budgets.share`. */
+export type ShareOf = (query: ShareQuery) => number;
 
 class RunningHold implements Hold {
   readonly request: Request;
   readonly rate: Rate;
   readonly #clock: Clock;
-  readonly #parts: readonly Part[];
+  readonly #parts: readonly BoundPart[];
   /** Of each part. */
   readonly #held: number[];
   #isSettled = false;
 
-  constructor(clock: Clock, parts: readonly Part[], request: Request) {
+  constructor(clock: Clock, parts: readonly BoundPart[], request: Request) {
     this.request = request;
     this.#clock = clock;
     this.#parts = parts;
@@ -87,20 +98,20 @@ class RunningHold implements Hold {
   }
 }
 
-const rateOfParts = (parts: readonly Part[], nowMs: Ms): Rate =>
-  parts.map(({ subject, limits }) => subject.rate(limits, nowMs)).reduce(tighter);
+const rateOfParts = (parts: readonly BoundPart[], nowMs: Ms): Rate =>
+  parts.map(({ subject, bounds }) => subject.rate(bounds, nowMs)).reduce(tighter);
 
 /** The refusal that lasts longest; one that never ends before all others. */
-function refusalOf(parts: readonly Part[], request: Request, nowMs: Ms): HelixFlowError | undefined {
+function refusalOf(parts: readonly BoundPart[], request: Request, nowMs: Ms): HelixFlowError | undefined {
   let longestMs = -1;
   let worst: HelixFlowError | undefined;
-  for (const { subject, limits } of parts) {
+  for (const { subject, limits, bounds } of parts) {
     const { scope } = subject;
     const { tpm } = limits;
     if (tpm !== undefined && request.isExplicit && request.completionTokens > tpm) {
       return new HelixFlowError('REQUEST_OVER_LIMIT', { tokens: request.completionTokens, limit: tpm, scope });
     }
-    for (const { unit, limit, waitMs } of subject.shortfalls(limits, request, nowMs)) {
+    for (const { unit, limit, waitMs } of subject.shortfalls(bounds, request, nowMs)) {
       const retryAfterMs = Math.ceil(waitMs ?? unknownWaitMs);
       if (retryAfterMs <= longestMs) continue;
       longestMs = retryAfterMs;
@@ -112,11 +123,13 @@ function refusalOf(parts: readonly Part[], request: Request, nowMs: Ms): HelixFl
 
 class GatewayLimits implements Limits {
   readonly #clock: Clock;
+  readonly #shareOf: ShareOf | undefined;
   readonly #subjects = new Map<string, Subject>();
   #sweptMs: Ms;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, shareOf: ShareOf | undefined) {
     this.#clock = clock;
+    this.#shareOf = shareOf;
     this.#sweptMs = clock.nowMs();
   }
 
@@ -129,13 +142,13 @@ class GatewayLimits implements Limits {
       const details = { limit: subjectsMax, unit: 'keys at a time', scope: 'gateway', retryAfterMs: unknownWaitMs };
       return new HelixFlowError('RATE_LIMITED', details);
     }
-    const parts = this.#parts(access, true);
     const request = own.tpm === undefined && shared?.tpm === undefined ? nothing : need();
+    const parts = this.#bound(access, this.#parts(access, true), request);
     return refusalOf(parts, request, nowMs) ?? new RunningHold(this.#clock, parts, request);
   }
 
   rateOf(access: Access): Rate | undefined {
-    const parts = this.#parts(access, false);
+    const parts = this.#bound(access, this.#parts(access, false), undefined);
     return parts.length === 0 ? undefined : rateOfParts(parts, this.#clock.nowMs());
   }
 
@@ -156,12 +169,40 @@ class GatewayLimits implements Limits {
     );
   }
 
+  /** @param request What is asked for; undefined where nothing is. */
+  #bound({ issuer, strict }: Access, parts: readonly Part[], request: Request | undefined): BoundPart[] {
+    const shareOf = this.#shareOf;
+    const nowMs = this.#clock.nowMs();
+    return parts.map((part) => {
+      const { limits, shared, subject } = part;
+      if (shareOf === undefined || shared === undefined) return { ...part, bounds: { whole: limits, shares: limits } };
+      const shareIn = (limit: keyof RateLimits, need: number): number | undefined => {
+        const total = limits[limit];
+        if (total === undefined) return undefined;
+        const used = subject.usedOf(limit, nowMs);
+        return shareOf({ issuer, subject: shared, limit, total, strict, used, need: request === undefined ? 0 : need });
+      };
+      const tokens = limits.tpm === undefined ? 0 : holdOf(request ?? nothing, limits.tpm);
+      const shares = givenRates({
+        rpm: shareIn('rpm', 1),
+        tpm: shareIn('tpm', tokens),
+        concurrency: shareIn('concurrency', 1),
+      });
+      return { ...part, bounds: { whole: limits, shares } };
+    });
+  }
+
   #parts(access: Access, isKept: boolean): Part[] {
-    const { limits, accountLimits } = access;
+    const { limits, accountLimits, gateways, keyId: key, account } = access;
     const parts: Part[] = [];
-    if (isLimited(limits)) parts.push({ subject: this.#subject(keyName(access), 'key', isKept), limits });
+    if (isLimited(limits)) {
+      // A key that is good at one gateway is used nowhere else.
+      const shared = gateways.length === 1 ? undefined : ({ kind: 'key', key } as const);
+      parts.push({ subject: this.#subject(keyName(access), 'key', isKept), limits, shared });
+    }
     if (isLimited(accountLimits)) {
-      parts.push({ subject: this.#subject(accountName(access), 'account', isKept), limits: accountLimits });
+      const shared = { kind: 'account', account } as const;
+      parts.push({ subject: this.#subject(accountName(access), 'account', isKept), limits: accountLimits, shared });
     }
     return parts;
   }
@@ -186,5 +227,8 @@ class GatewayLimits implements Limits {
 const keyName = ({ issuer, keyId }: Access): string => `k${issuer}${keyId}`;
 const accountName = ({ issuer, account }: Access): string => `a${issuer}${account}`;
 
-/** Makes the limits of one gateway; nothing is shared with others. */
-export const createLimits = (clock: Clock): Limits => new GatewayLimits(clock);
+/**
+ * Makes the limits of one gateway. Headers and refusals name a limit as it was granted, and what remains of it here.
+ * @param shareOf This gateway's part of each limit; without it nothing is shared with others.
+ */
+export const createLimits = (clock: Clock, shareOf?: ShareOf): Limits => new GatewayLimits(clock, shareOf);

@@ -51,6 +51,19 @@ export function tighter(a: Rate, b: Rate): Rate {
   };
 }
 
+/** Limits as they were granted, and this gateway's part of each now: the same where nobody else may use them. */
+export interface Bounds {
+  readonly whole: RateLimits;
+  readonly shares: RateLimits;
+}
+
+/** A share may have grown by then. */
+const shareWaitMs = ms(1_000);
+
+/** Until it fits into the share, or the share may be another. */
+const waitOf = (share: number, whole: number, waitMs: Ms | undefined): Ms | undefined =>
+  share >= whole || waitMs === undefined ? waitMs : ms(Math.min(waitMs, shareWaitMs));
+
 /**
  * Requests count when they arrive. Tokens are held while a request is under way and count from its end, so that an
  * answer of several minutes is never forgotten while it runs: what was delivered within any 60 s is in the window or
@@ -67,22 +80,29 @@ export class Subject {
     this.scope = scope;
   }
 
-  /** Which limits the request does not fit into now. */
-  shortfalls({ rpm, tpm, concurrency }: RateLimits, request: Request, nowMs: Ms): Shortfall[] {
+  /** What is used and held of a limit now. */
+  usedOf(limit: keyof RateLimits, nowMs: Ms): number {
+    if (limit === 'concurrency') return this.running;
+    return limit === 'rpm' ? this.#requestsNow(nowMs) : this.#tokensNow(nowMs) + this.heldTokens;
+  }
+
+  /** Which limits the request does not fit into now; of each it is told how much it is as a whole. */
+  shortfalls({ whole, shares }: Bounds, request: Request, nowMs: Ms): Shortfall[] {
     const found: Shortfall[] = [];
-    if (rpm !== undefined && this.#requestsNow(nowMs) >= rpm) {
-      const waitMs = this.#requests?.untilAtMost(nowMs, rpm - 1);
-      found.push({ limit: rpm, unit: 'requests per minute', waitMs });
+    const { rpm = 0, tpm = 0, concurrency = 0 } = whole;
+    if (shares.rpm !== undefined && this.#requestsNow(nowMs) >= shares.rpm) {
+      const freeMs = shares.rpm < 1 ? undefined : this.#requests?.untilAtMost(nowMs, shares.rpm - 1);
+      found.push({ limit: rpm, unit: 'requests per minute', waitMs: waitOf(shares.rpm, rpm, freeMs) });
     }
-    if (tpm !== undefined) {
-      const room = tpm - holdOf(request, tpm);
+    if (shares.tpm !== undefined) {
+      const room = shares.tpm - holdOf(request, tpm);
       if (this.#tokensNow(nowMs) + this.heldTokens > room) {
         const free = room - this.heldTokens;
-        const waitMs = free < 0 ? undefined : this.#tokens?.untilAtMost(nowMs, free);
-        found.push({ limit: tpm, unit: 'tokens per minute', waitMs });
+        const freeMs = free < 0 ? undefined : this.#tokens?.untilAtMost(nowMs, free);
+        found.push({ limit: tpm, unit: 'tokens per minute', waitMs: waitOf(shares.tpm, tpm, freeMs) });
       }
     }
-    if (concurrency !== undefined && this.running >= concurrency) {
+    if (shares.concurrency !== undefined && this.running >= shares.concurrency) {
       found.push({ limit: concurrency, unit: 'concurrent requests', waitMs: undefined });
     }
     return found;
@@ -113,14 +133,15 @@ export class Subject {
     this.#tokens.add(nowMs, used);
   }
 
-  rate({ rpm, tpm, concurrency }: RateLimits, nowMs: Ms): Rate {
+  /** The limit is told as it was granted; what remains of it, as far as it can be used here. */
+  rate({ whole: { rpm, tpm, concurrency }, shares }: Bounds, nowMs: Ms): Rate {
     return {
       ...(rpm === undefined
         ? {}
         : {
             requests: {
               limit: rpm,
-              remaining: Math.max(0, rpm - this.#requestsNow(nowMs)),
+              remaining: Math.max(0, (shares.rpm ?? rpm) - this.#requestsNow(nowMs)),
               resetMs: this.#requests?.untilEmpty(nowMs) ?? ms(0),
             },
           }),
@@ -129,13 +150,18 @@ export class Subject {
         : {
             tokens: {
               limit: tpm,
-              remaining: Math.max(0, tpm - this.#tokensNow(nowMs) - this.heldTokens),
+              remaining: Math.max(0, (shares.tpm ?? tpm) - this.#tokensNow(nowMs) - this.heldTokens),
               resetMs: this.#tokensResetMs(nowMs),
             },
           }),
       ...(concurrency === undefined
         ? {}
-        : { concurrency: { limit: concurrency, remaining: Math.max(0, concurrency - this.running) } }),
+        : {
+            concurrency: {
+              limit: concurrency,
+              remaining: Math.max(0, (shares.concurrency ?? concurrency) - this.running),
+            },
+          }),
     };
   }
 
@@ -162,5 +188,5 @@ export class Subject {
  * refuse by them for ever would keep out prompts that fit. Such a request passes only alone, with nothing left in the
  * window, and counts in full at its end.
  */
-const holdOf = ({ promptBound, completionTokens }: Request, tpm: number): number =>
+export const holdOf = ({ promptBound, completionTokens }: Request, tpm: number): number =>
   Math.min(promptBound + completionTokens, tpm);

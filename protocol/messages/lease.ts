@@ -93,6 +93,8 @@ export interface ShareRow extends ShareSubject {
   /** Of all gateways together. */
   readonly total: number;
   readonly share: number;
+  /** The answer that the share is of; 0 where there is none. Answers before it count no more. */
+  readonly answer: number;
   /** For how much longer the share counts; 0 where there is none. */
   readonly forMs: number;
   /** In the last minute and held, or at this moment. */
@@ -103,8 +105,8 @@ export interface ShareRow extends ShareSubject {
 export interface ShareAsk {
   readonly type: 'shareAsk';
   readonly id: number;
-  /** The last answer that the asker keeps to; 0 before the first. */
-  readonly seen: number;
+  /** All shares that the asker has were told on this channel. */
+  readonly isWhole: boolean;
   readonly rows: readonly ShareRow[];
 }
 /** Shares, in the order of the ask's rows. */
@@ -201,10 +203,10 @@ function encodeQuestion(frame: LeaseQuestion): Value {
       return [
         number.shareAsk,
         frame.id,
-        frame.seen,
+        frame.isWhole,
         frame.rows.map((row): Value => {
-          const { total, share, forMs, used, wanted } = row;
-          return [...subjectFields(row), total, share, forMs, used, wanted];
+          const { total, share, answer, forMs, used, wanted } = row;
+          return [...subjectFields(row), total, share, answer, forMs, used, wanted];
         }),
       ];
     case 'keysAsk':
@@ -306,6 +308,7 @@ function readShareRow(value: Value): ShareRow {
     ...subject,
     total: r.int(shareMax),
     share: r.int(shareMax),
+    answer: r.int(),
     forMs: r.int(forMaxMs),
     used: r.int(shareMax),
     wanted: r.int(shareMax),
@@ -338,7 +341,7 @@ const parsers: Readonly<Record<number, (r: Reader) => LeaseFrame>> = {
   [number.shareAsk]: (r) => ({
     type: 'shareAsk',
     id: readId(r),
-    seen: r.int(),
+    isWhole: r.bool(),
     rows: r.list(leaseRowsMax, readShareRow),
   }),
   [number.shares]: (r) => ({
