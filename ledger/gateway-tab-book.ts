@@ -40,7 +40,7 @@ export class TabBook {
   /** Nothing is known of them that the feed does not say. */
   dropIdle(): void {
     for (const [node, { tab, sender }] of this.#tabs) {
-      if (tab.isIdle && !sender.isConnected && sender.waiting.isEmpty) this.#tabs.delete(node);
+      if (tab.isIdle && !sender.isConnected && sender.isEmpty) this.#tabs.delete(node);
     }
   }
 
@@ -62,13 +62,13 @@ export class TabBook {
 
   status(): readonly TabStatus[] {
     return [...this.all()].map(({ tab, sender }) => {
-      const waiting = Math.min(tab.waiting(), sender.waiting.size);
+      const waiting = Math.min(tab.waiting(), sender.waiting);
       return {
         node: tab.node,
         running: tab.running.size,
         unstated: tab.lines.length + tab.writing,
         waiting,
-        unattested: sender.waiting.size - waiting,
+        unattested: sender.waiting - waiting,
         statements: tab.statements,
         lines: tab.stated,
         refused: tab.refused,

@@ -24,6 +24,8 @@ import type { TabLink } from './tabs.ts';
 
 /** Blocks that are read back at a time. */
 const readBytes = 262_144;
+/** Statements of earlier epochs that may wait for an answer beside those of this one. */
+const olderInFlightMax = limits.statementsInFlightMax / 2;
 /** Blocks that are looked for one by one behind a hole, before the rest of an epoch waits for the next session. */
 const holesMax = 256;
 
@@ -39,16 +41,35 @@ export interface SenderDeps {
 
 /** A statement that the node has, and has not answered in this session. */
 interface Sent {
+  readonly lane: Lane;
   readonly epoch: EpochId;
-  readonly generation: number;
   readonly number: number;
-  readonly block: number;
   readonly hash: Uint8Array;
   readonly lines: number;
   readonly atMs: Ms;
 }
 
-type Cursor = Omit<WaitingStatement, 'fromBlock'>;
+/**
+ * Statements that follow one another. Those of the epoch that is written now do not wait for those of earlier epochs,
+ * which their node may have forgotten.
+ */
+interface Lane {
+  readonly waiting: WaitingStatements;
+  readonly inFlightMax: number;
+  inFlight: number;
+  /** Up to where statements were sent in this session. */
+  cursor: Omit<WaitingStatement, 'fromBlock'> | undefined;
+  /** Where the statement behind the cursor is looked for. */
+  position: { readonly epoch: EpochId; block: number; holes: number } | undefined;
+}
+
+const createLane = (inFlightMax: number): Lane => ({
+  waiting: new WaitingStatements(),
+  inFlightMax,
+  inFlight: 0,
+  cursor: undefined,
+  position: undefined,
+});
 
 const nameOf = (epoch: EpochId, number: number): string => `${epoch}/${number}`;
 const violation = (reason: string): HelixFlowError =>
@@ -72,8 +93,14 @@ export interface ProvenBlock {
 
 export const proveBlock = (block: Block): ProvenBlock => ({ block, pathOf: createProofs(block) });
 
+/** Behind a hole others may stand; an epoch that has too many waits for the next session. */
+function skip(lane: Lane, position: NonNullable<Lane['position']>, { epoch, generation }: WaitingStatement): void {
+  position.block += 1;
+  position.holes += 1;
+  if (position.holes > holesMax) lane.cursor = { epoch, generation, number: Number.MAX_SAFE_INTEGER };
+}
+
 export class TabSender {
-  readonly waiting = new WaitingStatements();
   readonly #node: PeerId;
   /** How the bytes of each of its statements begin, behind the first. */
   readonly #mark: Uint8Array;
@@ -82,10 +109,10 @@ export class TabSender {
   readonly #sent = new Map<string, Sent>();
   /** What the node said last, to tell a repetition from a contradiction. */
   readonly #said = new Map<string, string>();
-  /** Up to where statements were sent in this session. */
-  #cursor: Cursor | undefined;
-  /** Where the statement behind the cursor is looked for. */
-  #position: { readonly epoch: EpochId; block: number; holes: number } | undefined;
+  readonly #current = createLane(limits.statementsInFlightMax);
+  readonly #older = createLane(olderInFlightMax);
+  readonly #lanes: readonly Lane[] = [this.#current, this.#older];
+  #answeredMs = Number.NEGATIVE_INFINITY;
   /** The channel is backed up. */
   #isBlocked = false;
   #pumping: Promise<void> | undefined;
@@ -100,9 +127,19 @@ export class TabSender {
     return this.#link !== undefined;
   }
 
+  /** How many statements lack a countersignature. */
+  get waiting(): number {
+    return this.#current.waiting.size + this.#older.waiting.size;
+  }
+
+  /** Nothing is known that the feed does not say. */
+  get isEmpty(): boolean {
+    return this.#current.waiting.isEmpty && this.#older.waiting.isEmpty;
+  }
+
   /** Something waits to be sent over a session that is there. */
   get isBehind(): boolean {
-    return this.#link !== undefined && this.waiting.next(this.#cursor) !== undefined;
+    return this.#link !== undefined && this.#lanes.some(({ waiting, cursor }) => waiting.next(cursor) !== undefined);
   }
 
   ready(link: TabLink): void {
@@ -119,35 +156,55 @@ export class TabSender {
 
   #forget(): void {
     this.#sent.clear();
-    this.#cursor = undefined;
-    this.#position = undefined;
     this.#isBlocked = false;
+    for (const lane of this.#lanes) {
+      lane.inFlight = 0;
+      lane.cursor = undefined;
+      lane.position = undefined;
+    }
   }
 
-  /** A statement was found in the feed that was not known: as when others gave back what was lost. */
+  /** A statement of an earlier process was found in the feed: on disk, or given back by others. */
   found(place: EntryPlace, number: number): void {
-    if (!this.waiting.add({ ...place, block: place.number }, number)) return;
+    const lane = this.#older;
+    if (!lane.waiting.add({ ...place, block: place.number }, number)) return;
     // It may lie before what was sent already.
-    this.#cursor = undefined;
-    this.#position = undefined;
+    lane.cursor = undefined;
+    lane.position = undefined;
+  }
+
+  /** The feed holds a countersignature of a statement of an earlier process. */
+  foundAnswer(epoch: EpochId, number: number): void {
+    this.#older.waiting.delete(epoch, number);
   }
 
   /** A statement has just been written; sent at once unless others come first. */
   wrote(place: EntryPlace, number: number, proven: ProvenBlock): void {
-    const isNext = this.#link !== undefined && this.#hasRoom() && this.waiting.next(this.#cursor) === undefined;
-    this.waiting.add({ ...place, block: place.number }, number);
-    if (isNext && this.#pumping === undefined) this.#send(proven, place.index);
+    const lane = this.#current;
+    const isNext = this.#hasRoom(lane) && lane.waiting.next(lane.cursor) === undefined;
+    lane.waiting.add({ ...place, block: place.number }, number);
+    if (isNext) this.#send(lane, proven, place.index);
   }
 
-  #hasRoom(): boolean {
-    return this.#sent.size < limits.statementsInFlightMax && !this.#isBlocked && this.#deps.mayAsk();
+  #hasRoom(lane: Lane): boolean {
+    const isFull = this.#sent.size >= limits.statementsInFlightMax || lane.inFlight >= lane.inFlightMax;
+    return this.#link !== undefined && !isFull && !this.#isBlocked && this.#deps.mayAsk();
+  }
+
+  /** The lane that goes on, and its next statement. */
+  #next(): readonly [Lane, WaitingStatement] | undefined {
+    for (const lane of this.#lanes) {
+      const next = this.#hasRoom(lane) ? lane.waiting.next(lane.cursor) : undefined;
+      if (next !== undefined) return [lane, next];
+    }
+    return undefined;
   }
 
   /** Goes on sending, where there is anything to send and room for it. */
   pump(): void {
     this.#expire();
     const link = this.#link;
-    if (this.#pumping !== undefined || !this.isBehind || !this.#hasRoom()) return;
+    if (this.#pumping !== undefined || this.#next() === undefined) return;
     this.#pumping = this.#sendWaiting().finally(() => {
       this.#pumping = undefined;
       if (this.#link !== link) this.pump();
@@ -160,33 +217,23 @@ export class TabSender {
     this.pump();
   }
 
-  /** What was not answered for long makes room for others; an answer is still welcome in the next session. */
+  /** What a node that answers others has left unanswered for long makes room. */
   #expire(): void {
     const oldestMs = this.#deps.clock.nowMs() - limits.attestWaitMs;
-    for (const [name, { atMs }] of this.#sent) {
-      if (atMs > oldestMs) return;
-      this.#sent.delete(name);
+    for (const sent of this.#sent.values()) {
+      if (sent.atMs > oldestMs) return;
+      if (sent.atMs < this.#answeredMs) this.#over(sent);
     }
+  }
+
+  #over(sent: Sent): void {
+    this.#sent.delete(nameOf(sent.epoch, sent.number));
+    sent.lane.inFlight -= 1;
   }
 
   async #sendWaiting(): Promise<void> {
     try {
-      for (const link = this.#link; link !== undefined && link === this.#link && this.#hasRoom(); ) {
-        const next = this.waiting.next(this.#cursor);
-        if (next === undefined) return;
-        const { epoch } = next;
-        if (this.#position?.epoch !== epoch) this.#position = { epoch, block: next.fromBlock, holes: 0 };
-        const position = this.#position;
-        position.block = Math.max(position.block, next.fromBlock);
-        const blocks = await this.#deps.ledger.read(this.#deps.author, epoch, position.block, readBytes);
-        if (this.#link !== link || this.#position !== position) continue;
-        if (blocks.length === 0) this.#skip(next, position);
-        for (const block of blocks) {
-          if (!this.#sendOf(block)) break;
-          position.block += 1;
-          position.holes = 0;
-        }
-      }
+      for (let next = this.#next(); next !== undefined; next = this.#next()) await this.#sendSome(...next);
     } catch (error) {
       // The store is gone, and this process with it; what waits is sent by the next one.
       if (!isHelixFlowError(error)) throw error;
@@ -195,20 +242,29 @@ export class TabSender {
     }
   }
 
-  #skip({ epoch, generation }: WaitingStatement, position: { block: number; holes: number }): void {
-    position.block += 1;
-    position.holes += 1;
-    if (position.holes > holesMax) this.#cursor = { epoch, generation, number: Number.MAX_SAFE_INTEGER };
+  async #sendSome(lane: Lane, next: WaitingStatement): Promise<void> {
+    const { epoch, fromBlock } = next;
+    if (lane.position?.epoch !== epoch) lane.position = { epoch, block: fromBlock, holes: 0 };
+    const { position } = lane;
+    position.block = Math.max(position.block, fromBlock);
+    const blocks = await this.#deps.ledger.read(this.#deps.author, epoch, position.block, readBytes);
+    if (this.#link === undefined || lane.position !== position) return;
+    if (blocks.length === 0) skip(lane, position, next);
+    for (const block of blocks) {
+      if (!this.#sendOf(lane, block)) break;
+      position.block += 1;
+      position.holes = 0;
+    }
   }
 
   /** @returns false when there was no room for all that waits in the block. */
-  #sendOf(block: Block | OpenBlock): boolean {
+  #sendOf(lane: Lane, block: Block | OpenBlock): boolean {
     if (!('entries' in block)) return true;
     const proven = proveBlock(block);
     for (const [index, bytes] of block.entries.entries()) {
       if (!this.#isOfNode(bytes)) continue;
-      if (!this.#hasRoom()) return false;
-      this.#send(proven, index);
+      if (!this.#hasRoom(lane)) return false;
+      this.#send(lane, proven, index);
     }
     return true;
   }
@@ -218,19 +274,20 @@ export class TabSender {
     return isSameBytes(bytes.subarray(1, 1 + this.#mark.length), this.#mark);
   }
 
-  #send({ block, pathOf }: ProvenBlock, index: number): void {
+  #send(lane: Lane, { block, pathOf }: ProvenBlock, index: number): void {
     const bytes = block.entries[index];
     const entry = bytes && parseUsage(bytes);
     if (bytes === undefined || entry?.kind !== 'statement') return;
-    const { epoch, generation, number: blockNumber } = block.head.header;
+    const { epoch, generation } = block.head.header;
     const { number } = entry;
-    const isSent = this.#cursor?.epoch === epoch && this.#cursor.number >= number;
-    if (isSent || !this.waiting.has(epoch, number)) return;
-    this.#cursor = { epoch, generation, number };
+    const isSent = lane.cursor?.epoch === epoch && lane.cursor.number >= number;
+    if (isSent || !lane.waiting.has(epoch, number)) return;
+    lane.cursor = { epoch, generation, number };
     const name = nameOf(epoch, number);
     if (this.#sent.has(name)) return;
     const [hash, atMs] = [statementHash(bytes), this.#deps.clock.nowMs()];
-    this.#sent.set(name, { epoch, generation, number, block: blockNumber, hash, lines: entry.lines.length, atMs });
+    this.#sent.set(name, { lane, epoch, number, hash, lines: entry.lines.length, atMs });
+    lane.inFlight += 1;
     const { bytes: header, signature } = block.head;
     const frame = { type: 'statement', header, signature, index, entry: bytes, path: pathOf(index) } as const;
     if (this.#link?.sendTab(frame) === false) this.#isBlocked = true;
@@ -249,13 +306,14 @@ export class TabSender {
     if (!isSameBytes(sent.hash, entry.statement)) throw violation('of another statement');
     if (entry.refused.some(({ index }) => index >= sent.lines)) throw violation('refuses a line that is not there');
     if (!isCountersigned(entry, this.#deps.signed)) throw violation('its signature does not check');
-    this.#sent.delete(name);
+    this.#over(sent);
+    this.#answeredMs = this.#deps.clock.nowMs();
     this.#said.set(name, sayingOf(entry));
     for (const [oldest] of this.#said) {
       if (this.#said.size <= limits.statementsInFlightMax) break;
       this.#said.delete(oldest);
     }
-    this.waiting.delete(sent.epoch, sent.number, sent.block);
+    sent.lane.waiting.delete(sent.epoch, sent.number);
     this.#isBlocked = false;
     return true;
   }

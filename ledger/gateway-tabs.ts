@@ -174,7 +174,7 @@ class Tabs implements GatewayTabs, TabOwner {
     if (place.isAfterFork && isOurs) this.#endEpoch();
     if (isOurs || (place.isAfterFork && this.#past.isRead)) return;
     if (entry.kind === 'statement') this.#found(entry, place);
-    else if (entry.kind === 'countersign') this.#tabs.of(entry.node).sender.waiting.delete(entry.epoch, entry.number);
+    else if (entry.kind === 'countersign') this.#tabs.of(entry.node).sender.foundAnswer(entry.epoch, entry.number);
   }
 
   /** The feed goes on in another epoch, where the chains of tabs begin anew. */

@@ -55,7 +55,7 @@ test('statements wait from when they are known until they are signed, in whateve
         if (kind === 'sign') {
           if (signed.has(name)) continue;
           signed.add(name);
-          waiting.delete(epoch, number, stated.get(name));
+          waiting.delete(epoch, number);
         } else {
           if (stated.has(name)) continue;
           stated.set(name, number);
@@ -85,7 +85,7 @@ test('a node that signs every other statement fills nobody’s memory: the oldes
   const [epoch] = epochs as [EpochId];
   for (let number = 0; number < 10_000; number += 1) {
     waiting.add({ epoch, generation: 0, block: number }, number);
-    if (number % 2 === 0) waiting.delete(epoch, number, number);
+    if (number % 2 === 0) waiting.delete(epoch, number);
   }
   expect([waiting.size, waiting.next()?.number]).toEqual([5_000, 7_953]);
 });
