@@ -22,13 +22,13 @@ export interface Granting {
 export function openGranting(
   world: World,
   { entry, store }: Pick<PeerRuntime, 'entry' | 'store'>,
-  { ledger, admitter }: Pick<GatewayPeer, 'ledger' | 'admitter'>,
+  { ledger, admitter, budgets }: Pick<GatewayPeer, 'ledger' | 'admitter' | 'budgets'>,
 ): Granting {
   const { mesh, issuer } = entry;
   if (issuer === undefined || admitter === undefined) return { desk: undefined, admitOwn: undefined };
   const own = { meshId: mesh.meshId, issuer: issuerOf(issuer).issuer, owner: ownOwner, expiresMs: unixMs(0) };
   return {
-    desk: openDesk(world, { ledger, store, mesh, issuer }),
+    desk: openDesk(world, { ledger, store, mesh, issuer, openLease: (lease) => budgets.openLease(lease) }),
     admitOwn: (peer, role) => admitter.renew({ ...own, peer, role }),
   };
 }

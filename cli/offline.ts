@@ -22,6 +22,7 @@ import type { DataDir } from './data-dir.ts';
 import { fileExists } from './files.ts';
 import { holdDataDir } from './holder.ts';
 import type { KnownMesh } from './mesh-files.ts';
+import { createOfflineRecords, type OfflineRecords } from './offline-records.ts';
 import { openDesk } from './open-desk.ts';
 import { openRoots } from './open-roots.ts';
 import { readIdentity, readMembership, readSettings, writeIdentity } from './peer-files.ts';
@@ -69,12 +70,12 @@ interface Opened {
   readonly store: Store;
 }
 
-async function openLedger({ world, dir, known, role, key, store }: Opened): Promise<Ledger> {
+async function makeLedger({ world, dir, known, role, key, store }: Opened): Promise<Ledger> {
   const { mesh, issuer } = known;
   const network = emptyNetwork(peerIdOf(key.publicKey));
   const credentials = await readMembership(dir.peer(role));
   const roots = await openRoots(world.tokens, { mesh, issuer, credentials });
-  const ledger = createLedger(
+  return createLedger(
     { ...world, network, store },
     {
       role,
@@ -87,11 +88,9 @@ async function openLedger({ world, dir, known, role, key, store }: Opened): Prom
       recovers: false,
     },
   );
-  await ledger.open();
-  return ledger;
 }
 
-async function contextOf(opened: Opened, ledger: Ledger): Promise<AdminContext> {
+async function contextOf(opened: Opened, ledger: Ledger, offline: OfflineRecords): Promise<AdminContext> {
   const { world, dir, known, role, key, store } = opened;
   const { mesh, issuer } = known;
   const self = peerIdOf(key.publicKey);
@@ -104,8 +103,9 @@ async function contextOf(opened: Opened, ledger: Ledger): Promise<AdminContext> 
     ledger,
     feeds: store,
     member: { admitted: () => [] },
-    desk: issuer === undefined ? undefined : openDesk(world, { ledger, store, mesh, issuer }),
+    desk: issuer && openDesk(world, { ledger, store, mesh, issuer, openLease: (lease) => offline.openLease(lease) }),
     audit: world.audit,
+    ...(role === 'gateway' ? { records: offline.records } : {}),
     status: () => {
       throw new HelixFlowError('DAEMON_UNREACHABLE', { path: dir.path });
     },
@@ -128,9 +128,13 @@ export async function openOffline(dir: DataDir, known: KnownMesh, command: strin
   const store = await openLevelStore(dir.peer(peer.role).store);
   stack.defer(() => store.close());
   const opened: Opened = { world, dir, known, ...peer, store };
-  const ledger = await openLedger(opened);
+  const ledger = await makeLedger(opened);
   stack.defer(() => ledger.close());
-  const context = await contextOf(opened, ledger);
+  const self = peerIdOf(peer.key.publicKey);
+  const offline = stack.use(createOfflineRecords(world, { self, store, ledger, ...known }));
+  await ledger.open();
+  await offline.open();
+  const context = await contextOf(opened, ledger, offline);
   const parts = stack.move();
   return {
     dir,

@@ -4,6 +4,7 @@ import { keyLedgerOf } from '../gateway/access/key-ledger.ts';
 import { createKeyChecker } from '../gateway/access/keys.ts';
 import type { AdminContext } from '../gateway/admin/operation.ts';
 import { runOperation } from '../gateway/admin/operations.ts';
+import { createRecords } from '../gateway/admin/records.ts';
 import { startAdminServer } from '../gateway/http/admin.ts';
 import { createGatewayApp } from '../gateway/http/app.ts';
 import type { RequestObserver } from '../gateway/http/exchange.ts';
@@ -134,7 +135,9 @@ async function openDoors(
   );
   const shared = { ...world, keys, ...(tls === undefined ? {} : { tls }) };
   const observers = [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers];
-  const app = createGatewayApp({ ...shared, service: peer.gateway, idempotency: peer.idempotency, observers });
+  const { gateway: service, idempotency } = peer;
+  const records = context.records === undefined ? {} : { records: context.records };
+  const app = createGatewayApp({ ...shared, service, idempotency, ...records, observers });
   const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
   // A proxy in front of it may speak TLS, so it is no fault; without one keys and prompts can be read on the way.
   if (tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });
@@ -183,6 +186,13 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     member: peer.member,
     desk: granting.desk,
     audit: world.audit,
+    records: createRecords({
+      self: network.self,
+      clock,
+      standing: peer.ledger.standing,
+      ...{ usage: peer.usage, prices: peer.prices, tags: peer.tags },
+      sheet: (account) => peer.budgets.sheet(account),
+    }),
     status: () => status(),
     contacts: () => inviteContacts(contacts(), entry.mesh.network),
   });

@@ -44,9 +44,9 @@ function isAbout(entry: Entry, { account, keys }: AboutAccount, leases: Set<stri
   }
 }
 
-async function* blocksOf({ read }: Pick<Ledger, 'read'>, { author, epoch, number }: EpochHead) {
+async function* blocksOf(ledger: Pick<Ledger, 'read'>, { author, epoch, number }: EpochHead) {
   for (let from = 0; from <= number; ) {
-    const blocks = await read(author, epoch, from, windowBytes);
+    const blocks = await ledger.read(author, epoch, from, windowBytes);
     const last = blocks.at(-1);
     if (last === undefined) return;
     for (const block of blocks) if ('entries' in block) yield block;

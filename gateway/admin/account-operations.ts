@@ -7,9 +7,8 @@ import type { BudgetSheet } from '../../ledger/budgets.ts';
 import type { Desk, Named } from '../../ledger/desk.ts';
 import { type Budget, budgetMaxMicro } from '../../ledger/money.ts';
 import type { AccountStanding } from '../../ledger/standing.ts';
-import { fromHex } from '../../protocol/crypto.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import { issuerIdOf, type RateLimits, rateLimitsShape } from '../../protocol/grants.ts';
+import { type RateLimits, rateLimitsShape } from '../../protocol/grants.ts';
 import type { AccountId } from '../../protocol/ids.ts';
 import type { UnixMs } from '../../protocol/units.ts';
 import { changed, given, inLane } from './changes.ts';
@@ -65,7 +64,7 @@ async function accountAt(desk: Desk, account: AccountId): Promise<AccountStandin
 }
 
 function sheetView(context: AdminContext, found: AccountStanding & Named): AccountSheetView {
-  const sheet = context.records?.sheet(issuerIdOf(fromHex(found.by)), found.account);
+  const sheet = context.records?.sheet(found.account);
   const view = accountView(found);
   if (sheet === undefined) return view;
   const { account: _, ...rest } = sheet;

@@ -3,7 +3,8 @@
 import { z } from 'zod';
 import { feedKeys } from '../../ledger/feed-rows.ts';
 import { fromHex, toBase64Url, toHex } from '../../protocol/crypto.ts';
-import { countField } from './fields.ts';
+import type { AuthorId, EpochId } from '../../protocol/ids.ts';
+import { countField, noInput } from './fields.ts';
 import { operation, watchers } from './operation.ts';
 
 /** A row of a feed: its key as hex, its value as base64url. */
@@ -15,6 +16,19 @@ const keyField = z
   .regex(new RegExp(`^([0-9a-f]{2}){1,${keyMaxBytes}}$`), `expected 1 to ${keyMaxBytes} bytes as lower-case hex`)
   .meta({ description: `1 to ${keyMaxBytes} bytes as lower-case hex` });
 
+/** Also as the text of a query. */
+const flagField = z
+  .union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
+  .meta({ description: '`true` or `false`' });
+
+/** How far an epoch is held without a hole. */
+export interface HeadView {
+  readonly author: AuthorId;
+  readonly epoch: EpochId;
+  readonly generation: number;
+  readonly number: number;
+}
+
 /** Half a page of what a client takes. */
 const pageMaxBytes = 4_194_304;
 const pageRowsMax = 10_000;
@@ -25,6 +39,18 @@ const earlier = (a: string, b: string): string => (a < b ? a : b);
 const [lowest, highest] = [toHex(feedKeys.gte), toHex(feedKeys.lt)];
 
 export const ledgerOperations = {
+  'ledger.heads': operation({
+    method: 'GET',
+    path: 'ledger/heads',
+    roles: watchers,
+    about: 'Shows how far each epoch of each feed is held here.',
+    input: noInput,
+    run: ({ ledger }) => ({
+      data: ledger
+        .heads()
+        .map(({ author, epoch, generation, number }): HeadView => ({ author, epoch, generation, number })),
+    }),
+  }),
   'ledger.rows': operation({
     method: 'GET',
     path: 'ledger/rows',
@@ -35,9 +61,10 @@ export const ledgerOperations = {
       gte: keyField.default(lowest),
       lt: keyField.default(highest),
       limit: countField(1, pageRowsMax).default(pageRowsMax),
+      reverse: flagField.default(false),
     }),
-    run: async ({ feeds }, { gte, lt, limit }) => {
-      const range = { gte: fromHex(later(gte, lowest)), lt: fromHex(earlier(lt, highest)), limit };
+    run: async ({ feeds }, { gte, lt, limit, reverse }) => {
+      const range = { gte: fromHex(later(gte, lowest)), lt: fromHex(earlier(lt, highest)), limit, reverse };
       const rows: RowView[] = [];
       let bytes = 0;
       for await (const [key, value] of feeds.range(range)) {

@@ -36,7 +36,7 @@ export interface AdminContext {
   readonly meshId: MeshId;
   readonly network: NetworkKind;
   readonly clock: Pick<Clock, 'wallMs'>;
-  readonly ledger: Pick<Ledger, 'standing' | 'status' | 'authorsOf'>;
+  readonly ledger: Pick<Ledger, 'standing' | 'status' | 'authorsOf' | 'heads'>;
   /** The rows of the feeds, for whoever checks them. */
   readonly feeds: Pick<Store, 'range'>;
   readonly member: Pick<Member, 'admitted'>;

@@ -125,7 +125,7 @@ export async function recordsStage(
     usage,
     prices: { list: () => [rule] },
     owners: createOwners({ tags, standing, clock, self }),
-    sheet: (_, account) => (account === 'acc-0' ? sheet(account) : undefined),
+    sheet: (account) => (account === 'acc-0' ? sheet(account) : undefined),
   };
   const use = ({ account, key, daysAgo = 0, model = 'qwen3', gateway = self, isOwnTag, counts: more }: Used): void => {
     const day = today - daysAgo;
