@@ -116,7 +116,9 @@ function judgeLetGo(line: UsageLine, work: OwnWork): Verdict {
   // As settlement takes it: of two counts the lower one.
   const counted = Math.min(line.nodeTokens ?? line.completionTokens, line.completionTokens);
   const isTooLow = counted < Math.min(most, leastTokens(line.outcome, work));
-  if (isTooLow || line.completionTokens > Math.max(most, statedTokens)) return refuse('count');
+  // Without the node's word the gateway counts what came, be it more than the node makes of it.
+  if (isTooLow || line.completionTokens > Math.max(most, deliveredTokens(work.sent), statedTokens))
+    return refuse('count');
   const short = Math.max(0, most - counted);
   if (!paysPrompt(line.outcome)) return { shortTokens: short };
   const prompt = ownPromptTokens(work);

@@ -293,6 +293,7 @@ class Tabs implements NodeTabs {
     this.#cancelWatch?.();
     this.#cancelLook?.();
     this.#cancelWrite?.();
+    for (const tab of this.#tabs.values()) if (!tab.waiting.isIdle) this.#changed.add(tab);
     for (const tab of this.#changed) this.#submit(tab);
     await this.#writer.close();
   }

@@ -38,8 +38,9 @@ export class Claims {
       return;
     }
     const sentMs = this.#sentMs.get(gateway);
+    if (sentMs !== undefined && nowMs - sentMs < everyMs) return;
     const link = this.#choose(gateway, links);
-    if (link === undefined || (sentMs !== undefined && nowMs - sentMs < everyMs)) return;
+    if (link === undefined) return;
     this.#sentMs.set(gateway, nowMs);
     for (let from = 0; from < Math.min(works.length, roundMax * claimAttemptsMax); from += claimAttemptsMax) {
       const part = works.slice(from, from + claimAttemptsMax);

@@ -113,7 +113,8 @@ export class TabWork implements OwnWork, Waiting {
 
   /** A verified statement tells of it as running. */
   told(completionTokens: number, nowMs: number): void {
-    this.statedTokens = Math.max(this.statedTokens, completionTokens);
+    // What was never sent cannot have come there.
+    this.statedTokens = Math.max(this.statedTokens, Math.min(completionTokens, this.tokens));
     if (this.statedTokens >= this.#mark.tokens) {
       this.sinceMs = Math.max(this.sinceMs, this.#mark.atMs);
       this.#mark = { atMs: nowMs, tokens: this.tokens };

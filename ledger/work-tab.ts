@@ -22,6 +22,9 @@ import { WaitingWorks } from './work-waiting.ts';
 /** Statements whose countersignature is on its way to the disk; others wait. */
 const writingMax = 64;
 
+/** While work is uncovered for longer, its age is noted so often. */
+const noteEveryMs = 2_000;
+
 /** Uncovered attempts of one gateway; it gets no more work above it. */
 export const worksMax = 65_536;
 
@@ -62,6 +65,8 @@ export class WorkTab {
   /** Connected time, up to a moment of the clock. */
   #connectedMs = 0;
   #observedMs: number;
+  /** What of it the disk knows. */
+  #notedMs = 0;
   constructor(gateway: PeerId, shared: TabShared, { record, works, kept, pieces }: TabRecords) {
     this.gateway = gateway;
     this.#shared = shared;
@@ -139,7 +144,10 @@ export class WorkTab {
 
   /** Time passes. */
   watch(): void {
-    this.waiting.watch(this.nowMs);
+    const { nowMs } = this;
+    this.waiting.watch(nowMs);
+    const isLate = this.waiting.uncoveredMs(nowMs) >= noteEveryMs;
+    if (isLate && nowMs >= this.#notedMs + noteEveryMs) this.#changed();
   }
 
   /** Why the gateway gets no more work, in milliseconds of connected time; undefined when it does. */
@@ -252,6 +260,7 @@ export class WorkTab {
 
   /** What the disk lacks; `done` is called once it is there. */
   takeChanges(): { readonly ops: readonly StoreOp[]; done(): void } {
+    this.#notedMs = this.nowMs;
     return this.#changes.take(this.#record(), this.#seen.takeChanges());
   }
 

@@ -188,7 +188,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '  served      3 done, 1 failed, 0 cancelled',
       '  offered to  0 gateways',
       '  tabs',
-      '    …onj7d5Vep  41 lines in 1 statement, 2 uncovered for 3 s, 1 refused, 2 claimed',
+      '    …nj7d5Vep  41 lines in 1 statement, 2 uncovered for 3 s, 1 refused, 2 claimed',
       '  models      none',
     ].join('\n'),
   );
