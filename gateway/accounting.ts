@@ -1,6 +1,6 @@
 /** What serving a request asks of the ledger: whose it is, what it costs, whether that may be spent, and its lines. */
 
-import type { BudgetAccount, Budgets, MoneyHold } from '../ledger/budgets.ts';
+import type { Budgets, MoneyHold } from '../ledger/budgets.ts';
 import type { Caller } from '../ledger/line.ts';
 import { freePrice, type Price, type PriceQuery, type PriceRule } from '../ledger/price.ts';
 import type { AttemptStart, GatewayTabs, OpenLine } from '../ledger/tabs.ts';
@@ -18,6 +18,8 @@ export interface AccountingDeps {
   priceOf(model: string, node: PeerId): Price;
   /** As `Budgets.hold`; undefined where the account may spend what it likes. */
   hold(access: Access, needMicro: number): ReturnType<Budgets['hold']>;
+  /** This gateway's part of a limit that others share; all of it without this. */
+  readonly share?: Budgets['share'];
   /** Why no new work may begin; undefined while it may. */
   refusal(): HelixFlowError | undefined;
   begin(start: AttemptStart): OpenLine;
@@ -29,7 +31,7 @@ export interface AccountingParts {
   readonly tabs: Pick<GatewayTabs, 'refusal' | 'begin'>;
   readonly tags: Pick<Tags, 'callerOf'>;
   readonly prices: { inForce(query: PriceQuery): PriceRule | undefined };
-  readonly budgets: { hold(account: BudgetAccount, needMicro: number): ReturnType<Budgets['hold']> };
+  readonly budgets: Pick<Budgets, 'hold'> & Partial<Pick<Budgets, 'share'>>;
 }
 
 /** Nobody asks a budget that is not there. */
@@ -41,6 +43,7 @@ export const createAccounting = ({ clock, tabs, tags, prices, budgets }: Account
   priceOf: (model, node) => prices.inForce({ model, node, atMs: clock.wallMs() }) ?? freePrice,
   hold: ({ budget, issuer, account, strict }, needMicro) =>
     budget === undefined ? unlimited : budgets.hold({ issuer, account, strict }, needMicro),
+  ...(budgets.share === undefined ? {} : { share: (query) => budgets.share?.(query) ?? query.total }),
   refusal: () => tabs.refusal(),
   begin: (start) => tabs.begin(start),
 });

@@ -60,6 +60,7 @@ export function createBookkeeping(
   const budgets = createBudgets(
     {
       ...ports,
+      tags,
       spentFrom: ({ lease, holder }) => {
         const key = publicKeyOf(holder);
         return key === undefined ? 0 : usage.spentFrom(authorIdOf(key), leaseTag(lease));

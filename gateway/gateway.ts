@@ -108,7 +108,7 @@ class MeshGateway implements Gateway {
   constructor(deps: DispatchDeps, options: GatewayOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#limits = createLimits(deps.clock);
+    this.#limits = createLimits(deps.clock, deps.accounting.share);
     this.#forgotMs = deps.clock.nowMs();
   }
 

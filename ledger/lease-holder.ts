@@ -24,6 +24,8 @@ import { createLeaseWire, type LeaseWire } from './lease-wire.ts';
 import type { Ledger } from './ledger.ts';
 import type { LeaseEntry } from './money.ts';
 import { accountOf, keyOf } from './succession.ts';
+import { createTagExchange, type TagExchange } from './tag-exchange.ts';
+import type { TagKeys } from './tag-keys.ts';
 
 export interface BudgetPorts {
   readonly clock: Clock;
@@ -44,6 +46,8 @@ export interface BudgetPorts {
     | 'onEntry'
     | 'onChange'
   >;
+  /** Keys of tags, which come by the same conversation. */
+  readonly tags?: TagKeys;
   /** What lines known here have taken from a lease, as `Usage.spentFrom` tells; leases count whole without it. */
   readonly spentFrom?: (lease: Pick<LeaseEntry, 'lease' | 'holder'>) => number;
 }
@@ -85,6 +89,7 @@ class LocalBudgets implements GatewayBudgets {
   readonly #authority: LeaseAuthority | undefined;
   readonly #windows: WindowAuthority;
   readonly #shares: ShareHolder;
+  readonly #tags: TagExchange | undefined;
   /** Gateways that may use the same keys. */
   #others: readonly PeerId[] = [];
   /** Which channel each issuer was told on what is held here. */
@@ -124,7 +129,19 @@ class LocalBudgets implements GatewayBudgets {
       askHere: (ask) => this.#windows.ask(self, ask),
       ask: async (peer, ask) => (await this.#wire.ask(peer, ask)) !== undefined,
     });
-    const { ledger } = ports;
+    const { ledger, tags } = ports;
+    this.#tags =
+      tags &&
+      createTagExchange({
+        ...ports,
+        tags,
+        self,
+        keeps: (of) => this.#authority?.keeps(of) === true,
+        isAlone: () => this.#others.length === 0,
+        channelTo: (peer) => this.#wire.channelTo(peer),
+        isReachable: (peer) => this.#wire.isReachable(peer),
+        ask: (peer, ask) => this.#wire.ask(peer, ask),
+      });
     this.#cancels = [
       ledger.onEntry((held) => {
         this.#authority?.entry(held);
@@ -138,7 +155,7 @@ class LocalBudgets implements GatewayBudgets {
 
   async open(): Promise<void> {
     await this.#authority?.open();
-    this.#learnOthers();
+    this.#look();
     this.#lookLater();
   }
 
@@ -191,8 +208,8 @@ class LocalBudgets implements GatewayBudgets {
         return undefined;
       case 'shareAsk':
         return this.#windows.ask(peer, question);
-      default:
-        return undefined;
+      case 'keysAsk':
+        return await this.#tags?.asked(question);
     }
   }
 
@@ -211,7 +228,8 @@ class LocalBudgets implements GatewayBudgets {
       case 'poke':
         this.#shares.poked(answer.subjects);
         break;
-      default:
+      case 'keys':
+        this.#tags?.told(peer, answer);
         break;
     }
   }
@@ -220,6 +238,7 @@ class LocalBudgets implements GatewayBudgets {
   #look(): void {
     const { ledger, network } = this.#ports;
     this.#learnOthers();
+    this.#tags?.look();
     for (const issuer of ledger.roots.issuers.keys()) {
       const authors = ledger.authorsOf(issuer);
       const [author] = authors;

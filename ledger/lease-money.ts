@@ -346,13 +346,9 @@ class Holder implements MoneyHolder {
         if (lease.state === 'open' && isOver) this.#retire(purse, lease);
       }
       if (purse.waiting.length > 0) this.#askFor(purse);
-      if (purse.isIdle() || (purse.leases.length === 0 && purse.graceMicro() === 0)) this.#forget(name, purse);
+      if (purse.isIdle()) this.#purses.delete(name);
       else this.#follow(name, purse);
     }
-  }
-
-  #forget(name: string, purse: Purse): void {
-    if (purse.waiting.length === 0) this.#purses.delete(name);
   }
 
   /** Another keeps the account now: what is held stays, and is reported to it. */

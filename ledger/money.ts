@@ -46,7 +46,7 @@ export interface PriceEntry {
   readonly fromMs: UnixMs;
 }
 
-/** The account's authority gives a gateway an amount to spend. */
+/** The account's authority gives a gateway an amount to spend. A later entry of the same lease raises it: the largest counts. */
 export interface LeaseEntry {
   readonly kind: 'lease';
   readonly lease: LeaseId;

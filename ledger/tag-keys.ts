@@ -48,7 +48,7 @@ export interface TagKeys extends Tags {
 const dayMs = 86_400_000;
 /** Days after today for which keys are handed out. */
 export const tagDaysAhead = 2;
-const defaultTagDays = 40;
+export const defaultTagDays = 40;
 const tidyEveryMs = ms(3_600_000);
 /** Callers whose tags are remembered; about 0.3 kB each. */
 const callersMax = 16_384;

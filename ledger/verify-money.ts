@@ -147,7 +147,9 @@ export class MoneyAudit {
   }
 
   #leaseOf(tag: Tag): LeaseEntry | undefined {
-    return this.#leases.get(tag)?.find(({ by }) => this.#isIssuer(by))?.entry;
+    const said = this.#leases.get(tag)?.filter(({ by }) => this.#isIssuer(by)) ?? [];
+    // A lease is raised by a later entry of the same name.
+    return said.map(({ entry }) => entry).sort((a, b) => b.amountMicro - a.amountMicro)[0];
   }
 
   #judgeLease(author: AuthorId, tag: Tag, { spentMicro, newest }: LeaseUse): void {
