@@ -1,7 +1,8 @@
 /** What the CLI prints: data on stdout, everything else on stderr, one JSON line each where that was asked for. */
 
 import { writeSync } from 'node:fs';
-import { type ErrorDetails, type ErrorRow, errorRow, errorText, type HelixFlowError } from '../protocol/errors.ts';
+import type { ErrorRow } from '../protocol/error-table.ts';
+import { type ErrorDetails, errorRow, errorText, type HelixFlowError } from '../protocol/errors.ts';
 import { redact } from './redact.ts';
 
 /** Writes all of `text` before it returns, so that nothing is lost when the process exits next. */

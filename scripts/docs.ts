@@ -1,7 +1,7 @@
 /** `npm run docs`: writes the tables that documents share with the code; a test fails where they differ. */
 
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type ErrorRow, errorTable } from '../protocol/errors.ts';
+import { type ErrorRow, errorTable } from '../protocol/error-table.ts';
 import { limitTable } from '../protocol/limits.ts';
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');

@@ -1,6 +1,7 @@
 /** Errors as OpenAI's clients read them, all from the table in `protocol/errors.ts`. */
 
-import { type ErrorRow, errorRow, errorText, HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
+import type { ErrorRow } from '../../protocol/error-table.ts';
+import { errorRow, errorText, HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 
 /** What leaves the process for an error: nothing but what the table says about its code and its details. */
 export interface ErrorAnswer {

@@ -16,6 +16,7 @@ export const nodeCodes = [
   'NODE_OVERLOADED',
   'NODE_DRAINING',
   'NODE_MODEL_MISSING',
+  'TAB_UNCOVERED',
   'NODE_LOST',
   'ENGINE_FAILED',
   'ENGINE_REFUSED',

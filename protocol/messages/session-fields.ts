@@ -8,6 +8,7 @@ import { limits } from '../limits.ts';
 import type { Contact, EngineModel } from '../ports.ts';
 import { Reader } from '../reader.ts';
 
+/** How an answer may end; on the wire by index, as the three below. */
 export const finishes = ['stop', 'length'] as const;
 export const digestKinds = ['weights', 'declared', 'synthetic'] as const;
 export const continuations = ['none', 'text', 'tokens'] as const;
@@ -15,6 +16,7 @@ export const operations = ['chat'] as const;
 /** Text for people. */
 export const textMaxChars = 256;
 
+/** The positions of a model, for `readModel`. */
 export const modelFields = (model: EngineModel): Value => [
   model.name,
   fromHex(model.digest),
@@ -35,10 +37,12 @@ export const wireMs = (time: number): number => wireNumber(time, Number.MAX_SAFE
 export const startHoldsMax = 16;
 export const uint32 = 0xffff_ffff;
 
+/** One of `names`, by its index. */
 export function pick<T extends string>(names: readonly T[], reader: Reader): T {
   return names[reader.int(names.length - 1)] as T;
 }
 
+/** A model of an offer. @throws HelixFlowError FRAME_MALFORMED */
 export function readModel(value: Value): EngineModel {
   const reader = new Reader(value, 'model');
   return {
@@ -51,6 +55,7 @@ export function readModel(value: Value): EngineModel {
   };
 }
 
+/** A peer and its addresses. @throws HelixFlowError FRAME_MALFORMED */
 export function readContact(value: Value): Contact {
   const reader = new Reader(value, 'contact');
   const peer = reader.text(64);

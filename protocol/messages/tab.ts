@@ -31,6 +31,7 @@ export interface ClaimFrame {
   readonly entry: Uint8Array;
 }
 
+/** Everything that is said of a tab. */
 export type TabFrame = StatementFrame | CountersignFrame | ClaimFrame;
 
 /** First position of each frame; part of the session's numbers. */

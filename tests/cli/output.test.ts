@@ -3,7 +3,8 @@
 import { describe, test } from 'vitest';
 import { describeError } from '../../cli/output.ts';
 import { commandIn } from '../../cli/program.ts';
-import { type ErrorCode, type ErrorDetails, errorCodes, errorTable, HelixFlowError } from '../../protocol/errors.ts';
+import { errorTable } from '../../protocol/error-table.ts';
+import { type ErrorCode, type ErrorDetails, errorCodes, HelixFlowError } from '../../protocol/errors.ts';
 
 /** A detail for every placeholder of the code's sentence. */
 const sample = (code: ErrorCode): HelixFlowError => {

@@ -1,13 +1,12 @@
 /** The error table: every row makes sense on every surface, and errors are told apart by code. */
 
 import { describe, test } from 'vitest';
+import { type ErrorRow, errorTable } from '../../protocol/error-table.ts';
 import {
   type ErrorCode,
   type ErrorDetails,
-  type ErrorRow,
   errorCodes,
   errorRow,
-  errorTable,
   errorText,
   HelixFlowError,
   isErrorCode,

@@ -159,6 +159,13 @@ describe('errors on the wire', () => {
       expect(fail(code, '{"reason":"x"}')).toMatchObject({ error: { code: 'ENGINE_FAILED' } });
   });
 
+  test('the codes that a node may say are those of the document', ({ expect }) => {
+    const document = readFileSync('protocol/README.md', 'utf8');
+    const list = /In `fail` only these codes may appear:([^;]*);/.exec(document)?.[1] ?? '';
+    expect([...list.matchAll(/`(\w+)`/g)].map(([, code]) => code)).toEqual(nodeCodes);
+    expect(fail('TAB_UNCOVERED', '{"ageMs":12000}')).toMatchObject({ error: { code: 'TAB_UNCOVERED' } });
+  });
+
   test('only flat text and numbers of the details pass, bounded', ({ expect }) => {
     const sent = { text: longText.slice(0, 1_500), number: 1.5, yes: true, none: null, list: [1], object: { a: 1 } };
     expect(fail('NODE_OVERLOADED', JSON.stringify(sent))).toMatchObject({
