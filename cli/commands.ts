@@ -194,9 +194,34 @@ export const commands: readonly CliCommand[] = [
     async () => (await import('./commands/audit-verify.ts')).runAuditVerify,
   ),
   define(
+    'ledger status',
+    'Counts what is held of every author’s feed; forks and holes are named.',
+    async () => (await import('./commands/ledger-status.ts')).runLedgerStatus,
+  ),
+  define(
     'ledger verify',
     'Checks every chain, signature, root and total of the feeds; exits 6 and names the entry that is wrong.',
     async () => (await import('./commands/ledger-verify.ts')).runLedgerVerify,
+  ),
+  define(
+    'ledger tail',
+    'Shows the newest attempts, as gateways state them and nodes sign them.',
+    async () => (await import('./commands/ledger-tail.ts')).runLedgerTail,
+  ),
+  define(
+    'ledger export',
+    'Writes every attempt as it is settled, as CSV or JSON lines.',
+    async () => (await import('./commands/ledger-export.ts')).runLedgerExport,
+  ),
+  define(
+    'ledger backup',
+    'Writes all feeds into one file.',
+    async () => (await import('./commands/ledger-backup.ts')).runLedgerBackup,
+  ),
+  define(
+    'ledger restore',
+    'Puts back what a directory has lost of the feeds of a backup; nothing that is there gives way.',
+    async () => (await import('./commands/ledger-restore.ts')).runLedgerRestore,
   ),
   define(
     'status',

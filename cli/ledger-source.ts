@@ -1,5 +1,6 @@
 /** Where commands read feeds from: the directory's store, or the daemon that holds it; either way the rows as they lie there. */
 
+import type { HeadView } from '../gateway/admin/ledger-operations.ts';
 import { openLevelStore } from '../ledger/adapters/store-level.ts';
 import { type AuthorCheck, mayWrite } from '../ledger/authors.ts';
 import type { VerifyOptions } from '../ledger/verify.ts';
@@ -23,23 +24,25 @@ export interface LedgerSource extends AsyncDisposable {
   /** True where a daemon goes on writing them. */
   readonly isLive: boolean;
   readonly rows: Pick<Store, 'range'>;
+  /** How far each epoch is held now; only where a daemon writes. */
+  heads(): Promise<readonly HeadView[]>;
 }
+
+const pageRows = 10_000;
 
 /** Pages of the daemon's rows, one after the other. */
 async function* daemonRows(socket: string, { gte, lt, limit = Number.POSITIVE_INFINITY, reverse }: StoreRange) {
-  if (reverse === true)
-    throw new HelixFlowError('REQUEST_UNSUPPORTED', { param: 'reverse', reason: 'rows come in order' });
-  const end = toHex(lt);
-  let left = limit;
-  for (let from = toHex(gte); left > 0 && from < end; ) {
-    const asked = left < 10_000 ? { limit: left } : {};
-    const { rows, hasMore } = await callOperation(socket, 'ledger.rows', { gte: from, lt: end, ...asked });
+  let [from, to] = [toHex(gte), toHex(lt)];
+  for (let left = limit; left > 0 && from < to; ) {
+    const asked = { gte: from, lt: to, limit: Math.min(left, pageRows), ...(reverse === true ? { reverse } : {}) };
+    const { rows, hasMore } = await callOperation(socket, 'ledger.rows', asked);
     for (const [key, value] of rows) yield [fromHex(key), fromBase64Url(value)] as const;
     const last = rows.at(-1);
     if (!hasMore || last === undefined) return;
     left -= rows.length;
-    // The next key that there can be.
-    from = `${last[0]}00`;
+    // Behind a key comes the one with a zero more.
+    if (reverse === true) to = last[0];
+    else from = `${last[0]}00`;
   }
 }
 
@@ -51,6 +54,7 @@ async function daemonSource(dir: DataDir, known: KnownMesh): Promise<LedgerSourc
     role: gateway === undefined ? 'node' : 'gateway',
     isLive: true,
     rows: { range: (range) => daemonRows(dir.socket, range) },
+    heads: async () => (await callOperation(dir.socket, 'ledger.heads', {})).data,
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }
@@ -69,7 +73,8 @@ async function storeSource(dir: DataDir, known: KnownMesh, command: string): Pro
   const store = await openLevelStore(path);
   stack.defer(() => store.close());
   const parts = stack.move();
-  return { dir, known, role, isLive: false, rows: store, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+  const heads = () => Promise.resolve([]);
+  return { dir, known, role, isLive: false, rows: store, heads, [Symbol.asyncDispose]: () => parts.disposeAsync() };
 }
 
 /**

@@ -7,6 +7,7 @@ export const auditActions = [
   'mesh.create',
   'mesh.handover',
   'mesh.restore',
+  'ledger.restore',
   'issuer.revoke',
   'feed.forked',
   'feed.unfreeze',

@@ -1,5 +1,6 @@
 /** The order in which feeds are read by whoever audits them: gateways before issuers, the epochs of an author as it wrote them. */
 
+import type { AuthorId, EpochId } from '../protocol/ids.ts';
 import type { Store, StoreRange } from '../protocol/ports.ts';
 import { parseEntry } from './entry.ts';
 import { unlessMalformed } from './feed-blocks.ts';
@@ -9,9 +10,11 @@ type Rows = Pick<Store, 'range'>;
 type Row = readonly [key: Uint8Array, value: Uint8Array];
 
 /** The keys of one epoch. */
-interface EpochRange extends StoreRange {
+export interface EpochRange extends StoreRange {
   readonly isIssuer: boolean;
-  readonly author: string;
+  readonly author: AuthorId;
+  readonly epoch: EpochId;
+  /** 0 where its first block is damaged. */
   readonly generation: number;
 }
 
@@ -36,12 +39,12 @@ function isIssuers(first: Uint8Array | undefined): boolean {
 }
 
 function rangeOf(key: Uint8Array, row: Uint8Array): EpochRange {
-  const { author } = readKey(key);
+  const { author, epoch } = readKey(key);
   const block = readBlockRow(key, row);
   const generation = block?.head.header.generation ?? 0;
   const entries =
     block !== undefined && 'entries' in block ? block.entries : (block?.open ?? []).map(({ bytes }) => bytes);
-  const range = { gte: key, lt: after(key.subarray(0, epochKeyBytes)), author, generation };
+  const range = { gte: key, lt: after(key.subarray(0, epochKeyBytes)), author, epoch, generation };
   return { ...range, isIssuer: isIssuers(entries[0]) };
 }
 
@@ -52,21 +55,26 @@ async function firstRow(rows: Rows, gte: Uint8Array): Promise<Row | undefined> {
 
 const compare = (a: string | number, b: string | number): number => (a < b ? -1 : a > b ? 1 : 0);
 
-/**
- * All rows of feeds, each once. What grows meanwhile may be read in part, but nothing that refers to something older
- * is read before it: lines come before the leases and prices that issuers have written for them.
- */
-export async function* rowsInOrder(rows: Rows): AsyncGenerator<Row> {
+/** The epochs of which anything is held: gateways before issuers, each author's in the order it wrote them. */
+export async function epochRanges(rows: Rows): Promise<readonly EpochRange[]> {
   const epochs: EpochRange[] = [];
   for (let row = await firstRow(rows, blocksFrom); row !== undefined; ) {
     const range = rangeOf(...row);
     epochs.push(range);
     row = await firstRow(rows, range.lt);
   }
-  epochs.sort(
+  return epochs.sort(
     (a, b) =>
       Number(a.isIssuer) - Number(b.isIssuer) || compare(a.author, b.author) || compare(a.generation, b.generation),
   );
+}
+
+/**
+ * All rows of feeds, each once. What grows meanwhile may be read in part, but nothing that refers to something older
+ * is read before it: lines come before the leases and prices that issuers have written for them.
+ */
+export async function* rowsInOrder(rows: Rows): AsyncGenerator<Row> {
+  const epochs = await epochRanges(rows);
   yield* rows.range({ gte: feedKeys.gte, lt: blocksFrom });
   for (const { gte, lt } of epochs) yield* rows.range({ gte, lt });
   yield* rows.range({ gte: blocksTo, lt: feedKeys.lt });

@@ -1,7 +1,8 @@
 /** Options of the commands that read and keep the ledger. */
 
 import { z } from 'zod';
-import { option } from './option.ts';
+import { argument, option } from './option.ts';
+import { span, spanText } from './values.ts';
 
 const text = z.string().min(1);
 
@@ -10,6 +11,73 @@ export const ledgerVerifyOptions = {
     flag: '--from <file>',
     env: 'HELIXFLOW_LEDGER_FROM',
     otherwise: 'the data directory',
-    about: 'Checks an export (helixflow ledger export --format jsonl --raw) in place of a data directory.',
+    about: 'Checks an export made with --raw, or a backup, in place of a data directory; no directory is needed.',
   }),
+  mesh: option(
+    z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional(),
+    {
+      flag: '--mesh <id>',
+      env: 'HELIXFLOW_LEDGER_MESH',
+      expected: 'a mesh id: 64 hex characters',
+      otherwise: 'whichever mesh the file says it is of',
+      about: 'The only mesh that the file may be of.',
+    },
+  ),
+} as const;
+
+export const ledgerExportOptions = {
+  format: option(z.enum(['csv', 'jsonl']).default('csv'), {
+    flag: '--format <kind>',
+    env: 'HELIXFLOW_LEDGER_FORMAT',
+    about: 'csv: comma-separated values; jsonl: one JSON object a line.',
+  }),
+  since: option(span.optional(), {
+    flag: '--since <time>',
+    env: 'HELIXFLOW_LEDGER_SINCE',
+    expected: spanText,
+    otherwise: 'the beginning',
+    about: 'Only attempts that began from then on, by UTC.',
+  }),
+  until: option(span.optional(), {
+    flag: '--until <time>',
+    env: 'HELIXFLOW_LEDGER_UNTIL',
+    expected: spanText,
+    otherwise: 'now',
+    about: 'Only attempts that began before then, or before the end of that day or month.',
+  }),
+  out: option(text.default('-'), {
+    flag: '--out <file>',
+    env: 'HELIXFLOW_LEDGER_OUT',
+    about: 'A new file to write to; - is stdout.',
+  }),
+  raw: option(z.boolean().default(false), {
+    flag: '--raw',
+    env: 'HELIXFLOW_LEDGER_RAW',
+    about: 'With jsonl: the signed blocks, too, so that helixflow ledger verify --from can check the file alone.',
+  }),
+} as const;
+
+export const ledgerTailOptions = {
+  lines: option(z.int().min(1).max(10_000).default(20), {
+    flag: '-n, --lines <count>',
+    env: 'HELIXFLOW_LEDGER_LINES',
+    unit: 'lines',
+    about: 'How many of the newest attempts are shown.',
+  }),
+  follow: option(z.boolean().default(false), {
+    flag: '--follow',
+    env: 'HELIXFLOW_LEDGER_FOLLOW',
+    about: 'Shows further ones as they are stated, while a daemon holds the directory, until it is interrupted.',
+  }),
+} as const;
+
+export const ledgerBackupOptions = {
+  file: argument(text, { flag: '<file>', expected: 'a path', about: 'The new file.' }),
+} as const;
+
+export const ledgerRestoreOptions = {
+  file: argument(text, { flag: '<file>', expected: 'a path', about: 'A backup, or an export made with --raw.' }),
 } as const;

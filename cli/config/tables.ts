@@ -19,7 +19,13 @@ import {
   keysSetOptions,
   keysShowOptions,
 } from './key-tables.ts';
-import { ledgerVerifyOptions } from './ledger-tables.ts';
+import {
+  ledgerBackupOptions,
+  ledgerExportOptions,
+  ledgerRestoreOptions,
+  ledgerTailOptions,
+  ledgerVerifyOptions,
+} from './ledger-tables.ts';
 import {
   meshBackupOptions,
   meshBanOptions,
@@ -380,7 +386,12 @@ export const commandTables = {
   usage: usageOptions,
   'audit tail': auditTailOptions,
   'audit verify': auditVerifyOptions,
+  'ledger status': {},
   'ledger verify': ledgerVerifyOptions,
+  'ledger tail': ledgerTailOptions,
+  'ledger export': ledgerExportOptions,
+  'ledger backup': ledgerBackupOptions,
+  'ledger restore': ledgerRestoreOptions,
   status: {},
   'sim run': simRunOptions,
   version: {},

@@ -243,7 +243,7 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
     meshId: mesh.mesh.meshId,
     network: 'lan',
     clock,
-    ledger: { standing, status: () => ledgerStatus, authorsOf: (asked) => authors.get(asked) ?? [] },
+    ledger: { standing, status: () => ledgerStatus, authorsOf: (asked) => authors.get(asked) ?? [], heads: () => [] },
     feeds: new MemoryStore(),
     member: { admitted: () => [[connection, { membership }]] as never },
     desk,

@@ -1,0 +1,117 @@
+/** Where exports go: stdout, or a file that is there whole or not at all. */
+
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createWriteStream, type WriteStream } from 'node:fs';
+import { link, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { HelixFlowError } from '../protocol/errors.ts';
+import { syncDirectory, systemCode, systemReason } from './files.ts';
+
+/** Takes text; waits while whoever reads it is slow. */
+export interface Sink {
+  write(text: string): Promise<void>;
+  /** All of it is where it should be. */
+  end(): Promise<void>;
+}
+
+/** Pieces this large leave together. */
+const chunkChars = 262_144;
+
+class StreamSink implements Sink {
+  readonly #stream: NodeJS.WritableStream;
+  #waiting = '';
+  /** Nobody reads any more. */
+  #isOver = false;
+  failure: unknown;
+
+  constructor(stream: NodeJS.WritableStream) {
+    this.#stream = stream;
+    stream.on('error', (error) => {
+      this.#isOver = true;
+      if (systemCode(error) !== 'EPIPE') this.failure = error;
+    });
+  }
+
+  async write(text: string): Promise<void> {
+    this.#waiting += text;
+    if (this.#waiting.length >= chunkChars) await this.#flush();
+  }
+
+  async #flush(): Promise<void> {
+    const text = this.#waiting;
+    this.#waiting = '';
+    if (text === '' || this.#isOver) return this.#check();
+    if (!this.#stream.write(text)) await this.#whenDrained();
+    this.#check();
+  }
+
+  #whenDrained(): Promise<void> {
+    const events = ['drain', 'close', 'error'] as const;
+    return new Promise((resolve) => {
+      const settle = (): void => {
+        for (const event of events) this.#stream.off(event, settle);
+        resolve();
+      };
+      for (const event of events) this.#stream.on(event, settle);
+    });
+  }
+
+  #check(): void {
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  async end(): Promise<void> {
+    await this.#flush();
+  }
+}
+
+const cannot = (path: string, cause: unknown): HelixFlowError => {
+  const reason = systemCode(cause) === 'EEXIST' ? 'there is such a file already' : systemReason(cause);
+  return new HelixFlowError('CONFIG_INVALID', { reason: `${path}: cannot be written: ${reason}` }, { cause });
+};
+
+async function closed(stream: WriteStream): Promise<void> {
+  stream.end();
+  await once(stream, 'close');
+}
+
+async function writeDraft(draft: string, produce: (sink: Sink) => Promise<void>): Promise<void> {
+  // Its data is synced before the stream closes.
+  const stream = createWriteStream(draft, { flags: 'wx', mode: 0o600, flush: true });
+  const sink = new StreamSink(stream);
+  try {
+    await produce(sink);
+    await sink.end();
+  } finally {
+    await closed(stream);
+  }
+  if (sink.failure !== undefined) throw sink.failure;
+}
+
+/**
+ * Has `produce` write a new file of mode 0600.
+ * @throws HelixFlowError CONFIG_INVALID when there is such a file, or it cannot be written; what `produce` throws.
+ */
+export async function writeNewFileStream(path: string, produce: (sink: Sink) => Promise<void>): Promise<number> {
+  const draft = `${path}.${randomBytes(4).toString('hex')}.new`;
+  try {
+    await writeDraft(draft, produce);
+    // A link never takes the place of a file.
+    await link(draft, path);
+    await syncDirectory(dirname(path));
+    return (await stat(path)).size;
+  } catch (cause) {
+    if (cause instanceof HelixFlowError || systemCode(cause) === undefined) throw cause;
+    throw cannot(path, cause);
+  } finally {
+    await rm(draft, { force: true });
+  }
+}
+
+/** Has `produce` write to stdout, until nobody reads it any more. */
+export async function writeStdout(produce: (sink: Sink) => Promise<void>): Promise<void> {
+  const sink = new StreamSink(process.stdout);
+  await produce(sink);
+  await sink.end();
+}

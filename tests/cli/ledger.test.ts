@@ -1,0 +1,215 @@
+/** `helixflow ledger`: what is told, checked, exported, backed up and put back of a directory that no daemon holds. */
+
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test } from 'vitest';
+import { locateDataDir } from '../../cli/data-dir.ts';
+import { openLevelStore } from '../../ledger/adapters/store-level.ts';
+import { feedKeys } from '../../ledger/feed-rows.ts';
+import { line } from '../ledger/verify-stage.ts';
+import { runHere } from './in-process.ts';
+import { alice, bob, linesFrom, makeMesh, tell } from './ledger-stage.ts';
+import { tempDir } from './temp-dir.ts';
+
+/** Runs commands on one directory. */
+function on(dir: string) {
+  const run = (...words: readonly string[]) => runHere([...words, '--data-dir', dir]);
+  const ok = async (...words: readonly string[]) => {
+    const { code, value, error } = await run(...words);
+    if (code !== 0) throw new Error(`${words.join(' ')} exited ${code}: ${error} ${JSON.stringify(value)}`);
+    return value;
+  };
+  return { run, ok };
+}
+
+/** A directory with two processes' work: five lines, one refused, one statement that nobody has signed. */
+async function furnished() {
+  const temp = await tempDir();
+  await makeMesh(temp.path);
+  await tell(temp.path, [
+    { by: alice, lines: linesFrom('run', 1, 2) },
+    { by: bob, lines: [line('run', 3, { model: '=cmd|"x",y' })], refused: [{ index: 0, reason: 'count' }] },
+  ]);
+  await tell(temp.path, [{ by: alice, lines: linesFrom('run 2', 1, 2), refused: 'silent' }]);
+  return { ...on(temp.path), path: temp.path, [Symbol.asyncDispose]: () => temp[Symbol.asyncDispose]() };
+}
+
+/** Does something to the rows of the gateway's feeds. */
+async function tamper(
+  path: string,
+  change: (key: Uint8Array, row: Uint8Array) => Uint8Array | undefined,
+): Promise<void> {
+  const store = await openLevelStore(locateDataDir(path).peer('gateway').store);
+  const rows: [Uint8Array, Uint8Array][] = [];
+  for await (const [key, row] of store.range(feedKeys)) rows.push([key.slice(), row.slice()]);
+  for (const [key, row] of rows) {
+    const value = change(key, row);
+    await store.batch([value === undefined ? { type: 'del', key } : { type: 'put', key, value }], { sync: true });
+  }
+  await store.close();
+}
+
+describe('verify', () => {
+  test('finds nothing in what is right, and names a byte that was flipped', async ({ expect }) => {
+    await using dir = await furnished();
+    expect(await dir.ok('ledger', 'verify')).toEqual({ ok: true, entries: 7, lines: 5, requests: 5, problems: [] });
+    let flipped = false;
+    await tamper(dir.path, (_, row) => {
+      if (flipped) return row;
+      flipped = true;
+      return row.with(40, (row[40] ?? 0) ^ 1);
+    });
+    const { code, value, error } = await dir.run('ledger', 'verify');
+    expect([code, error, value['ok']]).toEqual([6, 'CHECK_FAILED', false]);
+    expect(value['problems']).toContainEqual({
+      place: expect.stringMatching(/^[0-9a-f]{64}\/[0-9a-f]{32}\/0$/),
+      what: 'the block’s bytes have changed, or it is not the one of this place',
+    });
+  });
+
+  test('a directory without a mesh, and one in which nothing ran, are told so', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { run } = on(temp.path);
+    expect((await run('ledger', 'verify')).error).toBe('MESH_MISSING');
+    await makeMesh(temp.path);
+    expect(await run('ledger', 'verify')).toMatchObject({ error: 'DATA_DIR_UNUSABLE' });
+  });
+
+  test('an export alone is enough, and a changed one is found out', async ({ expect }) => {
+    await using dir = await furnished();
+    const out = join(dir.path, 'export.jsonl');
+    expect(await dir.ok('ledger', 'export', '--format', 'jsonl', '--raw', '--out', out)).toEqual({
+      out,
+      format: 'jsonl',
+      attempts: 5,
+      rows: 5,
+    });
+    const whole = await dir.ok('ledger', 'verify');
+    await using other = await tempDir();
+    expect(await on(other.path).ok('ledger', 'verify', '--from', out)).toEqual(whole);
+    const text = await readFile(out, 'utf8');
+    const changed = join(other.path, 'changed.jsonl');
+    const rows = text.split('\n');
+    // A row left out: the lines still are JSON, and each row that is there is right.
+    await writeFile(changed, rows.filter((_, at) => at !== 2).join('\n'));
+    const { code, value } = await on(other.path).run('ledger', 'verify', '--from', changed);
+    expect(code).toBe(6);
+    expect((value['problems'] as { what: string }[]).map(({ what }) => what)).toContain(
+      'it does not fit the lines before it: some have changed, or are missing',
+    );
+    const mesh = await on(other.path).run('ledger', 'verify', '--from', out, '--mesh', 'ab'.repeat(32));
+    expect(mesh).toMatchObject({ code: 6, error: 'CHECK_FAILED' });
+    await writeFile(changed, 'no export');
+    expect(await on(other.path).run('ledger', 'verify', '--from', changed)).toMatchObject({ error: 'BACKUP_INVALID' });
+  });
+});
+
+describe('export', () => {
+  test('CSV has a line an attempt, and no cell that a spreadsheet would compute', async ({ expect }) => {
+    await using dir = await furnished();
+    const out = join(dir.path, 'export.csv');
+    expect(await dir.ok('ledger', 'export', '--out', out)).toEqual({ out, format: 'csv', attempts: 5 });
+    const [head = '', ...lines] = (await readFile(out, 'utf8')).split('\r\n').filter((text) => text !== '');
+    expect(head.split(',').slice(0, 4)).toEqual(['author', 'gateway', 'node', 'run']);
+    expect(lines).toHaveLength(5);
+    expect(lines.filter((text) => text.includes(`"'=cmd|""x"",y"`))).toHaveLength(1);
+    expect(lines.filter((text) => text.includes(',refused,count,'))).toHaveLength(1);
+    expect(await dir.run('ledger', 'export', '--out', out)).toMatchObject({ code: 2, error: 'CONFIG_INVALID' });
+  });
+
+  test('JSON lines say what was said, what it comes to, and where it stands', async ({ expect }) => {
+    await using dir = await furnished();
+    const out = join(dir.path, 'export.jsonl');
+    await dir.ok('ledger', 'export', '--format', 'jsonl', '--out', out);
+    const rows = (await readFile(out, 'utf8'))
+      .trim()
+      .split('\n')
+      .map((text) => JSON.parse(text));
+    expect(rows.map(({ serial, state }) => [serial, state]).toSorted()).toEqual([
+      [1, 'agreed'],
+      [1, 'alone'],
+      [2, 'agreed'],
+      [2, 'alone'],
+      [3, 'refused'],
+    ]);
+    expect(rows.find(({ state }) => state === 'agreed')).toMatchObject({
+      node: alice.peer,
+      lineCompletionTokens: 20,
+      completionTokens: 20,
+      billed: true,
+      block: 0,
+      statement: 0,
+    });
+  });
+
+  test('what does not go together is refused', async ({ expect }) => {
+    await using dir = await furnished();
+    expect(await dir.run('ledger', 'export', '--raw')).toMatchObject({ code: 2, error: 'CONFIG_INVALID' });
+    expect(await dir.run('ledger', 'export', '--since', 'yesterday')).toMatchObject({ code: 2 });
+  });
+});
+
+test('status counts what is held of each author', async ({ expect }) => {
+  await using dir = await furnished();
+  const status = await dir.ok('ledger', 'status');
+  expect(status).toMatchObject({ epochs: 2, lines: 5, statements: 3, countersigned: 2, unattested: 0, refused: 1 });
+  expect(status['authors']).toMatchObject([{ role: 'gateway', epochs: 2, lines: 5 }]);
+});
+
+test('tail shows the newest attempts last', async ({ expect }) => {
+  await using dir = await furnished();
+  // Each is a JSON line of its own; the last one stays.
+  expect(await dir.ok('ledger', 'tail', '-n', '2')).toMatchObject({ serial: 2, state: 'waiting', node: alice.peer });
+  expect(await dir.run('ledger', 'tail', '--follow')).toMatchObject({ error: 'DAEMON_UNREACHABLE' });
+});
+
+describe('a backup', () => {
+  test('puts back what was lost, and leaves alone what is there', async ({ expect }) => {
+    await using dir = await furnished();
+    const file = join(dir.path, 'feeds.backup');
+    expect(await dir.ok('ledger', 'backup', file)).toMatchObject({ out: file, rows: 5 });
+    const whole = await dir.ok('ledger', 'verify');
+    // Written after the backup was made.
+    await tell(dir.path, [{ by: bob, lines: linesFrom('run 3', 1, 3) }]);
+    const newer = await dir.ok('ledger', 'status');
+    expect(await dir.ok('ledger', 'restore', file)).toMatchObject({
+      blocks: 0,
+      known: 5,
+      gaps: 0,
+      forked: 0,
+      refused: 0,
+    });
+    expect(await dir.ok('ledger', 'status')).toEqual(newer);
+    await rm(locateDataDir(dir.path).peer('gateway').store, { recursive: true });
+    expect(await dir.ok('ledger', 'restore', file)).toMatchObject({ blocks: 5, known: 0, refused: 0 });
+    expect(await dir.ok('ledger', 'verify')).toEqual(whole);
+  });
+
+  test('a process that goes on from it forks nothing', async ({ expect }) => {
+    await using dir = await furnished();
+    const file = join(dir.path, 'feeds.backup');
+    await dir.ok('ledger', 'backup', file);
+    const before = await dir.ok('ledger', 'status');
+    await rm(locateDataDir(dir.path).peer('gateway').store, { recursive: true });
+    await dir.ok('ledger', 'restore', file);
+    await tell(dir.path, [{ by: alice, lines: linesFrom('run 4', 1, 1) }]);
+    const after = await dir.ok('ledger', 'status');
+    expect(after['epochs']).toBe(Number(before['epochs']) + 1);
+    expect(after['forks']).toEqual([]);
+    expect(await dir.ok('ledger', 'verify')).toMatchObject({ ok: true, lines: 6 });
+  });
+
+  test('of another mesh, and one that was changed, put nothing anywhere', async ({ expect }) => {
+    await using dir = await furnished();
+    const file = join(dir.path, 'feeds.backup');
+    await dir.ok('ledger', 'backup', file);
+    await using other = await tempDir();
+    await makeMesh(other.path);
+    expect(await on(other.path).run('ledger', 'restore', file)).toMatchObject({ code: 2, error: 'MESH_EXISTS' });
+    const text = await readFile(file, 'utf8');
+    await writeFile(`${file}.cut`, text.slice(0, -200));
+    await rm(locateDataDir(dir.path).peer('gateway').store, { recursive: true });
+    expect(await dir.run('ledger', 'restore', `${file}.cut`)).toMatchObject({ error: 'BACKUP_INVALID' });
+    expect(await dir.run('ledger', 'status')).toMatchObject({ error: 'DATA_DIR_UNUSABLE' });
+  });
+});
