@@ -302,7 +302,7 @@ export class TabSender {
     const sent = this.#sent.get(name);
     const before = this.#said.get(name);
     if (before !== undefined && before !== sayingOf(entry)) throw violation('it says something else than before');
-    if (sent === undefined || before !== undefined) return false;
+    if (sent === undefined) return false;
     if (!isSameBytes(sent.hash, entry.statement)) throw violation('of another statement');
     if (entry.refused.some(({ index }) => index >= sent.lines)) throw violation('refuses a line that is not there');
     if (!isCountersigned(entry, this.#deps.signed)) throw violation('its signature does not check');

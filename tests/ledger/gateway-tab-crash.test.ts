@@ -122,31 +122,43 @@ test('a crash at every store operation of 1,000 requests loses no answered line 
   expect([calm.answered.size, check(calm, whole)]).toEqual([requests, harmless]);
   const operations = whole.store.operations;
   let answered = 0;
+  let tried = 0;
   for (let after = 0; after < operations; after += 1) {
     for (const isApplied of [false, true]) {
-      const mesh = new Mesh();
-      const first = mesh.process({ after, isApplied });
-      await mesh.run(first, () => mesh.serve(first, requests, 20));
-      answered += mesh.answered.size;
-      const next = mesh.process();
-      await mesh.run(next, () => mesh.rest(next));
-      expect([after, isApplied, check(mesh, next)]).toEqual([after, isApplied, harmless]);
+      for (const end of ['power', 'kill'] as const) {
+        const mesh = new Mesh();
+        const first = mesh.process({ after, isApplied });
+        await mesh.run(first, () => mesh.serve(first, requests, 20));
+        // A process that is killed leaves what it had written, synced or not.
+        if (end === 'kill') mesh.disk.sync();
+        answered += mesh.answered.size;
+        tried += 1;
+        const next = mesh.process();
+        await mesh.run(next, () => mesh.rest(next));
+        expect([after, isApplied, end, check(mesh, next)]).toEqual([after, isApplied, end, harmless]);
+      }
     }
   }
-  console.info(`crash points: ${2 * operations}; answered: ${answered}; lost 0, stated twice 0`);
+  console.info(`crashes: ${tried}; answered: ${answered}; lost 0, stated twice 0`);
   expect(operations).toBeGreaterThan(80);
 });
 
 test('process after process dies anywhere, also while it starts: nothing answered is lost, nothing stated twice', {
   timeout: 120_000,
 }, async ({ expect }) => {
-  const life = fc.record({ after: fc.nat(40), isApplied: fc.boolean(), requests: fc.integer({ min: 1, max: 120 }) });
+  const life = fc.record({
+    after: fc.nat(40),
+    isApplied: fc.boolean(),
+    isKilled: fc.boolean(),
+    requests: fc.integer({ min: 1, max: 120 }),
+  });
   await fc.assert(
     fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 8 }), async (lives) => {
       const mesh = new Mesh();
-      for (const { requests, ...death } of lives) {
+      for (const { requests, isKilled, ...death } of lives) {
         const stage = mesh.process(death);
         await mesh.run(stage, () => mesh.serve(stage, requests, 10));
+        if (isKilled) mesh.disk.sync();
       }
       const last = mesh.process();
       await mesh.run(last, () => mesh.rest(last));
@@ -206,33 +218,53 @@ test('a restored backup to which others give back what it lost states nothing ag
   expect(linesOf(first.statements).map(attemptName)).toEqual(names);
 });
 
-test('after a fork that the root has lifted, statements begin anew in another epoch', async ({ expect }) => {
-  const mesh = new Mesh();
-  const stage = mesh.process();
-  await mesh.run(stage, async () => {
-    await mesh.serve(stage, 30);
-    const running = stage.tabs.begin(startAt(mesh.nodes[0]!.peer, 'running'));
-    running.received(7);
-    await mesh.rest(stage);
-    const { head } = stage.blocks[0] as Block;
-    const { root: _, count: __, openCount: ___, ...place } = head.header;
-    const other = signBlock(place, [ban(1)].map(encodeEntry), { meshId, key: gatewayKey });
-    const proof = { a: head, b: parseHeader(other.head.bytes, other.head.signature) };
-    expect([isFork(proof, meshId), await stage.feeds.acceptProof(proof)]).toEqual([true, true]);
-    const old = stage.epoch!;
-    await stage.attempt(startAt(mesh.nodes[0]!.peer, 'after the fork')).durable;
-    await mesh.rest(stage);
-    expect([stage.tabs.refusal(), stage.statements.at(-1)?.lines.length]).toEqual([undefined, 0]);
-    await stage.feeds.lift(gatewayAuthor, old);
-    await mesh.rest(stage);
-    await mesh.rest(stage);
-    expect(stage.epoch).not.toBe(old);
+/** Two blocks of the same place, as only somebody who holds this gateway's key can make them. */
+function forkAt(stage: GatewayStage, number: number) {
+  const { root: _, count: __, openCount: ___, ...place } = (stage.blocks[0] as Block).head.header;
+  const [a, b] = [1, 2].map((at) => {
+    const { head } = signBlock({ ...place, number }, [ban(at)].map(encodeEntry), { meshId, key: gatewayKey });
+    return parseHeader(head.bytes, head.signature);
   });
-  const fresh = stage.held.filter(({ place }) => place.epoch === stage.epoch).map(({ entry }) => entry);
-  const statements = fresh.flatMap((entry) => (entry.kind === 'statement' ? [entry] : []));
-  expect(statements.map(({ number, lines, running }) => [number, lines.length, running.length])).toEqual([[0, 1, 1]]);
-  expect(mesh.nodes.flatMap(({ wrong }) => wrong)).toEqual([]);
-});
+  return number === 0 ? { a: (stage.blocks[0] as Block).head, b: b! } : { a: a!, b: b! };
+}
+
+const forks = [
+  { what: 'at a block that is held', number: 0, isUsed: true },
+  { what: 'at a block that is not', number: 1_000, isUsed: true },
+  { what: 'lifted before anything was to be written', number: 0, isUsed: false },
+];
+
+for (const { what, number, isUsed } of forks) {
+  test(`after a fork that the root has lifted, statements begin anew in another epoch: ${what}`, async ({ expect }) => {
+    const mesh = new Mesh();
+    const stage = mesh.process();
+    const [node] = mesh.nodes as [NodeStage];
+    await mesh.run(stage, async () => {
+      await mesh.serve(stage, 30);
+      const running = stage.tabs.begin(startAt(node.peer, 'running'));
+      running.received(7);
+      await mesh.rest(stage);
+      const written = stage.blocks.length;
+      const proof = forkAt(stage, number);
+      expect([isFork(proof, meshId), await stage.feeds.acceptProof(proof)]).toEqual([true, true]);
+      const old = stage.epoch!;
+      if (isUsed) {
+        await stage.attempt(startAt(node.peer, 'after the fork')).durable;
+        await mesh.rest(stage);
+        expect([stage.tabs.refusal(), stage.blocks.length]).toEqual([undefined, written]);
+      }
+      await stage.feeds.lift(gatewayAuthor, old);
+      if (!isUsed) await stage.attempt(startAt(node.peer, 'after the fork')).durable;
+      await mesh.rest(stage);
+      await mesh.rest(stage);
+      expect(stage.epoch).not.toBe(old);
+    });
+    const fresh = stage.held.filter(({ place }) => place.epoch === stage.epoch).map(({ entry }) => entry);
+    const statements = fresh.flatMap((entry) => (entry.kind === 'statement' ? [entry] : []));
+    expect(statements.map(({ number, lines, running }) => [number, lines.length, running.length])).toEqual([[0, 1, 1]]);
+    expect(mesh.nodes.flatMap(({ wrong }) => wrong)).toEqual([]);
+  });
+}
 
 test('what others replay, reorder and repeat changes nothing', async ({ expect }) => {
   const mesh = new Mesh();

@@ -89,3 +89,15 @@ test('a node that signs every other statement fills nobody’s memory: the oldes
   }
   expect([waiting.size, waiting.next()?.number]).toEqual([5_000, 7_953]);
 });
+
+test('a tab that always waits for something is not read from its beginning', ({ expect }) => {
+  const waiting = new WaitingStatements();
+  const [epoch] = epochs as [EpochId];
+  for (let number = 0; number < 10_000; number += 1) {
+    waiting.add({ epoch, generation: 0, block: 3 * number }, number);
+    if (number > 0) waiting.delete(epoch, number - 1);
+  }
+  const next = waiting.next();
+  expect([waiting.size, next?.number]).toEqual([1, 9_999]);
+  expect(next?.fromBlock).toBeGreaterThan(3 * (9_999 - 64));
+});

@@ -123,8 +123,10 @@ test('what runs for a second is told once in full, then how far it has come, the
   await stage.clock.advance(500);
   dropped.drop();
   await ended(short);
+  const young = stage.tabs.begin(startAt(node.peer, 4));
   await stage.clock.advance(500);
   await stage.settle();
+  young.drop();
   line.received(9);
   await second(stage);
   await second(stage);
@@ -358,6 +360,35 @@ test('the next process sends what no process before it has had countersigned, of
   const asked = node.frames.map((frame) => node.sign(frame)).map(({ epoch, number }) => `${epoch}/${number}`);
   expect(asked).toEqual(told.filter((name) => !name.endsWith('/1')));
   expect([last.tabs.status()[0]?.unattested, last.countersigns.length, node.wrong]).toEqual([12, 4, []]);
+});
+
+test('statements of earlier epochs that a node has forgotten keep no new ones from it', async ({ expect }) => {
+  const disk = new Disk();
+  const node = new NodeStage('a');
+  const first = await GatewayStage.open({ store: new DiskStore(disk) });
+  for (let at = 0; at < 200; at += 1) {
+    await first.attempt(startAt(node.peer, at)).durable;
+    await second(first);
+  }
+  await first.tabs.close();
+  const stage = await GatewayStage.open({ store: new DiskStore(disk) });
+  stage.tabs.ready(node);
+  await stage.settle();
+  // None of these will ever be answered.
+  expect(node.frames.splice(0).length).toBe(32);
+  for (let at = 0; at < 70; at += 1) {
+    await stage.attempt(startAt(node.peer, `new ${at}`)).durable;
+    await second(stage);
+    for (const frame of node.frames.splice(0)) {
+      const { epoch } = node.sign(frame);
+      if (epoch === stage.epoch) stage.tabs.received(node.peer, node.answer(frame));
+    }
+  }
+  await second(stage);
+  expect([stage.countersigns.length, node.wrong]).toEqual([70, []]);
+  // What is left unanswered for a minute makes room for those behind it.
+  expect(stage.tabs.status()[0]).toMatchObject({ waiting: 0, unattested: 200 });
+  expect(new Set(node.statements.map(({ lines }) => lines[0]?.serial)).size).toBeGreaterThan(64);
 });
 
 test('close states what is left where this process may sign, and leaves the rest on disk', async ({ expect }) => {

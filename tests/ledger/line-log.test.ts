@@ -7,7 +7,7 @@ import type { LineOutcome, UsageLine } from '../../ledger/line.ts';
 import { lineOutcomes } from '../../ledger/line.ts';
 import { LineLog, type LogReport, type LogRow } from '../../ledger/line-log.ts';
 import { freePrice } from '../../ledger/price.ts';
-import { encodeUsage, noTotals, type StatementEntry } from '../../ledger/statement.ts';
+import { encodeUsage, type Progress, type StatementEntry } from '../../ledger/statement.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
 import type { ModelDigest, PriceId, RequestId, Tag } from '../../protocol/ids.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
@@ -192,10 +192,39 @@ test('a byte that changed anywhere in a row, or its key, is found; the other row
   console.info(`changed bytes and keys tried: ${tried}, not found: 0`);
 });
 
+const most = Number.MAX_SAFE_INTEGER;
+/** As long as one without rows can be. */
+const emptyStatement: StatementEntry = {
+  kind: 'statement',
+  node,
+  number: most,
+  previous: new Uint8Array(32),
+  run: runNamed('one'),
+  lines: [],
+  running: [],
+  progress: [],
+  totals: { lines: most, promptTokens: most, completionTokens: most },
+};
+
+/** All alike but for one thing, so that nothing else makes up for what is reckoned too small. */
+const alike = (differ: readonly (keyof UsageLine)[]) =>
+  anyLines(120).map((lines) =>
+    lines.map((line, at) => {
+      const own = Object.fromEntries(differ.map((field) => [field, line[field]]));
+      return { ...lineAt(at + 1), ...own };
+    }),
+  );
+
 test('lines never take more than they were reckoned to', ({ expect }) => {
   let slackMax = 0;
+  const kinds: readonly (readonly (keyof UsageLine)[])[] = [
+    ['price'],
+    ['caller', 'lease'],
+    ['model', 'digest'],
+    ['run'],
+  ];
   fc.assert(
-    fc.property(anyLines(120), ([...lines]) => {
+    fc.property(fc.oneof(anyLines(120), ...kinds.map(alike)), ([...lines]) => {
       const bytesMax = 6_000;
       const size = new LineSize({ linesMax: 100, bytesMax }, 256);
       const taken: UsageLine[] = [];
@@ -203,19 +232,12 @@ test('lines never take more than they were reckoned to', ({ expect }) => {
         if (!size.take(line, node)) break;
         taken.push(line);
       }
-      const progress = [];
-      while (size.takePair(progress.length + 1, 1_000))
-        progress.push({ serial: progress.length + 1, completionTokens: 1_000 });
+      // Rows of attempts that run come behind those of lines, and are of one process.
+      const half = taken.findLastIndex(({ run }) => run !== runNamed('one')) + 1;
       const entry: StatementEntry = {
-        kind: 'statement',
-        node,
-        number: Number.MAX_SAFE_INTEGER,
-        previous: new Uint8Array(32),
-        run: runNamed('stating'),
-        lines: taken,
-        running: [],
-        progress: progress.slice(0, 1_024),
-        totals: { ...noTotals, lines: Number.MAX_SAFE_INTEGER, promptTokens: Number.MAX_SAFE_INTEGER },
+        ...emptyStatement,
+        lines: taken.slice(0, half),
+        running: taken.slice(half).map((line) => ({ ...line, outcome: 'running', run: runNamed('one') })),
       };
       const bytes = encodeUsage(entry).length;
       expect(bytes).toBeLessThanOrEqual(bytesMax);
@@ -223,4 +245,22 @@ test('lines never take more than they were reckoned to', ({ expect }) => {
     }),
   );
   expect(slackMax).toBeGreaterThan(0);
+});
+
+test('nor does the progress of attempts', ({ expect }) => {
+  const pair = fc.record({ more: fc.integer({ min: 1, max: 1_000_000 }), completionTokens: tokens });
+  fc.assert(
+    fc.property(fc.array(pair, { minLength: 1, maxLength: 400 }), (pairs) => {
+      const bytesMax = 1_000;
+      const size = new LineSize({ linesMax: 1, bytesMax }, 256);
+      const progress: Progress[] = [];
+      let serial = 0;
+      for (const { more, completionTokens } of pairs) {
+        serial += more;
+        if (!size.takePair(serial, completionTokens)) break;
+        progress.push({ serial, completionTokens });
+      }
+      expect(encodeUsage({ ...emptyStatement, progress }).length).toBeLessThanOrEqual(bytesMax);
+    }),
+  );
 });
