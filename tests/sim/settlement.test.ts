@@ -70,8 +70,10 @@ describe('a run notices', { timeout: 120_000 }, () => {
         const line = begin(start);
         if (line.serial % 3 !== 0) return line;
         return {
-          ...line,
           serial: line.serial,
+          startMs: line.startMs,
+          received: (tokens) => line.received(tokens),
+          drop: () => line.drop(),
           end: (_, durable) => {
             line.drop();
             queueMicrotask(durable);
