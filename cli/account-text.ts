@@ -35,11 +35,14 @@ type Sheet = Omit<BudgetSheet, 'account'>;
 const credits = (micro: number): string => `${printMicro(micro)} usd`;
 const periodText = { day: 'today (UTC)', month: 'this month (UTC)', total: 'in all' } as const;
 
-const sheetLines = ({ amountMicro, period, spentMicro, leasedMicro, leftMicro }: Sheet): string[] => [
-  `spent     ${credits(spentMicro)} of ${credits(amountMicro)} ${periodText[period]}`,
-  `leased    ${credits(leasedMicro)} to gateways, open; counts as spent until they give it back`,
-  `left      ${credits(leftMicro)}`,
-];
+function sheetLines({ amountMicro, period, spentMicro, leasedMicro, leftMicro, leases }: Sheet): string[] {
+  const openMicro = leases.reduce((sum, lease) => sum + (lease.state === 'open' ? lease.spentMicro : 0), 0);
+  return [
+    `spent     ${credits(spentMicro + openMicro)} of ${credits(amountMicro)} ${periodText[period]}`,
+    `leased    ${credits(Math.max(0, leasedMicro - openMicro))} more, until its gateways give it back`,
+    `left      ${credits(leftMicro)}`,
+  ];
+}
 
 const leaseTable = ({ leases }: Sheet): string[] =>
   leases.length === 0

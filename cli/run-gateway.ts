@@ -8,6 +8,7 @@ import { createRecords } from '../gateway/admin/records.ts';
 import { startAdminServer } from '../gateway/http/admin.ts';
 import { createGatewayApp } from '../gateway/http/app.ts';
 import type { RequestObserver } from '../gateway/http/exchange.ts';
+import { addLedgerMetrics } from '../gateway/http/ledger-metrics.ts';
 import { isLoopback, startListening } from '../gateway/http/listen.ts';
 import { createGatewayMetrics, startMetricsServer } from '../gateway/http/metrics.ts';
 import { logRequests } from '../gateway/http/request-log.ts';
@@ -20,6 +21,7 @@ import { assert } from '../protocol/invariant.ts';
 import type { Contact } from '../protocol/ports.ts';
 import { type Ms, seconds } from '../protocol/units.ts';
 import { connectedGateways, createAdminContext, inviteContacts } from './admin-context.ts';
+import { booksView } from './books-text.ts';
 import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
 import { type AdmitOwn, type Granting, openGranting } from './granting.ts';
@@ -121,6 +123,7 @@ async function openDoors(
   const { host, port, metricsListen, adminListen, maxStale, staleGrace } = options;
   // Counting costs every request something, so only who listens pays for it.
   const metrics = metricsListen === undefined ? undefined : createGatewayMetrics(peer.gateway, version);
+  if (metrics !== undefined) addLedgerMetrics(metrics.registry, peer);
   const tls = await openDoorTls(world, options);
   if (tls !== undefined) opened.use(tls);
   const keys = createKeyChecker(
@@ -204,6 +207,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     models: peer.gateway.models(),
     nodes: peer.gateway.nodes(),
     calls: peer.gateway.calls(),
+    books: booksView(peer),
     ...(tls === undefined ? {} : { tls: tls.status() }),
     ...(adminUrl === undefined ? {} : { adminUrl }),
   });

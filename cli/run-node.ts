@@ -75,7 +75,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   opened.defer(() => node.close());
   const { metricsListen } = options;
   if (metricsListen !== undefined) {
-    const registry = createNodeMetrics(node.server, version);
+    const registry = createNodeMetrics(node, version);
     const server = await startMetricsServer(registry, { ...metricsListen, option: '--metrics-listen' });
     world.log.info('metrics.listening', { url: opened.use(server).url });
   }

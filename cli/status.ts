@@ -5,6 +5,7 @@ import type { TlsStatus } from '../gateway/http/tls.ts';
 import type { ListedModel } from '../gateway/service.ts';
 import type { WorkStatus } from '../ledger/work.ts';
 import type { ServerStatus } from '../node/serve.ts';
+import { type BooksView, booksLines } from './books-text.ts';
 import { type LedgerView, ledgerLines } from './ledger-text.ts';
 import { moment } from './lists.ts';
 import { printable } from './output.ts';
@@ -50,6 +51,7 @@ export interface GatewayStatus extends MemberStatus {
   readonly tls?: TlsStatus;
   /** Where operators reach the admin API; absent without `--admin-listen`. */
   readonly adminUrl?: string;
+  readonly books: BooksView;
 }
 
 export interface WorkerStatus extends MemberStatus, ServerStatus {
@@ -120,6 +122,7 @@ const gatewayLines = (gateway: GatewayStatus): string[] => [
   ...gateway.models.map(modelLine),
   `  nodes       ${gateway.nodes.length === 0 ? 'none' : ''}`.trimEnd(),
   ...gateway.nodes.map(nodeLine),
+  ...booksLines(gateway.books),
 ];
 
 function tabLine({ gateway, uncovered, uncoveredMs, statements, lines, refused, claimed }: WorkStatus): string {

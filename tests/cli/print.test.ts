@@ -5,7 +5,7 @@ import { printRequest } from '../../cli/banner.ts';
 import { keyTable, keyText } from '../../cli/key-text.ts';
 import { type DaemonStatus, printStatus } from '../../cli/status.ts';
 import type { RequestRecord } from '../../gateway/http/exchange.ts';
-import type { KeyId, ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
+import type { AccountId, KeyId, LeaseId, ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
 
 const noon = new Date(2026, 0, 1, 12, 0, 7);
@@ -114,6 +114,44 @@ test('the status names what somebody looks for first', ({ expect }) => {
           counts: { attempts: 1, done: 1, failed: 0, cancelled: 0 },
         },
       ],
+      books: {
+        tabs: [
+          {
+            node: '12D3KooWBgpqLfE1AQ2' as PeerId,
+            running: 1,
+            unstated: 2,
+            waiting: 1,
+            unattested: 3,
+            statements: 4,
+            lines: 250,
+            refused: 1,
+          },
+        ],
+        budgets: [
+          {
+            account: 'acct-1' as AccountId,
+            leases: [{ lease: '1e'.repeat(16) as LeaseId, amountMicro: 1_500_000, leftMicro: 400_000 }],
+            heldMicro: 1_000,
+            graceMicro: 5,
+          },
+        ],
+        shares: { shared: 2, unshared: 1 },
+        missing: ['12D3KooWgatewaygateway'],
+        usage: {
+          requests: 249,
+          attempts: 250,
+          promptTokens: 9_000,
+          completionTokens: 4_000,
+          accountMicro: 1_234_567,
+          gatewayMicro: 8,
+          refused: 1,
+          lower: 2,
+          statements: 4,
+          unattested: 3,
+          claims: 1,
+        },
+        refusal: 'USAGE_UNRECORDED',
+      },
       adminUrl: 'https://127.0.0.1:7421/admin/v1',
       tls: {
         names: ['gateway.example'],
@@ -175,6 +213,14 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '    helix-tiny@10ea0a13  2 nodes  (others by this name: ffffffff)',
       '  nodes',
       '    …qLfE1AQ2  ok  helix-tiny  1/8 busy, 0 waiting  1 ms  CPU,?[2J?2 cores',
+      '  SERVES NOTHING: usage cannot be written down (USAGE_UNRECORDED)',
+      '  usage       249 requests, 9000 + 4000 tokens, 1.234567 usd, 0.000008 usd paid by gateways, 2 at the lower of two counts, 1 refused, 3 unattested, 1 claims',
+      '  tabs',
+      '    …qLfE1AQ2  250 lines in 4 statements, 1 running, 2 not stated yet, 1 waiting for a signature, 3 UNATTESTED, 1 refused',
+      '  budgets',
+      '    acct-1  0.4 left of 1.5 usd in 1 lease, 0.001 held for requests under way, 0.000005 spent without a lease today',
+      '  limits      2 shared with other gateways, 1 in full here for now',
+      '  WAITING     strict budgets wait for …ygateway',
       'node',
       '  peer id     12D3KooWself',
       '  addresses   /ip4/127.0.0.1/tcp/4001',
