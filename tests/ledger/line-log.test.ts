@@ -225,7 +225,7 @@ test('lines never take more than they were reckoned to', ({ expect }) => {
   ];
   fc.assert(
     fc.property(fc.oneof(anyLines(120), ...kinds.map(alike)), ([...lines]) => {
-      const bytesMax = 6_000;
+      const bytesMax = 3_000;
       const size = new LineSize({ linesMax: 100, bytesMax }, 256);
       const taken: UsageLine[] = [];
       for (const line of lines) {
