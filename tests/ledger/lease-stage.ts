@@ -5,7 +5,9 @@ import { type BudgetOptions, createBudgets, type GatewayBudgets } from '../../le
 import type { LedgerOptions } from '../../ledger/ledger.ts';
 import type { Budget } from '../../ledger/money.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { AccountId } from '../../protocol/ids.ts';
+import type { AccountId, OwnerId } from '../../protocol/ids.ts';
+import { unixMs } from '../../protocol/units.ts';
+import { epochMs } from '../../sim/clock.ts';
 import { LedgerMesh, type Site } from './mesh-stage.ts';
 
 export const credits = (count: number): number => Math.round(count * 1_000_000);
@@ -30,6 +32,13 @@ export class LeaseMesh implements AsyncDisposable {
     const mesh = new LeaseMesh(await LedgerMesh.create(seed));
     await mesh.add({ issuer: mesh.stage.mesh.issuer });
     for (let at = 1; at < gateways; at += 1) await mesh.add();
+    const expiresMs = unixMs(epochMs + 30 * 86_400_000);
+    const owner = 'owner' as OwnerId;
+    await mesh.stage.append(
+      mesh.site(0),
+      'issuer',
+      mesh.sites.map(({ peer }) => ({ kind: 'member', invite: '', peer, role: 'gateway', owner, expiresMs }) as const),
+    );
     await mesh.stage.linkAll();
     await mesh.stage.pass(2_000);
     return mesh;
@@ -45,7 +54,8 @@ export class LeaseMesh implements AsyncDisposable {
     return site;
   }
 
-  async boot(site: Site): Promise<void> {
+  async boot(site: Site, options: BudgetOptions = {}): Promise<void> {
+    this.options = options;
     await this.stage.boot(site);
     await this.stage.run(this.of(site).open());
   }
@@ -86,6 +96,10 @@ export class LeaseMesh implements AsyncDisposable {
     if (hold instanceof HelixFlowError) return hold.code;
     hold.settle(spentMicro);
     return hold.isGrace ? 'grace' : 'spent';
+  }
+
+  kill(site: Site): void {
+    site.machine.kill();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
