@@ -189,10 +189,10 @@ export class LineWriter {
     ];
   }
 
-  /** Notes an attempt that has no row. @throws HelixFlowError FRAME_MALFORMED where it has one. */
-  take(run: ProcessId, serial: number): void {
-    const index = this.#known.get(`r${run}`);
-    if (index !== undefined) this.#serials[index]?.take(serial);
+  /** Notes attempts that have no row. @throws HelixFlowError FRAME_MALFORMED where one has. */
+  take(run: ProcessId, attempts: readonly { readonly serial: number }[]): void {
+    const serials = this.#serials[this.#known.get(`r${run}`) ?? -1];
+    for (const { serial } of attempts) serials?.take(serial);
   }
 
   /** The tables, for `LineReader`. Grows with each row. */
@@ -271,9 +271,10 @@ export class LineReader {
     return found;
   }
 
-  /** Notes an attempt that has no row. @throws HelixFlowError FRAME_MALFORMED where it has one. */
-  take(run: ProcessId, serial: number): void {
-    this.#runs.find((other) => other.run === run)?.serials.take(serial);
+  /** Notes attempts that have no row. @throws HelixFlowError FRAME_MALFORMED where one has. */
+  take(run: ProcessId, attempts: readonly { readonly serial: number }[]): void {
+    const serials = this.#runs.find((other) => other.run === run)?.serials;
+    for (const { serial } of attempts) serials?.take(serial);
   }
 
   /** @throws HelixFlowError FRAME_MALFORMED */

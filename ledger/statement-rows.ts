@@ -35,7 +35,7 @@ export function writeStatement(entry: StatementEntry): readonly Value[] {
   const writer = new LineWriter();
   const rows = lines.map((line) => writer.write(line));
   const runningRows = running.map((line) => writer.write(line));
-  for (const { serial } of progress) writer.take(run, serial);
+  writer.take(run, progress);
   if (previous.length !== 32) throw malformed('no hash');
   const sums = [totals.lines, totals.promptTokens, totals.completionTokens];
   return [
@@ -66,7 +66,7 @@ export function readStatement(r: Reader): Omit<StatementEntry, 'kind' | 'node'> 
   const running = r.list(tableMax, (value) => reader.read(value));
   checkRunning({ lines, running, run });
   const progress = readProgress(r.ints(2 * progressMax));
-  for (const { serial } of progress) reader.take(run, serial);
+  reader.take(run, progress);
   const row = r.row();
   const totals = { lines: row.int(), promptTokens: row.int(), completionTokens: row.int() };
   return { number, previous, run, lines, running, progress, totals };
