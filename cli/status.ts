@@ -51,7 +51,8 @@ export interface GatewayStatus extends MemberStatus {
   readonly tls?: TlsStatus;
   /** Where operators reach the admin API; absent without `--admin-listen`. */
   readonly adminUrl?: string;
-  readonly books: BooksView;
+  /** Absent from a daemon of an older version. */
+  readonly books?: BooksView;
 }
 
 export interface WorkerStatus extends MemberStatus, ServerStatus {
@@ -122,7 +123,7 @@ const gatewayLines = (gateway: GatewayStatus): string[] => [
   ...gateway.models.map(modelLine),
   `  nodes       ${gateway.nodes.length === 0 ? 'none' : ''}`.trimEnd(),
   ...gateway.nodes.map(nodeLine),
-  ...booksLines(gateway.books),
+  ...(gateway.books === undefined ? [] : booksLines(gateway.books)),
 ];
 
 function tabLine({ gateway, uncovered, uncoveredMs, statements, lines, refused, claimed }: WorkStatus): string {
