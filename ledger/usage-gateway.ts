@@ -5,7 +5,6 @@
 
 import { toHex } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, PeerId, ProcessId } from '../protocol/ids.ts';
-import { NumberTable } from '../protocol/tables.ts';
 import { Intervals } from './intervals.ts';
 import type { UsageLine } from './line.ts';
 import { settleAgain, settleAttempt } from './settle.ts';
@@ -13,6 +12,7 @@ import type { Settled } from './settlement.ts';
 import type { CountersignEntry, StatementEntry } from './statement.ts';
 import { RequestQueue } from './usage-queue.ts';
 import { OpenRequest, type Saying } from './usage-request.ts';
+import { SerialTable } from './usage-serials.ts';
 
 /** How much of one gateway is kept in memory. */
 export interface UsageBounds {
@@ -42,13 +42,10 @@ export const usageBounds: UsageBounds = {
   tabsMax: 65_536,
 };
 
-/** Serials that a table finds; no process makes as many attempts. */
-const serialMax = 4_294_967_295;
-
 interface Run {
   /** Serials of settled requests that were let go. */
   readonly past: Intervals;
-  readonly open: NumberTable<OpenRequest>;
+  readonly open: SerialTable<OpenRequest>;
 }
 
 /** A statement that waits for its node. */
@@ -73,6 +70,15 @@ export interface StatedAt {
 }
 
 const isPast = ({ past, open }: Run, serial: number): boolean => past.has(serial) && !open.has(serial);
+
+/** Nearly always a node's word only says what counts already. */
+function countsAlike(before: readonly Settled[], after: readonly Settled[]): boolean {
+  const [a, b] = [before[0], after[0]];
+  if (a === undefined || b === undefined || before.length > 1 || after.length > 1 || a.line !== b.line) return false;
+  const isMarked = ({ state }: Settled): boolean => state === 'refused' || state === 'lower';
+  if (isMarked(a) || isMarked(b)) return false;
+  return a.amountMicro === b.amountMicro && a.completionTokens === b.completionTokens && a.isBilled === b.isBilled;
+}
 
 const signName = (epoch: EpochId, node: PeerId, hash: string): string => `${epoch} ${node} ${hash}`;
 
@@ -156,7 +162,7 @@ export class GatewayUsage {
   #runOf(id: ProcessId): Run | undefined {
     const known = this.#runs.get(id);
     if (known !== undefined || this.#runs.size >= this.#bounds.runsMax) return known;
-    const run = { past: new Intervals(this.#bounds.gapsMax), open: new NumberTable<OpenRequest>() };
+    const run = { past: new Intervals(this.#bounds.gapsMax), open: new SerialTable<OpenRequest>() };
     this.#runs.set(id, run);
     return run;
   }
@@ -165,7 +171,7 @@ export class GatewayUsage {
   #say(node: PeerId, line: UsageLine): Saying | undefined {
     this.#newestMs = Math.max(this.#newestMs, line.startMs + line.durationMs);
     const run = this.#runOf(line.run);
-    if (run === undefined || line.serial > serialMax) {
+    if (run === undefined) {
       this.#refuse(node, line);
       return undefined;
     }
@@ -205,7 +211,7 @@ export class GatewayUsage {
 
   #progress(of: { readonly node: PeerId; readonly run: ProcessId; readonly serial: number }, tokens: number): void {
     const run = this.#runs.get(of.run);
-    if (of.serial > serialMax || (run !== undefined && isPast(run, of.serial))) return;
+    if (run !== undefined && isPast(run, of.serial)) return;
     const request = run?.open.get(of.serial);
     const facts = request?.factsOf(of.serial, of.node);
     if (request !== undefined && facts !== undefined) {
@@ -301,8 +307,10 @@ export class GatewayUsage {
     if (run === undefined) return;
     const before = request.settled;
     request.settled = request.settle((first) => isPast(run, first));
-    for (const settled of before) this.#count(settled, -1);
-    for (const settled of request.settled) this.#count(settled, 1);
+    if (!countsAlike(before, request.settled)) {
+      for (const settled of before) this.#count(settled, -1);
+      for (const settled of request.settled) this.#count(settled, 1);
+    }
     this.#queue(request, run);
   }
 

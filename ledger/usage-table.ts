@@ -11,7 +11,7 @@ import {
   type UsageRow,
   usageDimensions,
 } from './usage.ts';
-import { countNames, countsWidth, type RowCodes, readCounts, UsageDay } from './usage-day.ts';
+import { addCounts, countNames, countsWidth, type Kept, type RowCodes, readCounts, UsageDay } from './usage-day.ts';
 
 const dayMs = 86_400_000;
 /** Rows that one gateway may make; what is beyond them is counted in one that tells nothing else of it. */
@@ -110,6 +110,7 @@ export function addSettled(counts: Float64Array, at: number, settled: Settled, s
 
 /** Sums that are being made, by group. */
 class Sums {
+  /** Of each group its slot from 1; 0 for none. */
   readonly #places: Int32Array | undefined;
   readonly #slots = new Map<number, number>();
   readonly groups: number[] = [];
@@ -119,18 +120,13 @@ class Sums {
     this.#places = groups <= placesMax ? new Int32Array(groups) : undefined;
   }
 
-  add(group: number, from: Float64Array, row: number): void {
-    const to = this.#slotOf(group) * countsWidth;
-    const { counts } = this;
-    const at = row * countsWidth;
-    for (let index = 0; index < countsWidth; index += 1) {
-      counts[to + index] = (counts[to + index] as number) + (from[at + index] as number);
-    }
+  /** Where in `counts` a group has its sums; the array may be another one after it. */
+  at(group: number): number {
+    const known = this.#places === undefined ? this.#slots.get(group) : this.#places[group];
+    return ((known || this.#begin(group)) - 1) * countsWidth;
   }
 
-  #slotOf(group: number): number {
-    const known = this.#places === undefined ? (this.#slots.get(group) ?? 0) : (this.#places[group] as number);
-    if (known > 0) return known - 1;
+  #begin(group: number): number {
     const slot = this.groups.push(group);
     if (this.#places === undefined) this.#slots.set(group, slot);
     else this.#places[group] = slot;
@@ -139,7 +135,7 @@ class Sums {
       wide.set(this.counts);
       this.counts = wide;
     }
-    return slot - 1;
+    return slot;
   }
 
   /** Empties it, at the price of what was in it. */
@@ -160,6 +156,8 @@ interface Look {
   readonly filter: UsageFilter;
   readonly model: number | undefined;
   readonly node: number | undefined;
+  /** What rows must be told apart by. */
+  readonly kept: Kept;
 }
 
 interface GatewayRows {
@@ -288,7 +286,7 @@ export class UsageTable {
     const sums = new Sums(look.callers.groups.all.length * this.#width(look, 'model') * this.#width(look, 'node'));
     const rows: UsageRow[] = [];
     for (const day of this.days(filter)) {
-      this.#sum(day, look, sums);
+      this.#sum(day.summed(look.kept), look, sums);
       if (!look.has('day')) continue;
       for (const row of this.#told(sums, look, day.day)) rows.push(row);
       sums.clear();
@@ -308,7 +306,12 @@ export class UsageTable {
     const callers = this.#groups.get(kind) ?? new CallerGroups(has);
     this.#groups.set(kind, callers);
     callers.extend(this.#callers.all);
-    return { has, callers, verdicts: new Uint8Array(this.#callers.all.length), filter, model, node };
+    const kept = {
+      caller: filter.caller !== undefined || has('account') || has('key') || has('gateway'),
+      model: model !== undefined || has('model'),
+      node: node !== undefined || has('node'),
+    };
+    return { has, callers, verdicts: new Uint8Array(this.#callers.all.length), filter, model, node, kept };
   }
 
   #width({ has }: Pick<Look, 'has'>, dimension: 'model' | 'node'): number {
@@ -318,28 +321,31 @@ export class UsageTable {
 
   #sum(day: UsageDay, look: Look, sums: Sums): void {
     const { callers, models, nodes, counts, size } = day;
-    const { model, node } = look;
-    const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
+    const { model = -1, node = -1, filter } = look;
     const groupOf = look.callers.codes;
-    const modelStep = look.has('model') ? 1 : 0;
+    const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
+    const callerStep = modelWidth * nodeWidth;
+    const modelStep = look.has('model') ? nodeWidth : 0;
     const nodeStep = look.has('node') ? 1 : 0;
+    const isAnyCaller = filter.caller === undefined;
     for (let row = 0; row < size; row += 1) {
       const caller = callers[row] as number;
-      const isAsked = (model === undefined || models[row] === model) && (node === undefined || nodes[row] === node);
-      if (!isAsked || !this.#isAsked(caller, look) || day.isEmpty(row)) continue;
-      const modelGroup = modelStep * (models[row] as number);
-      const nodeGroup = nodeStep * (nodes[row] as number);
-      sums.add(((groupOf[caller] as number) * modelWidth + modelGroup) * nodeWidth + nodeGroup, counts, row);
+      if (model >= 0 && models[row] !== model) continue;
+      if (node >= 0 && nodes[row] !== node) continue;
+      if (!(isAnyCaller || this.#isAsked(caller, look)) || day.isEmpty(row)) continue;
+      const ofModel = modelStep * (models[row] as number);
+      const ofNode = nodeStep * (nodes[row] as number);
+      const at = sums.at((groupOf[caller] as number) * callerStep + ofModel + ofNode);
+      addCounts(sums.counts, at, counts, row * countsWidth);
     }
   }
 
   #isAsked(caller: number, { filter, verdicts }: Look): boolean {
-    if (filter.caller === undefined) return true;
     const known = verdicts[caller] as number;
     if (known > 0) return known === 2;
-    const isAsked = filter.caller(this.#callers.all[caller] as UsageCaller);
-    verdicts[caller] = isAsked ? 2 : 1;
-    return isAsked;
+    const isAsked = filter.caller?.(this.#callers.all[caller] as UsageCaller);
+    verdicts[caller] = isAsked === true ? 2 : 1;
+    return isAsked === true;
   }
 
   #told(sums: Sums, look: Look, day: number): UsageRow[] {
