@@ -96,7 +96,7 @@ class Tabs implements GatewayTabs, TabOwner {
   async open(): Promise<void> {
     const { log } = this.#ports;
     const { lines, damaged } = await this.#log.open();
-    if (damaged > 0) log.error('lines damaged', { rows: damaged });
+    if (damaged > 0) log.error('lines.damaged', { rows: damaged });
     for (const { node, line, row } of lines) {
       if (this.#past.isStated(line)) {
         this.#log.stated(row);
@@ -112,7 +112,7 @@ class Tabs implements GatewayTabs, TabOwner {
     this.#state = 'open';
     this.#log.sweep();
     if (this.#unstated > 0) {
-      log.info('lines left', { lines: this.#unstated });
+      log.info('lines.left', { lines: this.#unstated });
       this.#ask(true);
     }
   }
@@ -154,7 +154,7 @@ class Tabs implements GatewayTabs, TabOwner {
   }
 
   #failed(error: StoreFailed): void {
-    if (this.#failure === undefined) this.#ports.log.error('lines unwritable', { reason: error.details.reason });
+    if (this.#failure === undefined) this.#ports.log.error('lines.unwritable', { reason: error.details.reason });
     this.#failure ??= error;
   }
 
@@ -299,7 +299,7 @@ class Tabs implements GatewayTabs, TabOwner {
       this.#failed(error);
       return;
     }
-    this.#ports.log.warn('statements wait', { code: error.code });
+    this.#ports.log.warn('statements.waiting', { code: error.code });
     // The root lets a feed go on that has forked only in another epoch.
     if (error.code === 'FEED_FROZEN') this.#endEpoch();
     this.#isDue = true;
