@@ -201,8 +201,7 @@ export class LineWriter {
   }
 }
 
-const readTag = (bytes: Uint8Array, at: number): Tag =>
-  toHex(bytes.subarray(at * tagBytes, (at + 1) * tagBytes)) as Tag;
+const readTag = (bytes: Uint8Array, at: number): Tag => toHex(bytes, at * tagBytes, (at + 1) * tagBytes) as Tag;
 
 function readPrice(value: Value): Price {
   const r = new Reader(value, 'price');

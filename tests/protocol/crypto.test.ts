@@ -83,6 +83,32 @@ describe('Ed25519', () => {
 });
 
 describe('text forms of bytes', () => {
+  test('hex is that of Node, of any length and of any part', ({ expect }) => {
+    fc.assert(
+      fc.property(messages, fc.nat(), fc.nat(), (bytes, from, to) => {
+        const [start, end] = [from % (bytes.length + 1), to % (bytes.length + 1)].sort((x, y) => x - y);
+        expect(toHex(bytes)).toBe(Buffer.from(bytes).toString('hex'));
+        expect(toHex(bytes, start, end)).toBe(Buffer.from(bytes.slice(start, end)).toString('hex'));
+      }),
+    );
+  });
+
+  test('text is read as hex up to the first character that is none', ({ expect }) => {
+    const digit = fc.constantFrom(...'0123456789abcdefABCDEF');
+    const text = fc.array(fc.oneof({ weight: 20, arbitrary: digit }, fc.string({ unit: 'binary', maxLength: 1 })), {
+      maxLength: 90,
+    });
+    fc.assert(
+      fc.property(
+        text.map((parts) => parts.join('')),
+        (hex) => {
+          expect(fromHex(hex)).toEqual(new Uint8Array(Buffer.from(hex, 'hex')));
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
   test('hex and base64url are read as they were written', ({ expect }) => {
     fc.assert(
       fc.property(messages, (bytes) => {
