@@ -26,15 +26,17 @@ export interface RowCodes {
 }
 
 /** The counts that begin at `at`. */
-export function readCounts(from: Float64Array, at: number): UsageCounts {
-  const [requests = 0, attempts = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0] = from.subarray(
-    at,
-    at + 5,
-  );
-  const [accountMicro = 0, gatewayMicro = 0, refused = 0, lower = 0] = from.subarray(at + 5, at + countsWidth);
-  const tokens = { promptTokens, cachedTokens, completionTokens };
-  return { requests, attempts, ...tokens, accountMicro, gatewayMicro, refused, lower };
-}
+export const readCounts = (from: Float64Array, at: number): UsageCounts => ({
+  requests: from[at] as number,
+  attempts: from[at + 1] as number,
+  promptTokens: from[at + 2] as number,
+  cachedTokens: from[at + 3] as number,
+  completionTokens: from[at + 4] as number,
+  accountMicro: from[at + 5] as number,
+  gatewayMicro: from[at + 6] as number,
+  refused: from[at + 7] as number,
+  lower: from[at + 8] as number,
+});
 
 function wider<T extends Uint32Array | Float64Array>(old: T, wide: T): T {
   wide.set(old);

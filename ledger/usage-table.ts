@@ -31,6 +31,7 @@ const compare = <T extends string | number>(a: T, b: T): number => (a < b ? -1 :
 class Codes<T> {
   readonly all: T[] = [];
   readonly #codes = new Map<string, number>();
+  #ranks: number[] = [];
 
   /** The code of what goes by this name, made where there is none. */
   of(name: string, make: () => T): number {
@@ -43,6 +44,16 @@ class Codes<T> {
 
   find(name: string): number | undefined {
     return this.#codes.get(name);
+  }
+
+  /** Of each code its place among all, sorted by `order`; always the same one for one table. */
+  ranks(order: (a: T, b: T) => number): readonly number[] {
+    if (this.#ranks.length < this.all.length) {
+      const codes = this.all.map((_, code) => code).sort((a, b) => order(this.all[a] as T, this.all[b] as T));
+      this.#ranks = new Array(codes.length).fill(0);
+      for (const [rank, code] of codes.entries()) this.#ranks[code] = rank;
+    }
+    return this.#ranks;
   }
 }
 
@@ -81,17 +92,8 @@ class CallerGroups {
 
 const nameOf = ({ tagDay, account, key, gateway }: UsageCaller): string => `${tagDay} ${account} ${key} ${gateway}`;
 
-function compareKeys(a: UsageKey, b: UsageKey): number {
-  return (
-    a.day - b.day ||
-    a.tagDay - b.tagDay ||
-    compare(a.account, b.account) ||
-    compare(a.key, b.key) ||
-    compare(a.model, b.model) ||
-    compare(a.node, b.node) ||
-    compare(a.gateway, b.gateway)
-  );
-}
+const compareCallers = (a: UsageCaller, b: UsageCaller): number =>
+  a.tagDay - b.tagDay || compare(a.account, b.account) || compare(a.key, b.key) || compare(a.gateway, b.gateway);
 
 /** Adds what an attempt came to to the counts that begin at `at`, or (−1) takes it away again. */
 export function addSettled(counts: Float64Array, at: number, settled: Settled, sign: 1 | -1): void {
@@ -350,14 +352,27 @@ export class UsageTable {
 
   #told(sums: Sums, look: Look, day: number): UsageRow[] {
     const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
-    const rows = sums.groups.map((group, slot): UsageRow => {
-      const caller = look.callers.groups.all[Math.floor(group / nodeWidth / modelWidth)] as UsageCaller;
-      const model = look.has('model') ? this.#models.all[Math.floor(group / nodeWidth) % modelWidth] : '';
-      const node = look.has('node') ? this.#nodes.all[group % nodeWidth] : '';
-      const { tagDay, account, key, gateway } = caller;
-      const names = { model: model ?? '', node: (node ?? '') as PeerId };
-      return [{ day, tagDay, account, key, ...names, gateway }, readCounts(sums.counts, slot * countsWidth)];
+    const callers = look.callers.groups;
+    const callerRanks = callers.ranks(compareCallers);
+    const modelRanks = look.has('model') ? this.#models.ranks(compare) : [0];
+    const nodeRanks = look.has('node') ? this.#nodes.ranks(compare) : [0];
+    const parts = sums.groups.map((group, slot) => {
+      const node = group % nodeWidth;
+      const rest = (group - node) / nodeWidth;
+      const model = rest % modelWidth;
+      const caller = (rest - model) / modelWidth;
+      const rank = (callerRanks[caller] as number) * modelWidth + (modelRanks[model] as number);
+      return { slot, caller, model, node, rank: rank * nodeWidth + (nodeRanks[node] as number) };
     });
-    return rows.sort(([a], [b]) => compareKeys(a, b));
+    parts.sort((a, b) => a.rank - b.rank);
+    return parts.map(({ slot, caller, model, node }): UsageRow => {
+      const { tagDay, account, key, gateway } = callers.all[caller] as UsageCaller;
+      const named = look.has('model') ? (this.#models.all[model] as string) : '';
+      const peer = look.has('node') ? (this.#nodes.all[node] as PeerId) : ('' as PeerId);
+      return [
+        { day, tagDay, account, key, model: named, node: peer, gateway },
+        readCounts(sums.counts, slot * countsWidth),
+      ];
+    });
   }
 }

@@ -53,10 +53,10 @@ export interface UsageFilter {
 export interface Usage {
   /** Takes an entry of any kind, in the order in which feeds tell them; those that are no usage change nothing. */
   apply(held: HeldEntry): void;
-  /** Rows with all their dimensions, in the order of these. There may be millions: ask `rollUp` where sums will do. */
+  /** Rows with all their dimensions, by day, caller, model and node. There may be millions: ask `rollUp` where sums will do. */
   rows(filter: UsageFilter): readonly UsageRow[];
   /**
-   * Sums over the rows that `rows` would give, one for each combination of what `by` names, in the order of these. All
+   * Sums over the rows that `rows` would give, one for each combination of what `by` names, in the same order. All
    * else is empty in their keys (0 or ''), but what tells a tag: its day, and for day 0 the gateway.
    */
   rollUp(filter: UsageFilter, by: readonly UsageDimension[]): readonly UsageRow[];

@@ -175,9 +175,8 @@ export function sumRows(rows: readonly UsageRow[]): UsageRow[] {
     const name = JSON.stringify(key);
     sums.set(name, [key, addCounts(sums.get(name)?.[1] ?? none, counts)]);
   }
-  return [...sums.values()].sort(([a], [b]) =>
-    Object.keys(a).reduce((order, name) => order || compare(a[name as keyof UsageKey], b[name as keyof UsageKey]), 0),
-  );
+  const order = ['day', 'tagDay', 'account', 'key', 'gateway', 'model', 'node'] as const;
+  return [...sums.values()].sort(([a], [b]) => order.reduce((found, name) => found || compare(a[name], b[name]), 0));
 }
 
 /** What usage should say of these, by everything at once. */

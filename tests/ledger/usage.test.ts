@@ -282,7 +282,7 @@ test('what nobody has signed, or somebody else, changes nothing', ({ expect }) =
   expect(usage.totals()).toMatchObject({ attempts: 1, refused: 1, completionTokens: 0, statements: 1 });
 });
 
-test('a statement without its node’s word is unattested after a minute', ({ expect }) => {
+test('a statement without its node’s word is unattested after a minute', async ({ expect }) => {
   const [author] = authors;
   const feeds = new UsageFeeds();
   const clock = new ManualClock();
@@ -292,7 +292,7 @@ test('a statement without its node’s word is unattested after a minute', ({ ex
   const usage = createUsage({ clock }, { meshId });
   for (const one of feeds.held) usage.apply(one);
   const seen = [usage.totals().unattested];
-  clock.advance(60_001);
+  await clock.advance(60_001);
   seen.push(usage.totals().unattested);
   usage.apply({ ...stated, entry: countersign(stated) });
   seen.push(usage.totals().unattested);
@@ -369,4 +369,21 @@ test('statements that wait for ever are let go as they stand', ({ expect }) => {
   for (const one of stated) usage.apply({ ...one, entry: countersign(one, [{ index: 0, reason: 'unknown' }]) });
   const { attempts, refused, unattested } = usage.totals();
   expect([before.attempts, before.refused, attempts, refused, unattested]).toEqual([3, 0, 3, 2, 1]);
+});
+
+test('a request that was let go is not billed again by another attempt', ({ expect }) => {
+  const [author] = authors;
+  const [epoch] = epochs;
+  const feeds = new UsageFeeds();
+  for (const serial of [1, 2]) {
+    feeds.state({ author, epoch, node: nodes[0], lines: [lineOf(serial)], refused: [] });
+  }
+  feeds.state({ author, epoch, node: nodes[1], lines: [lineOf(3, { first: 1, outcome: 'cancelled' })], refused: [] });
+  const { requests, attempts, promptTokens, completionTokens } = heardBy(feeds.held, { wholeMax: 1 }).totals();
+  expect({ requests, attempts, promptTokens, completionTokens }).toEqual({
+    requests: 2,
+    attempts: 3,
+    promptTokens: 20,
+    completionTokens: 60,
+  });
 });
