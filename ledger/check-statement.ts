@@ -120,8 +120,9 @@ function judgeLetGo(line: UsageLine, work: OwnWork): Verdict {
   if (isTooLow || line.completionTokens > Math.max(most, deliveredTokens(work.sent), statedTokens))
     return refuse('count');
   const short = Math.max(0, most - counted);
-  if (!paysPrompt(line.outcome)) return { shortTokens: short };
   const prompt = ownPromptTokens(work);
+  // Of an attempt that ended whole here the prompt was earned.
+  if (!paysPrompt(line.outcome)) return { shortTokens: short + (end?.kind === 'done' ? prompt : 0) };
   const cachedTokens = end?.kind === 'done' ? Math.min(end.cachedTokens, prompt) : 0;
   // Where the node had not counted it, or was not heard, the gateway guesses.
   if (line.promptTokens > bodyBytes || line.cachedTokens > cachedTokens) return refuse('count');

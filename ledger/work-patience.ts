@@ -1,6 +1,5 @@
 /** How long a node waits for work to be covered, and when it gives it up: pure rules of time, in connected time (design §6). */
 
-import { bytesPerToken } from '../protocol/counting.ts';
 import type { ProcessId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 
@@ -28,10 +27,9 @@ export interface Waiting {
   readonly isRefused: boolean;
 }
 
-/** An answer that has ended here may wait for its client at the gateway, which tells of it as running. */
-const lingerMaxMs = 600_000;
-/** After the first time that a gateway left work uncovered for good. Doubled each time. */
+/** After a gateway left work uncovered for good; grows with each time that it did. */
 const firstPauseMs = 600_000;
+const pauseGrowth = 4;
 const pauseMaxMs = 86_400_000;
 /** A loss is forgotten after so long. */
 const lossMemoryMs = 86_400_000;
@@ -48,8 +46,10 @@ export function ageMaxMs({ runSinceMs }: Patience, nowMs: number): number {
 
 /** When work has waited for too long; undefined while nothing of it is uncovered. */
 export function dueMs(work: Waiting, patience: Patience, nowMs: number): number | undefined {
-  if (work.isRefused || !work.isTold) return work.sinceMs + ageMaxMs(patience, nowMs);
-  return work.endedMs === undefined ? undefined : work.endedMs + lingerMaxMs;
+  const maxMs = ageMaxMs(patience, nowMs);
+  if (work.isRefused || !work.isTold) return work.sinceMs + maxMs;
+  // Its tokens are covered, its prompt is not.
+  return work.endedMs === undefined ? undefined : work.endedMs + maxMs;
 }
 
 /** Losses that still count. */
@@ -67,18 +67,26 @@ export const mayBeLost = (work: Waiting, { run }: Patience): boolean =>
  */
 export function pauseMs(work: Waiting, patience: Patience, nowMs: number): number {
   const losses = lossesAt(patience, nowMs);
-  if (!mayBeLost(work, patience)) return Math.min(pauseMaxMs, firstPauseMs * 2 ** losses);
-  return losses === 0 ? 0 : Math.min(pauseMaxMs, limits.recoveryWaitMs * 2 ** (losses - 1));
+  if (!mayBeLost(work, patience)) return Math.min(pauseMaxMs, firstPauseMs * pauseGrowth ** losses);
+  return losses === 0 ? 0 : Math.min(pauseMaxMs, limits.recoveryWaitMs * pauseGrowth ** (losses - 1));
 }
 
-/** What a gateway may leave out from the start: as much as may be on its way to it on one attempt. */
-const shortFreeTokens = limits.creditInitialBytes / bytesPerToken;
+/** What a gateway may leave out from the start, where the node has not done as much for it in a window of time. */
+const shortFreeTokens = 1_024;
 /** Of what it covers. */
 const shortShare = 1 / 16;
+
+/** What lines have left out so far. */
+export interface Shortage {
+  /** The most tokens that the node did for the gateway within `limits.uncoveredMaxMs`. */
+  readonly windowTokens: number;
+  readonly shortTokens: number;
+  readonly coveredTokens: number;
+}
 
 /**
  * Tokens that a gateway may still leave out of attempts that it let go. What is on its way when a client leaves is lost
  * to the node, honestly; a gateway that lets go of everything just before its end comes no further than this.
  */
-export const toleranceTokens = (shortTokens: number, coveredTokens: number): number =>
-  Math.max(0, Math.floor(shortFreeTokens + coveredTokens * shortShare - shortTokens));
+export const toleranceTokens = ({ windowTokens, shortTokens, coveredTokens }: Shortage): number =>
+  Math.max(0, Math.floor(Math.max(shortFreeTokens, windowTokens) + coveredTokens * shortShare - shortTokens));

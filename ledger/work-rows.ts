@@ -88,7 +88,8 @@ export interface GatewayRecord {
   /** How often work was given up, and when lately. */
   readonly losses: number;
   readonly lossMs: number;
-  /** Tokens sent that it did not pay, and those that it covered. */
+  /** Tokens: the most that were done for it in one window of time, those that it did not pay, and those that it covered. */
+  readonly windowTokens: number;
   readonly shortTokens: number;
   readonly coveredTokens: number;
   readonly statements: number;
@@ -134,6 +135,7 @@ export const writeGateway = (key: Uint8Array, record: GatewayRecord): Uint8Array
     record.runSinceMs === undefined ? null : Math.round(record.runSinceMs),
     record.losses,
     Math.round(record.lossMs),
+    record.windowTokens,
     record.shortTokens,
     record.coveredTokens,
     record.statements,
@@ -158,6 +160,7 @@ export const readGateway = (key: Uint8Array, row: Uint8Array): GatewayRecord | u
     runSinceMs: r.optional((one) => one.int()),
     losses: r.int(),
     lossMs: r.int(),
+    windowTokens: r.int(),
     shortTokens: r.int(),
     coveredTokens: r.int(),
     statements: r.int(),

@@ -2,6 +2,7 @@
 
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { EpochId, MeshId, PeerId, PriceId, ProcessId } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
 import type { StatementFrame } from '../protocol/messages/tab.ts';
 import type { Clock, Log, SigningKey, StoreOp } from '../protocol/ports.ts';
 import { ms, type UnixMs } from '../protocol/units.ts';
@@ -35,7 +36,7 @@ export interface TabShared {
   readonly meshId: MeshId;
   readonly self: PeerId;
   readonly key: SigningKey;
-  /** Work that began at a gateway before may have been forgotten by this process. */
+  /** Work that began by then may have been done, and forgotten, by a process before this one. */
   readonly forgottenMs: UnixMs;
   isPriceRight(line: UsageLine): boolean;
   isPriceHeld(id: PriceId): boolean;
@@ -60,7 +61,17 @@ export class WorkTab {
   readonly #chain = new TabChain();
   readonly #seen = new SeenWork();
   readonly #changes: TabChanges;
-  readonly #counts = { statements: 0, lines: 0, refused: 0, claimed: 0, shortTokens: 0, coveredTokens: 0 };
+  readonly #counts = {
+    statements: 0,
+    lines: 0,
+    refused: 0,
+    claimed: 0,
+    windowTokens: 0,
+    shortTokens: 0,
+    coveredTokens: 0,
+  };
+  /** The present window of time, and the tokens of work that ended in it. */
+  #window = { at: 0, tokens: 0 };
   #newest: { readonly epoch: EpochId; readonly number: number } | undefined;
   /** Connected time, up to a moment of the clock. */
   #connectedMs = 0;
@@ -77,8 +88,8 @@ export class WorkTab {
     this.waiting = new WaitingWorks({ gateway, log: shared.log, changes: this.#changes });
     if (record === undefined) return;
     this.waiting.load(works.map(TabWork.load), record);
-    const { statements, lines, refused, claimed, shortTokens, coveredTokens } = record;
-    Object.assign(this.#counts, { statements, lines, refused, claimed, shortTokens, coveredTokens });
+    const { statements, lines, refused, claimed, windowTokens, shortTokens, coveredTokens } = record;
+    Object.assign(this.#counts, { statements, lines, refused, claimed, windowTokens, shortTokens, coveredTokens });
     this.#newest = this.#chain.newest();
     const sinceMs = Math.max(0, ...works.map((work) => Math.max(work.sinceMs, work.endedMs)));
     // The clock is written now and then only; it never runs behind what was.
@@ -129,6 +140,7 @@ export class WorkTab {
   #end(work: TabWork, end: WorkEnd): void {
     if (work.end !== undefined) return;
     work.finish(end, this.nowMs);
+    this.#did(work.tokens + ownPromptTokens(work));
     const { coveredBy } = work;
     if (coveredBy !== undefined) {
       // Its line came first, and could not be held against what the node has told of the prompt since.
@@ -140,6 +152,12 @@ export class WorkTab {
     if (work.isWorthless) this.waiting.waitNoMore(work);
     else this.waiting.changed(work);
     this.#changed();
+  }
+
+  #did(tokens: number): void {
+    const at = Math.floor(this.nowMs / limits.uncoveredMaxMs);
+    this.#window = { at, tokens: tokens + (at === this.#window.at ? this.#window.tokens : 0) };
+    this.#counts.windowTokens = Math.max(this.#counts.windowTokens, this.#window.tokens);
   }
 
   /** Time passes. */
@@ -186,14 +204,20 @@ export class WorkTab {
     const checked = checkStatement(proven.entry, {
       workOf: (line) => this.waiting.find(line),
       wasCovered: ({ run, serial }) => this.#seen.has(run, serial),
-      mayBeForgotten: (startMs) => startMs < this.#shared.forgottenMs,
+      mayBeForgotten: (startMs) => startMs <= this.#shared.forgottenMs,
       isPriceRight: (line) => this.#shared.isPriceRight(line),
-      toleranceTokens: toleranceTokens(this.#counts.shortTokens, this.#counts.coveredTokens),
+      toleranceTokens: toleranceTokens(this.#counts) + this.#runningTokens(proven.entry.lines),
     });
     this.#apply(checked);
     this.#counts.statements += 1;
     this.#counts.lines += proven.entry.lines.length;
     this.#sign(proven, checked, link);
+  }
+
+  /** Of work that has ended at the gateway and not yet here. */
+  #runningTokens(lines: readonly UsageLine[]): number {
+    const works = lines.flatMap((line) => this.waiting.find(line) ?? []);
+    return works.reduce((sum, { end, tokens }) => sum + (end === undefined ? tokens : 0), 0);
   }
 
   #apply({ refused, covered, disputed, seen, told }: CheckedStatement): void {
@@ -265,17 +289,11 @@ export class WorkTab {
   }
 
   #record(): GatewayRecord {
-    const { shortTokens, coveredTokens, statements, lines, refused, claimed } = this.#counts;
     return {
       gateway: this.gateway,
       connectedMs: this.nowMs,
       ...this.waiting.patience,
-      shortTokens,
-      coveredTokens,
-      statements,
-      lines,
-      refused,
-      claimed,
+      ...this.#counts,
       heads: this.#chain.heads(),
     };
   }

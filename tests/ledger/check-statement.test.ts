@@ -77,7 +77,7 @@ describe('an answer that was whole', () => {
     ['is refused under another model', { model: 'other' }, 'unknown'],
     ['is refused at another price than it was opened with', { price: { ...priceOf(1) } }, 'price'],
     ['may have crossed its client’s leaving', { outcome: 'cancelled', completionTokens: 5, cachedTokens: 0 }, 15],
-    ['may have been lost on its way', { outcome: 'lost', completionTokens: 0, promptTokens: 0, cachedTokens: 0 }, 20],
+    ['may have been lost on its way', { outcome: 'lost', completionTokens: 0, promptTokens: 0, cachedTokens: 0 }, 120],
   ])('%s', ([, change, expected], { expect }) => {
     const line = gateway.line(1, change);
     expect(wordOn(line, workOf(1))).toBe(expected);

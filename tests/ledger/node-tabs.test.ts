@@ -63,7 +63,7 @@ describe('a statement', () => {
       gateway.line(1),
       gateway.line(2, { completionTokens: 19 }),
       gateway.line(3, { price: { ...freePrice, id: '11'.repeat(8) as PriceId } }),
-      gateway.line(5),
+      gateway.line(5, { startMs: unixMs(1_700_000_001_001) }),
       gateway.line(4, { startMs: unixMs(1_800_000_000_000) }),
     ]);
     gateway.send(node, [gateway.line(4), gateway.line(6, { startMs: unixMs(1_600_000_000_000) })]);
