@@ -37,7 +37,7 @@ export interface TagKeys extends Tags {
   open(): Promise<void>;
   /** Those that are held of these days. */
   held(issuer: IssuerId, days: readonly number[]): readonly TagKey[];
-  /** Draws the keys of these days that are not held; synced once it resolves. For the issuer's own gateway. */
+  /** Draws the keys of these days that are not held; waits for `open`, and is synced once it resolves. For the issuer's own gateway. */
   draw(issuer: IssuerId, days: readonly number[]): Promise<void>;
   /** Keeps keys that came from another gateway. Of two for one day the first that came stays. */
   take(issuer: IssuerId, keys: readonly TagKey[]): Promise<void>;
@@ -113,6 +113,7 @@ class DayKeys implements TagKeys {
   #cancelTidy: Cancel = () => {};
   #writing: Promise<void> = Promise.resolve();
   #isClosed = false;
+  readonly #opened = Promise.withResolvers<void>();
 
   constructor(ports: TagPorts, { tagDays = defaultTagDays }: TagOptions) {
     this.#ports = ports;
@@ -158,6 +159,7 @@ class DayKeys implements TagKeys {
     if (!hasOwn) ops.push(writeRow(ownName, this.#own));
     ops.push(...this.#expire());
     await this.#write(ops);
+    this.#opened.resolve();
     this.#tidyLater();
   }
 
@@ -256,6 +258,8 @@ class DayKeys implements TagKeys {
   }
 
   async draw(issuer: IssuerId, days: readonly number[]): Promise<void> {
+    // Before the disk was read every key looks as if it was lacking, and would be replaced.
+    await this.#opened.promise;
     await this.take(
       issuer,
       days.filter((day) => !this.#keys.get(issuer)?.has(day)).map((day) => this.#drawn(day)),
@@ -263,6 +267,7 @@ class DayKeys implements TagKeys {
   }
 
   async take(issuer: IssuerId, keys: readonly TagKey[]): Promise<void> {
+    await this.#opened.promise;
     const today = this.#today();
     const ops: StoreOp[] = [];
     if (!this.#keys.has(issuer) && this.#keys.size >= issuersMax) return;

@@ -114,6 +114,7 @@ export async function recordsStage(
 ): Promise<RecordsStage> {
   const usage = new FakeUsage();
   const tags = createTags({ store: new MemoryStore(), clock, random: seededRandom('tags'), log: quietLog });
+  await tags.open();
   const issuer = issuerIdOf(fromHex(by));
   const today = Math.floor(clock.wallMs() / dayMs);
   await tags.draw(
