@@ -130,5 +130,8 @@ export const largestLedgerFrames: readonly LedgerFrame[] = [
     isLast: true,
     blocks: [{ ...head, slots: Array.from({ length: limits.blockEntriesMax }, () => ({ leaf: full(32) })) }],
   },
-  { type: 'push', block: { ...head, entries: [full(limits.entryMaxBytes), full(limits.blockMaxBytes - limits.entryMaxBytes)] } },
+  {
+    type: 'push',
+    block: { ...head, entries: [full(limits.entryMaxBytes), full(limits.blockMaxBytes - limits.entryMaxBytes)] },
+  },
 ];
