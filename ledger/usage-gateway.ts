@@ -192,7 +192,8 @@ export class GatewayUsage {
   }
 
   /** The open request that a line belongs to, made where there is none. */
-  #requestOf({ open }: Run, { run, serial, first }: UsageLine): OpenRequest {
+  #requestOf(of: Run, { run, serial, first }: UsageLine): OpenRequest {
+    const { open } = of;
     const bySerial = open.get(serial);
     const byFirst = first === serial ? bySerial : open.get(first);
     const request = bySerial ?? byFirst ?? new OpenRequest(this.author, run);
@@ -201,7 +202,7 @@ export class GatewayUsage {
       request.absorb(byFirst);
       for (const number of request.numbers) open.set(number, request);
     }
-    for (const number of first === serial ? [serial] : [serial, first]) {
+    for (const number of first === serial || isPast(of, first) ? [serial] : [serial, first]) {
       if (open.get(number) === request) continue;
       open.set(number, request);
       request.numbers.push(number);
