@@ -47,6 +47,8 @@ export interface LeaseAuthority {
   /** What a gateway says that it holds; leases that were forgotten here are written down again. */
   report(from: PeerId, report: HoldingsReport): Promise<void>;
   entry(held: HeldEntry): void;
+  /** An account has other terms: where less is left than was leased, what is not spent yet is called back. */
+  changed(account: AccountId): void;
   /** Gateways that must be heard from before strict accounts get anything. */
   missing(): readonly PeerId[];
   sheet(account: AccountId): BudgetSheet | undefined;
@@ -114,7 +116,7 @@ class IssuerAuthority implements LeaseAuthority {
     this.#book = new LeaseBook({ mayGive: (place) => this.#mayGive(place), spentFrom: deps.spentFrom });
     this.#roll = new RollCall(
       { ...deps, book: this.#book },
-      { ...options, hasPredecessor: this.#certificate()?.succeeds !== undefined },
+      { ...options, hasPredecessor: () => this.#certificate()?.succeeds !== undefined },
     );
   }
 
@@ -160,15 +162,13 @@ class IssuerAuthority implements LeaseAuthority {
   }
 
   entry(held: HeldEntry): void {
-    const { entry, place } = held;
+    const { place } = held;
     this.#generations.set(place.epoch, place.generation);
     const account = this.#book.apply(held);
     if (account !== undefined) for (const wake of [...(this.#waiting.get(account) ?? [])]) wake();
-    if (entry.kind === 'account') this.#lower(entry.account);
   }
 
-  /** A budget that was cut below what is leased: what is not spent yet is called back. */
-  #lower(account: AccountId): void {
+  changed(account: AccountId): void {
     const budget = accountIn(this.#deps.ledger, account, this.#issuer())?.budget;
     if (budget === undefined) return;
     const period = periodOf(budget.period, this.#deps.clock.wallMs());

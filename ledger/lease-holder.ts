@@ -147,7 +147,12 @@ class LocalBudgets implements GatewayBudgets {
         this.#authority?.entry(held);
         this.#holder.entry(held);
       }),
-      ledger.onChange(({ kind }) => {
+      ledger.onChange((change) => {
+        const { kind } = change;
+        if (kind === 'account') {
+          this.#authority?.changed(change.account);
+          this.#holder.changed(change.account);
+        }
         if (kind === 'roots' || kind === 'member' || kind === 'ban') this.#look();
       }),
     ];

@@ -37,6 +37,8 @@ export interface MoneyHolder {
   told(peer: PeerId | 'here', answer: Extract<LeaseAnswer, MoneyGrant | MoneyRefusal>): void;
   recalled(lease: LeaseId): void;
   entry(held: HeldEntry): void;
+  /** An account has other terms. */
+  changed(account: AccountId): void;
   /** What is held of accounts that this author keeps. */
   holdings(author: AuthorId): readonly Holding[];
   status(): readonly BudgetStatus[];
@@ -287,10 +289,11 @@ class Holder implements MoneyHolder {
     else this.#fail(purse, ({ needMicro }) => exhausted(needMicro));
   }
 
+  changed(account: AccountId): void {
+    for (const purse of this.#purses.values()) if (purse.account === account) purse.refused = undefined;
+  }
+
   entry({ entry, place }: HeldEntry): void {
-    if (entry.kind === 'account') {
-      for (const purse of this.#purses.values()) if (purse.account === entry.account) purse.refused = undefined;
-    }
     if (entry.kind !== 'lease' && entry.kind !== 'writeoff') return;
     const purse = this.#byLease.get(entry.lease);
     // One that was replaced may not know it; what it leases now, its successor does not know of.

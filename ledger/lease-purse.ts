@@ -135,6 +135,8 @@ export class Purse {
   #graceDay = -1;
   #graceHeldMicro = 0;
   #graceSpentMicro = 0;
+  /** The most that could not be set aside since it grew. */
+  #missedMicro = 0;
   #recentMicro = 0;
   #recentAtMs: number;
 
@@ -162,6 +164,7 @@ export class Purse {
   }
 
   taken(missingMicro: number): void {
+    this.#missedMicro = Math.max(this.#missedMicro, missingMicro);
     this.#events.taken(this, missingMicro);
   }
 
@@ -201,6 +204,7 @@ export class Purse {
     const known = this.leases.find((held) => held.lease === lease);
     if (known === undefined || amountMicro <= known.amountMicro) return false;
     this.lastStepMicro = amountMicro - known.amountMicro;
+    this.#missedMicro = 0;
     known.period = period;
     known.amountMicro = amountMicro;
     // Whoever raised it has not called it back since.
@@ -219,7 +223,7 @@ export class Purse {
       isStrict: this.waiting.some(({ isStrict }) => isStrict),
       leastMicro: Math.max(1, (needs[0] ?? 0) - freeMicro),
       needMicro: needs.length === 0 ? 0 : Math.max(1, together - freeMicro),
-      wantMicro: Math.ceil(Math.max(2 * Math.max(0, ...needs), this.recentMicro(), this.lastStepMicro / 2)),
+      wantMicro: Math.ceil(Math.max(2 * Math.max(this.#missedMicro, ...needs), this.recentMicro(), this.lastStepMicro)),
     };
   }
 

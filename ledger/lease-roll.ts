@@ -17,8 +17,8 @@ export interface RollOptions {
   readonly self: PeerId;
   /** The authority's own. */
   readonly author: AuthorId;
-  /** It took over from another issuer, which may have leased on without knowing it. */
-  readonly hasPredecessor: boolean;
+  /** It took over from another issuer, which may have leased on without knowing it. Asked once, by `open`. */
+  readonly hasPredecessor: () => boolean;
   /** Its store may know less than it said before, as after a restore. */
   readonly mayHaveForgotten: boolean;
 }
@@ -30,12 +30,11 @@ export class RollCall {
   readonly #deps: RollDeps;
   readonly #options: RollOptions;
   readonly #heard = new Set<PeerId>();
-  #isDone: boolean;
+  #isDone = false;
 
   constructor(deps: RollDeps, options: RollOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#isDone = !options.hasPredecessor && !options.mayHaveForgotten;
   }
 
   get #row(): Uint8Array {
@@ -44,8 +43,9 @@ export class RollCall {
 
   /** A roll that was called to its end is called once. @throws HelixFlowError STORE_FAILED */
   async open(): Promise<void> {
-    if (this.#isDone || this.#options.mayHaveForgotten) return;
-    this.#isDone = (await this.#deps.store.get(this.#row)) !== undefined;
+    const { mayHaveForgotten, hasPredecessor } = this.#options;
+    if (mayHaveForgotten) return;
+    this.#isDone = !hasPredecessor() || (await this.#deps.store.get(this.#row)) !== undefined;
   }
 
   heard(peer: PeerId): void {

@@ -136,7 +136,7 @@ class Chaos {
       if (this.random.int(3) === 0) await this.mesh.stage.run(this.mesh.of(site).close());
       await this.mesh.stage.pass(1);
       for (const watcher of this.watchers) watcher.crashed(site);
-      this.mesh.kill(site);
+      await this.mesh.kill(site);
       return;
     }
     const backup = this.#backups.get(site);

@@ -90,6 +90,14 @@ export class LeaseMesh implements AsyncDisposable {
     return result;
   }
 
+  /** What this gateway's leases have paid for. */
+  spentAt(site: Site): number {
+    return this.of(site)
+      .status()
+      .flatMap(({ leases, heldMicro }) => leases.map((lease) => lease.amountMicro - lease.leftMicro - heldMicro))
+      .reduce((sum, micro) => sum + micro, 0);
+  }
+
   /** Holds and spends all of it. @returns what became of it. */
   async spend(site: Site, account: BudgetAccount, needMicro: number, spentMicro = needMicro): Promise<string> {
     const hold = await this.hold(site, account, needMicro);
@@ -98,8 +106,10 @@ export class LeaseMesh implements AsyncDisposable {
     return hold.isGrace ? 'grace' : 'spent';
   }
 
-  kill(site: Site): void {
+  /** Ends a process at once; the others have heard of it when this resolves. */
+  async kill(site: Site): Promise<void> {
     site.machine.kill();
+    await this.stage.pass(500);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
