@@ -4,7 +4,8 @@
  *
  * `npm run bench [-- --json] [-- --seconds 5]`: all of it. `npm run bench -- access`: what a known key and limits cost
  * alone. `npm run bench -- tokens [--count 1000000] [--seed 1]`: texts that are no keys. `npm run bench -- lines`: durable
- * lines beside bare LevelDB. Linux only: CPU times come from /proc.
+ * lines beside bare LevelDB. `npm run bench -- usage`: lines settled, and questions about ten million of them, beside
+ * SQLite. Linux only: CPU times come from /proc.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -15,6 +16,7 @@ import { type AccessReport, fuzzTokens, measureAccess } from './access.ts';
 import { type LinesReport, measureLines } from './lines.ts';
 import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
 import { type Child, start } from './processes.ts';
+import { measureUsage, type UsageReport, usageText } from './usage.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -134,11 +136,17 @@ async function main(): Promise<void> {
   if (section === 'access') printAccess(await measureAccess());
   else if (section === 'tokens') await tokens();
   else if (section === 'lines') printLines(await measureLines(seconds));
+  else if (section === 'usage') printUsage(measureUsage());
   else if (section === 'all') await all();
-  else throw new Error(`no part of the bench is named ${section}; there are access, tokens and lines`);
+  else throw new Error(`no part of the bench is named ${section}; there are access, tokens, lines and usage`);
 }
 
 const printJson = (report: object): void => void process.stdout.write(`${JSON.stringify(report)}\n`);
+
+function printUsage(report: UsageReport): void {
+  if (options.json) printJson(report);
+  else process.stdout.write(`${usageText(report)}\n`);
+}
 
 function printAccess(report: AccessReport): void {
   if (options.json) {

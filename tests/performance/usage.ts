@@ -321,6 +321,32 @@ export function measureUsage(lines = 10_000_000, linesTakenIn = 1_000_000): Usag
   return { takenIn, lines, rows: count, applySeconds: applyUs / 1_000_000, mebibytes, ...times, queries: told };
 }
 
+const tenth = (value: number): string => value.toFixed(1);
+
+/** For people. */
+export function usageText({
+  takenIn,
+  lines,
+  rows,
+  mebibytes,
+  p50Ms,
+  p99Ms,
+  p99CpuMs,
+  queries: asked,
+}: UsageReport): string {
+  const { decodeSeconds, parseSeconds, applySeconds, signatureSeconds } = takenIn;
+  const each = asked.map((one) => {
+    const times = [one.p50Ms, one.p99Ms, one.coldMs, one.sqliteMs].map((time) => tenth(time).padStart(8)).join('');
+    return `${one.name.padEnd(26)}${String(one.rows).padStart(7)}${times}`;
+  });
+  return [
+    `${takenIn.lines} lines taken in: parsed in ${tenth(parseSeconds)} s, settled in ${tenth(applySeconds)} s of CPU, ${tenth(signatureSeconds)} s of it for signatures; decoding alone takes ${tenth(decodeSeconds)} s`,
+    `${lines} lines in ${rows} rows, ${mebibytes} MiB; a question p50 ${tenth(p50Ms)} ms, p99 ${tenth(p99Ms)} ms (to reach: ≤ 50), ${tenth(p99CpuMs)} ms of CPU`,
+    `${'question'.padEnd(26)}   rows  p50 ms  p99 ms first ms  SQLite`,
+    ...each,
+  ].join('\n');
+}
+
 if (import.meta.main) {
   const [lines, linesTakenIn] = process.argv.slice(2).map(Number);
   process.stdout.write(`${JSON.stringify(measureUsage(lines, linesTakenIn), undefined, 1)}\n`);
