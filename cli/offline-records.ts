@@ -46,7 +46,7 @@ export function createOfflineRecords(world: World, parts: OfflineParts): Offline
     issuer &&
     createLeaseAuthority(
       { ...world, store, ledger, spentFrom, recall: () => {} },
-      { self, author: authorIdOf(issuer.key.publicKey), mayHaveForgotten: false },
+      { self, author: authorIdOf(issuer.key.publicKey) },
     );
   const cancel = ledger.onEntry((held) => {
     prices.apply(held);

@@ -34,7 +34,6 @@ export interface AuthorityOptions {
   readonly self: PeerId;
   /** Of the issuer whose key is held here. */
   readonly author: AuthorId;
-  readonly mayHaveForgotten: boolean;
 }
 
 /** The authority of the accounts of one issuer, and of those that it took over from. */

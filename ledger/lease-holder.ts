@@ -59,8 +59,6 @@ export interface BudgetOptions {
   readonly graceMicro?: number;
   /** How long a request waits for money. */
   readonly waitMs?: number;
-  /** The store may know less than it did, as after a restore: strict accounts wait for all gateways. */
-  readonly mayHaveForgotten?: boolean;
 }
 
 /** Everything about budgets at one gateway; create it before `Ledger.open` and the network's `start`. */
@@ -98,7 +96,7 @@ class LocalBudgets implements GatewayBudgets {
   #cancelLook: Cancel = () => {};
 
   constructor(ports: BudgetPorts, options: BudgetOptions) {
-    const { issuer, graceMicro = defaultGraceMicro, waitMs = defaultWaitMs, mayHaveForgotten = false } = options;
+    const { issuer, graceMicro = defaultGraceMicro, waitMs = defaultWaitMs } = options;
     const { self } = ports.network;
     this.#ports = ports;
     this.#wire = createLeaseWire(ports, {
@@ -114,7 +112,7 @@ class LocalBudgets implements GatewayBudgets {
       issuer &&
       createLeaseAuthority(
         { ...ports, spentFrom: ports.spentFrom ?? (() => 0), recall: (holder, lease) => this.#recall(holder, lease) },
-        { self, author: authorIdOf(issuer.key.publicKey), mayHaveForgotten },
+        { self, author: authorIdOf(issuer.key.publicKey) },
       );
     this.#windows = createWindowAuthority({
       clock: ports.clock,

@@ -19,11 +19,17 @@ export interface RollOptions {
   readonly author: AuthorId;
   /** It took over from another issuer, which may have leased on without knowing it. Asked once, by `open`. */
   readonly hasPredecessor: () => boolean;
-  /** Its store may know less than it said before, as after a restore. */
-  readonly mayHaveForgotten: boolean;
 }
 
 const encoder = new TextEncoder();
+const restoredRow = encoder.encode('b/restored');
+
+/**
+ * Notes in a store that it was restored, and may know less than was said before: strict accounts then wait for all
+ * gateways. @throws HelixFlowError STORE_FAILED
+ */
+export const markRestored = (store: Store): Promise<void> =>
+  store.batch([{ type: 'put', key: restoredRow, value: encodeValue([1]) }], { sync: true });
 
 /** A list of gateways, ticked off as they report. */
 export class RollCall {
@@ -43,9 +49,9 @@ export class RollCall {
 
   /** A roll that was called to its end is called once. @throws HelixFlowError STORE_FAILED */
   async open(): Promise<void> {
-    const { mayHaveForgotten, hasPredecessor } = this.#options;
-    if (mayHaveForgotten) return;
-    this.#isDone = !hasPredecessor() || (await this.#deps.store.get(this.#row)) !== undefined;
+    const { store } = this.#deps;
+    if ((await store.get(restoredRow)) !== undefined) return;
+    this.#isDone = !this.#options.hasPredecessor() || (await store.get(this.#row)) !== undefined;
   }
 
   heard(peer: PeerId): void {
@@ -72,7 +78,13 @@ export class RollCall {
   async isComplete(): Promise<boolean> {
     if (this.#isDone) return true;
     if (this.missing().length > 0) return false;
-    await this.#deps.store.batch([{ type: 'put', key: this.#row, value: encodeValue([1]) }], { sync: true });
+    await this.#deps.store.batch(
+      [
+        { type: 'put', key: this.#row, value: encodeValue([1]) },
+        { type: 'del', key: restoredRow },
+      ],
+      { sync: true },
+    );
     this.#isDone = true;
     return true;
   }

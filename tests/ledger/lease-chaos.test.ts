@@ -2,6 +2,7 @@
 
 import { describe, test } from 'vitest';
 import type { BudgetAccount, MoneyHold } from '../../ledger/budgets.ts';
+import { markRestored } from '../../ledger/lease-roll.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { partition } from '../../sim/links.ts';
 import { SimRandom } from '../../sim/random.ts';
@@ -141,8 +142,12 @@ class Chaos {
     }
     const backup = this.#backups.get(site);
     const isRestored = backup !== undefined && this.random.int(3) === 0;
-    if (isRestored) site.machine.disk.restore(backup);
-    await this.mesh.boot(site, { mayHaveForgotten: isRestored });
+    if (isRestored) {
+      site.machine.disk.restore(backup);
+      await this.mesh.stage.run(markRestored(site.machine.boot().store));
+      await this.mesh.kill(site);
+    }
+    await this.mesh.boot(site);
     if (this.#heal === undefined) await this.#relink();
   }
 

@@ -21,11 +21,14 @@ export class LeaseMesh implements AsyncDisposable {
   private constructor(stage: LedgerMesh) {
     this.stage = stage;
     stage.onBoot = (site) => {
+      if (site.role === 'node') return;
       const issuer = site.options.issuer;
       const ports = { ...site.ports, ledger: site.ledger };
       this.#budgets.set(site, createBudgets(ports, { ...this.options, ...(issuer === undefined ? {} : { issuer }) }));
     };
-    stage.onAdmitted = (site, connection, info) => this.of(site).admitted(connection, info);
+    stage.onAdmitted = (site, connection, info) => {
+      if (site.role === 'gateway') this.of(site).admitted(connection, info);
+    };
   }
 
   static async create(gateways: number, seed = 7): Promise<LeaseMesh> {
@@ -78,7 +81,7 @@ export class LeaseMesh implements AsyncDisposable {
     await this.stage.append(this.site(0), 'issuer', [{ kind: 'account', account, limits: {}, strict, budget }]);
     const isKnown = (site: Site): boolean =>
       site.ledger.standing.account(account, this.stage.issuer)?.budget?.amountMicro === budget.amountMicro;
-    const alive = this.sites.filter(({ machine }) => machine.ports !== undefined);
+    const alive = this.sites.filter(({ role, machine }) => role === 'gateway' && machine.ports !== undefined);
     await this.stage.until(() => alive.every(isKnown));
     return { issuer: this.stage.issuerId, account, strict };
   }

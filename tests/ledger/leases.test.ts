@@ -2,6 +2,7 @@
 
 import { describe, test } from 'vitest';
 import type { MoneyHold } from '../../ledger/budgets.ts';
+import { markRestored } from '../../ledger/lease-roll.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { issuerIdOf, signCertificate } from '../../protocol/grants.ts';
 import type { LeaseId } from '../../protocol/ids.ts';
@@ -275,7 +276,10 @@ describe('what an authority has forgotten', () => {
     expect(await mesh.spend(mesh.site(1), account, 900)).toBe('spent');
     await mesh.kill(authority);
     authority.machine.disk.restore(backup);
-    await mesh.boot(authority, { mayHaveForgotten: true });
+    const { store } = authority.machine.boot();
+    await mesh.stage.run(markRestored(store));
+    await mesh.kill(authority);
+    await mesh.boot(authority);
     await mesh.stage.pass(60_000);
     expect(mesh.of(authority).missing()).toEqual([mesh.site(1).peer]);
     expect(await mesh.spend(authority, account, 101)).toBe('BUDGET_UNAVAILABLE');
