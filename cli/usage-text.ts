@@ -154,19 +154,30 @@ export const priceValue = ({ price, model, node, prompt, cached, completion, fro
   issuer,
 });
 
-/** Prices in credits for a million tokens. */
-export const priceTable = (prices: readonly PriceView[]): string =>
+/** Of the prices for one model and node the one that began last counts. */
+function stateOf(price: PriceView, prices: readonly PriceView[], nowMs: number): string {
+  if (price.fromMs > nowMs) return 'to come';
+  const isOver = prices.some(
+    (other) =>
+      other.model === price.model && other.node === price.node && other.fromMs <= nowMs && other.fromMs > price.fromMs,
+  );
+  return isOver ? 'over' : 'counts';
+}
+
+/** Prices in credits for a million tokens. @param prices All of them, or one that was just set. */
+export const priceTable = (prices: readonly PriceView[], nowMs: number): string =>
   prices.length === 0
     ? 'no prices: everything is free'
     : columns(
-        ['MODEL', 'NODE', 'PROMPT', 'CACHED', 'COMPLETION', 'FROM', 'PRICE'],
-        prices.map(({ model, node, prompt, cached, completion, fromMs, price }) => [
-          model,
-          node === undefined ? 'all' : short(node),
-          printMicro(prompt),
-          printMicro(cached),
-          printMicro(completion),
-          moment(fromMs),
-          price,
+        ['MODEL', 'NODE', 'PROMPT', 'CACHED', 'COMPLETION', 'STATE', 'FROM', 'PRICE'],
+        prices.map((row) => [
+          row.model,
+          row.node === undefined ? 'all' : short(row.node),
+          printMicro(row.prompt),
+          printMicro(row.cached),
+          printMicro(row.completion),
+          stateOf(row, prices, nowMs),
+          moment(row.fromMs),
+          row.price,
         ]),
       );

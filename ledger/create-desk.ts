@@ -77,7 +77,7 @@ export interface DeskOptions {
 }
 
 /** Entries that one export may hold. */
-const exportedMax = 50_000;
+const exportedMax = 15_000;
 /** Bans that one `unban` may name. */
 const unbansAtOnce = 64;
 

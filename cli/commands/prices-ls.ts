@@ -12,6 +12,6 @@ export const runPricesList: RunCommand<Record<never, never>> = async (_config, {
     ({ price }) => price,
   );
   const sorted = prices.toSorted(byBeginning);
-  output.data({ prices: sorted.map(priceValue) }, priceTable(sorted));
+  output.data({ prices: sorted.map(priceValue) }, priceTable(sorted, Date.now()));
   return 0;
 };

@@ -14,6 +14,6 @@ export const runPricesSet: RunCommand<typeof pricesSetOptions> = async (config, 
     ...(node === undefined ? {} : { node }),
     ...(from === undefined ? {} : { fromMs: from }),
   });
-  output.data(priceValue(price), priceTable([price]));
+  output.data(priceValue(price), priceTable([price], Date.now()));
   return 0;
 };

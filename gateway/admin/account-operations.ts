@@ -80,25 +80,30 @@ export interface AccountExportView {
   readonly usage: readonly UsageView[];
   /** What was done to the account and its keys, and what was done with them. */
   readonly audit: readonly AuditLine[];
-  /** False where there are more entries, or lines of the audit log, than these. */
+  /** False where there is more than this. */
   readonly isComplete: boolean;
 }
 
 /** Lines of the audit log that are looked through, the newest. */
 const auditLinesMax = 100_000;
+/** Rows of usage, and lines of the audit log, that one export holds: what a client takes in one answer. */
+const exportedRowsMax = 10_000;
 
 async function exportAccount(context: AdminContext, account: AccountId, caller: Caller): Promise<AccountExportView> {
   const told = await deskFor(context, caller).exportAccount(account, actorOf(caller));
   const nowMs = context.clock.wallMs();
   const about = new Set([`account:${account}`, ...told.keys.map(({ key }) => `key:${key}`)]);
   const lines = await context.audit.tail(auditLinesMax);
+  const audit = lines.filter(({ actor, object }) => about.has(actor) || about.has(object));
+  const usage = await usageOfAccount(context, account);
+  const isWhole = lines.length < auditLinesMax && audit.length <= exportedRowsMax && usage.length <= exportedRowsMax;
   return {
     account: sheetView(context, told.account),
     keys: told.keys.map((key) => keyView(key, nowMs)),
     entries: told.entries,
-    usage: await usageOfAccount(context, account),
-    audit: lines.filter(({ actor, object }) => about.has(actor) || about.has(object)),
-    isComplete: told.isComplete && lines.length < auditLinesMax,
+    usage: usage.slice(-exportedRowsMax),
+    audit: audit.slice(-exportedRowsMax),
+    isComplete: told.isComplete && isWhole,
   };
 }
 
