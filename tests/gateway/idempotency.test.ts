@@ -2,124 +2,18 @@
 
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
-import { createIdempotency, type Idempotency, type IdempotentAsk } from '../../gateway/idempotency.ts';
-import { answerMaxBytes, lingerMs, type SharedRun } from '../../gateway/idempotency-run.ts';
-import type { Answer, AnswerEnd, AnswerEvents, Served } from '../../gateway/service.ts';
-import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
-import type { KeyId, ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
+import { createIdempotency } from '../../gateway/idempotency.ts';
+import { lingerMs } from '../../gateway/idempotency-run.ts';
+import { HelixFlowError } from '../../protocol/errors.ts';
+import type { KeyId, RequestId } from '../../protocol/ids.ts';
 import type { StoreOp } from '../../protocol/ports.ts';
 import { accessOf } from '../support/access.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { quietLog } from '../support/pair-of-sessions.ts';
+import { type Ear, end, gone, Stage, type Work } from './idempotency-stage.ts';
 
-const served: Served = { node: '12D3KooWNode' as PeerId, digest: 'ab'.repeat(32) as ModelDigest, attempts: 1 };
-const end: AnswerEnd = { finish: 'stop', promptTokens: 1, cachedTokens: 0, completionTokens: 2, served };
 const dayMs = 86_400_000;
-
-/** What somebody heard, and their side of it. */
-class Ear implements AnswerEvents {
-  readonly heard: unknown[] = [];
-  answer: Answer | undefined;
-
-  committed(): void {
-    this.heard.push('committed');
-  }
-
-  delta(text: string): void {
-    this.heard.push(text);
-  }
-
-  done(): void {
-    this.heard.push('done');
-  }
-
-  failed({ code }: HelixFlowError): void {
-    this.heard.push(code);
-  }
-}
-
-/** The service's side of a run. */
-class Work implements Answer {
-  readonly rate = undefined;
-  readonly events: AnswerEvents;
-  isBilled = false;
-  isCancelled = false;
-  consumedBytes = 0;
-
-  constructor(events: AnswerEvents) {
-    this.events = events;
-  }
-
-  cancel(): void {
-    this.isCancelled = true;
-  }
-
-  consumed(bytes: number): void {
-    this.consumedBytes += bytes;
-  }
-
-  say(...texts: readonly string[]): void {
-    this.isBilled = true;
-    this.events.committed(served);
-    for (const text of texts) this.events.delta(text);
-  }
-}
-
-class Stage {
-  readonly clock = new ManualClock();
-  readonly store: MemoryStore;
-  readonly keys: Idempotency;
-  readonly works: Work[] = [];
-  #requests = 0;
-
-  constructor(store = new MemoryStore()) {
-    this.store = store;
-    this.keys = createIdempotency({ store, clock: this.clock, log: quietLog });
-    this.keys.open();
-  }
-
-  claim(more: Partial<IdempotentAsk> = {}): ReturnType<Idempotency['claim']> {
-    this.#requests += 1;
-    const request = this.#requests.toString(16).padStart(32, '0') as RequestId;
-    return this.keys.claim({ caller: accessOf(), key: 'k', body: 'b', request, ...more });
-  }
-
-  begin(run: SharedRun): Work {
-    let work: Work | undefined;
-    run.begin((events) => {
-      work = new Work(events);
-      return work;
-    });
-    this.works.push(work as Work);
-    return work as Work;
-  }
-
-  join(run: SharedRun): Ear {
-    const ear = new Ear();
-    ear.answer = run.join(ear);
-    return ear;
-  }
-
-  /** Asks as a client does: runs what is its to run, and listens. @returns what it was refused with, too. */
-  async ask(more: Partial<IdempotentAsk> = {}): Promise<{ ear: Ear; work: Work | undefined; run: SharedRun }> {
-    const { run, isFirst } = await this.claim(more);
-    const work = isFirst ? this.begin(run) : undefined;
-    const ear = this.join(run);
-    await this.clock.turn();
-    return { ear, work, run };
-  }
-
-  async refusal(more: Partial<IdempotentAsk> = {}): Promise<unknown> {
-    try {
-      return await this.claim(more);
-    } catch (error) {
-      return isHelixFlowError(error) ? [error.code, error.details] : error;
-    }
-  }
-}
-
-const gone = (request: number): unknown => ['IDEMPOTENCY_GONE', { request: request.toString(16).padStart(32, '0') }];
 
 describe('a request that comes again', () => {
   test('while the first runs hears all of it, and nothing runs twice', async ({ expect }) => {
@@ -303,70 +197,6 @@ describe('a client that leaves', () => {
     ear.answer?.cancel();
     await stage.clock.turn();
     expect(ear.heard).toEqual([]);
-  });
-});
-
-test('a node may send on as fast as whoever reads fastest', async ({ expect }) => {
-  const stage = new Stage();
-  const first = await stage.ask();
-  const second = await stage.ask();
-  first.work?.say('0123456789');
-  first.ear.answer?.consumed(4);
-  second.ear.answer?.consumed(3);
-  second.ear.answer?.consumed(3);
-  first.ear.answer?.consumed(1);
-  expect(first.work?.consumedBytes).toBe(6);
-});
-
-describe('of answers', () => {
-  test('one that is too long is not kept, but heard by all who joined in time', async ({ expect }) => {
-    const stage = new Stage();
-    const { work, ear } = await stage.ask();
-    work?.say('é'.repeat(answerMaxBytes / 2));
-    const second = await stage.ask();
-    work?.events.delta('!');
-    expect(await stage.refusal()).toMatchObject({ isFirst: false });
-    await expect(stage.ask()).rejects.toMatchObject({ code: 'IDEMPOTENCY_GONE' });
-    work?.events.done(end);
-    expect([ear.heard.at(-1), second.ear.heard.slice(2)]).toEqual(['done', ['!', 'done']]);
-    expect(await stage.refusal()).toEqual(gone(1));
-  });
-
-  test('the oldest is forgotten when there are too many', async ({ expect }) => {
-    const stage = new Stage();
-    for (let key = 0; key < 70; key += 1) {
-      const { work } = await stage.ask({ key: `${key}` });
-      work?.say('x'.repeat(answerMaxBytes));
-      work?.events.done(end);
-    }
-    const held: unknown[] = [];
-    for (let key = 0; key < 70; key += 1) held.push(await stage.refusal({ key: `${key}` }));
-    expect(held.filter((one) => Array.isArray(one))).toHaveLength(6);
-    expect(held.slice(0, 6)).toEqual([1, 2, 3, 4, 5, 6].map(gone));
-  });
-
-  test('none is forgotten while it runs: a new one is not kept instead', async ({ expect }) => {
-    const stage = new Stage();
-    for (let key = 0; key < 66; key += 1) {
-      const { work } = await stage.ask({ key: `${key}` });
-      work?.say('x'.repeat(answerMaxBytes));
-    }
-    await expect(stage.ask({ key: '0' })).resolves.toMatchObject({ work: undefined });
-    await expect(stage.ask({ key: '65' })).rejects.toMatchObject({ code: 'IDEMPOTENCY_GONE' });
-  });
-
-  test('each is told as it was, whatever its characters and pieces', async ({ expect }) => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(fc.string({ unit: 'grapheme', maxLength: 300 }), { maxLength: 40 }), async (pieces) => {
-        const stage = new Stage();
-        const { work } = await stage.ask();
-        work?.say(...pieces);
-        work?.events.done(end);
-        const { ear } = await stage.ask();
-        const text = pieces.join('');
-        expect(ear.heard).toEqual(['committed', ...(text === '' ? [] : [text]), 'done']);
-      }),
-    );
   });
 });
 

@@ -1,7 +1,10 @@
 /** One gateway service and some node servers over real sessions on channels in memory. */
 
+import type { AccountingDeps } from '../../gateway/accounting.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import type { Answer, AnswerEnd, ChatCall, Served } from '../../gateway/service.ts';
+import type { GatewayTabs } from '../../ledger/tabs.ts';
+import type { NodeTabs } from '../../ledger/work.ts';
 import { createNodeServer, type NodeServer } from '../../node/serve.ts';
 import type { HelixFlowError } from '../../protocol/errors.ts';
 import type { OwnerId, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
@@ -25,7 +28,33 @@ const firstChoice: Random = {
 };
 
 /** A node that takes work from anybody, and keeps no record of it. */
-const noTabs = { refusal: () => undefined, begin: () => ({ end: () => {} }) };
+const noTabs: NodeBooks['tabs'] = {
+  refusal: () => undefined,
+  begin: () => ({ end: () => {} }),
+  ready: () => {},
+  gone: () => {},
+  received: () => {},
+};
+const noGatewayTabs: Pick<GatewayTabs, 'ready' | 'gone' | 'received'> = {
+  ready: () => {},
+  gone: () => {},
+  received: () => {},
+};
+
+/** A gateway that keeps tabs with its nodes. */
+export interface GatewayBooks {
+  readonly clock: ManualClock;
+  readonly self: PeerId;
+  readonly run: ProcessId;
+  readonly accounting: AccountingDeps;
+  readonly tabs: Pick<GatewayTabs, 'ready' | 'gone' | 'received'>;
+}
+
+/** A node that keeps tabs with its gateway. */
+export interface NodeBooks {
+  readonly peer: PeerId;
+  readonly tabs: Pick<NodeTabs, 'refusal' | 'begin' | 'ready' | 'gone' | 'received'>;
+}
 
 export interface MeshNodeUnderTest {
   readonly peer: PeerId;
@@ -43,26 +72,35 @@ export interface SeenCall {
 }
 
 export class SmallMesh {
-  readonly clock = new ManualClock();
+  readonly clock: ManualClock;
   readonly nodes: MeshNodeUnderTest[] = [];
   readonly accounting = new MemoryAccounting();
   readonly gateway: Gateway;
   isDiscoveryComplete = true;
+  readonly #books: GatewayBooks | undefined;
 
-  constructor(callsMax = 100) {
+  /** @param books Keeps account in place of `accounting`. */
+  constructor(callsMax = 100, books?: GatewayBooks) {
+    this.#books = books;
+    this.clock = books?.clock ?? new ManualClock();
+    const accounting = books?.accounting ?? this.accounting;
     this.gateway = createGateway(
-      { clock: this.clock, random: firstChoice, log: quietLog, accounting: this.accounting },
+      { clock: this.clock, random: firstChoice, log: quietLog, accounting },
       { isDiscoveryComplete: () => this.isDiscoveryComplete, callsMax },
     );
   }
 
   /** Adds a node with its session settled and its offer held. */
-  add(engine = new ScriptedEngine(), owner = 'owner', queueMax = 2): MeshNodeUnderTest {
-    const peer = `12D3KooWNode${this.nodes.length}` as PeerId;
-    const self = '12D3KooWGateway' as PeerId;
+  add(engine = new ScriptedEngine(), owner = 'owner', queueMax = 2, books?: NodeBooks): MeshNodeUnderTest {
+    const { peer, tabs } = books ?? { peer: `12D3KooWNode${this.nodes.length}` as PeerId, tabs: noTabs };
+    const {
+      self,
+      run,
+      tabs: ours = noGatewayTabs,
+    } = this.#books ?? { self: '12D3KooWGateway' as PeerId, run: '22'.repeat(16) as ProcessId };
     const link = channelPair(peer, self);
     const server = createNodeServer(
-      { clock: this.clock, log: quietLog, tabs: noTabs },
+      { clock: this.clock, log: quietLog, tabs },
       { engines: [engine], queueMax, owner, hardware: 'test' },
     );
     const start = { serial: 1, holds: [] };
@@ -72,31 +110,47 @@ export class SmallMesh {
       this.clock,
       { self: peer, role: 'node', process: '11'.repeat(16) as ProcessId, isOurs: true, ...shared },
       {
-        started: (session) => server.ready(session),
+        started: (session) => {
+          tabs.ready(session);
+          server.ready(session);
+        },
         opened: (session, attempt) => server.opened(session, attempt),
         changed: () => {},
         gateways: () => {},
         suspected: () => {},
         offered: (session, revision) => server.offered(session, revision),
-        tab: () => {},
+        tab: (session, frame) => {
+          if (frame.type === 'statement') tabs.received(session, frame);
+        },
         left: (session) => server.gone(session),
-        closed: (session) => server.gone(session),
+        closed: (session) => {
+          tabs.gone(session);
+          server.gone(session);
+        },
       },
     );
     new Session(
       link.b,
       this.clock,
-      { self, role: 'gateway', process: '22'.repeat(16) as ProcessId, isOurs: false, ...shared },
+      { self, role: 'gateway', process: run, isOurs: false, ...shared },
       {
-        started: (session) => this.gateway.ready(session, owner as OwnerId),
+        started: (session) => {
+          ours.ready(session);
+          this.gateway.ready(session, owner as OwnerId);
+        },
         opened: () => {},
         changed: (session) => this.gateway.changed(session),
         gateways: () => {},
         suspected: () => {},
         offered: () => {},
-        tab: () => {},
+        tab: (session, frame) => {
+          if (frame.type !== 'statement') ours.received(session.peer, frame);
+        },
         left: (session) => this.gateway.gone(session),
-        closed: (session) => this.gateway.gone(session),
+        closed: (session) => {
+          ours.gone(session);
+          this.gateway.gone(session);
+        },
       },
     );
     const node = { peer, engine, server, link };
