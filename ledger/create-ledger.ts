@@ -341,9 +341,9 @@ class PeerLedger implements Ledger {
     return this.#feeds.read(...place);
   }
 
-  own(): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined {
-    const author = this.#own.get('gateway');
-    return author && { author, epoch: this.#writers.get('gateway')?.epoch };
+  own(as: Writer = 'gateway'): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined {
+    const author = this.#own.get(as);
+    return author && { author, epoch: this.#writers.get(as)?.epoch };
   }
 
   isOwn(author: AuthorId): boolean {

@@ -23,7 +23,7 @@ export interface AuthorityDeps {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Log;
-  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots' | 'holdsBefore'>;
+  readonly ledger: Pick<Ledger, 'append' | 'standing' | 'authorsOf' | 'roots' | 'holdsBefore' | 'own'>;
   /** What lines known here have taken from a lease. */
   readonly spentFrom: (lease: LeaseEntry) => number;
   /** Asks a holder to close a lease. */
@@ -104,6 +104,7 @@ class IssuerAuthority implements LeaseAuthority {
   readonly #book: LeaseBook;
   readonly #roll: RollCall;
   readonly #inLane: InLane = createLanes();
+  #isOpen = false;
   readonly #recalledMs = new Map<LeaseId, number>();
   readonly #waiting = new Map<AccountId, Set<() => void>>();
   /** Which generation each epoch of an author is, to tell what stands after a handover. */
@@ -150,6 +151,19 @@ class IssuerAuthority implements LeaseAuthority {
 
   async open(): Promise<void> {
     await this.#roll.open();
+    this.#isOpen = true;
+  }
+
+  /** Others have given back what this issuer had written: its store knows less than it did. */
+  #isLost({ author, epoch }: EntryPlace): boolean {
+    return author === this.#options.author && epoch !== this.#deps.ledger.own('issuer')?.epoch;
+  }
+
+  #forgot(): void {
+    this.#roll.forgot().catch((error: unknown) => {
+      if (!isHelixFlowError(error)) throw error;
+      this.#deps.log.warn('lease.restore-not-noted', { code: error.code });
+    });
   }
 
   keeps(issuer: IssuerId): boolean {
@@ -162,6 +176,7 @@ class IssuerAuthority implements LeaseAuthority {
 
   entry(held: HeldEntry): void {
     const { place } = held;
+    if (this.#isOpen && this.#isLost(place)) this.#forgot();
     this.#generations.set(place.epoch, place.generation);
     const account = this.#book.apply(held);
     if (account !== undefined) for (const wake of [...(this.#waiting.get(account) ?? [])]) wake();

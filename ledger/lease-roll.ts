@@ -55,7 +55,14 @@ export class RollCall {
   }
 
   heard(peer: PeerId): void {
-    if (!this.#isDone) this.#heard.add(peer);
+    this.#heard.add(peer);
+  }
+
+  /** Something came back that this store had lost, so there may be more. @throws HelixFlowError STORE_FAILED */
+  async forgot(): Promise<void> {
+    if (!this.#isDone) return;
+    this.#isDone = false;
+    await markRestored(this.#deps.store);
   }
 
   /** Who has not reported, may still hold something, and was not given up by a ban or by writing its leases off. */

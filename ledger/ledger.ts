@@ -111,8 +111,8 @@ export interface Ledger {
   heads(): readonly EpochHead[];
   /** As `Feeds.read`: blocks of an epoch from `from` on, up to `maxBytes` of them and at least one if held. */
   read(author: AuthorId, epoch: EpochId, from: number, maxBytes: number): Promise<readonly (Block | OpenBlock)[]>;
-  /** The author of this gateway's own feed, and the epoch that it writes now; undefined before its first entry. */
-  own(): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined;
+  /** The author of this gateway's own feed, or the issuer's, and the epoch that it writes now; undefined before its first entry. */
+  own(as?: 'issuer' | 'gateway'): { readonly author: AuthorId; readonly epoch: EpochId | undefined } | undefined;
   /** Opens the epoch of this gateway's own feed, where nothing was written yet. @throws HelixFlowError as `append` */
   begin(): Promise<EpochId>;
   /** True where this process holds this author's key. */

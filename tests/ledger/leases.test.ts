@@ -260,11 +260,34 @@ describe('what an authority has forgotten', () => {
     authority.machine.disk.restore(backup);
     await mesh.boot(authority);
     const asked = Promise.resolve(mesh.of(authority).hold(account, 101));
-    await mesh.stage.link(mesh.site(1), authority);
-    const refused = await mesh.stage.run(asked);
-    expect(refused instanceof HelixFlowError).toBe(true);
+    for (const at of [1, 2]) await mesh.stage.link(mesh.site(at), authority);
+    expect((await mesh.stage.run(asked)) instanceof HelixFlowError).toBe(true);
+    await mesh.stage.pass(5_000);
     expect(await mesh.spend(authority, account, 101)).toBe('BUDGET_EXHAUSTED');
     expect(await mesh.spend(authority, account, 100)).toBe('spent');
+  });
+
+  test('may be more than what came back: strict accounts wait for everyone', async ({ expect }) => {
+    await using mesh = await LeaseMesh.create(3);
+    const account = await mesh.account('one', { amountMicro: 1_000, period: 'total' });
+    const authority = mesh.site(0);
+    await mesh.stage.pass(1_000);
+    const backup = authority.machine.disk.backup();
+    expect(await mesh.spend(mesh.site(1), account, 500)).toBe('spent');
+    await mesh.stage.pass(1_000);
+    await mesh.kill(authority);
+    authority.machine.disk.restore(backup);
+    await mesh.boot(authority);
+    await mesh.stage.link(mesh.site(1), authority);
+    await mesh.stage.pass(30_000);
+    expect(mesh.of(authority).missing()).toEqual([mesh.site(2).peer]);
+    expect(await mesh.spend(authority, account, 100)).toBe('BUDGET_UNAVAILABLE');
+    await mesh.kill(authority);
+    await mesh.boot(authority);
+    expect(mesh.of(authority).missing().length).toBe(2);
+    for (const at of [1, 2]) await mesh.stage.link(mesh.site(at), authority);
+    await mesh.stage.pass(10_000);
+    expect(await mesh.spend(authority, account, 500)).toBe('spent');
   });
 
   test('keeps one that is alone, and was told so, from leasing of strict accounts', async ({ expect }) => {
