@@ -4,7 +4,6 @@ import {
   createCipheriv,
   createDecipheriv,
   createHash,
-  createHmac,
   createPrivateKey,
   createPublicKey,
   hash,
@@ -32,12 +31,22 @@ export const sha256Hex = (...parts: readonly (Uint8Array | string)[]): string =>
   return parts.length === 1 && only !== undefined ? hash('sha256', only, 'hex') : toHex(sha256(...parts));
 };
 
-/** 32 bytes: HMAC-SHA256 (RFC 2104) over the parts, one after the other. */
-export const hmacSha256 = (key: Uint8Array, ...parts: readonly (Uint8Array | string)[]): Uint8Array => {
-  const mac = createHmac('sha256', key);
-  for (const part of parts) mac.update(part);
-  return new Uint8Array(mac.digest());
+const hmacBlockBytes = 64;
+
+const hmacPad = (key: Uint8Array, byte: number): Uint8Array => {
+  const pad = new Uint8Array(hmacBlockBytes).fill(byte);
+  for (const [at, value] of key.entries()) pad[at] = value ^ byte;
+  return pad;
 };
+
+/** 32 bytes: HMAC-SHA256 (RFC 2104) over the parts, one after the other. */
+export function hmacSha256(key: Uint8Array, ...parts: readonly (Uint8Array | string)[]): Uint8Array {
+  const short = key.length > hmacBlockBytes ? sha256(key) : key;
+  const text = parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
+  // Two one-shot hashes take a fifth of the time of an HMAC object; whoever reads usage makes many tags.
+  const inner = hash('sha256', Buffer.concat([hmacPad(short, 0x36), ...text]), 'buffer');
+  return new Uint8Array(hash('sha256', Buffer.concat([hmacPad(short, 0x5c), inner]), 'buffer'));
+}
 
 /** Ids and tags are no longer; for them a loop takes a third of the time of the calls below. */
 const shortBytes = 32;

@@ -10,8 +10,8 @@ import type { Clock } from '../../protocol/ports.ts';
 import { Memory } from '../../protocol/tables.ts';
 
 /** Tags that are remembered with what they stand for; about 0.2 kB each. */
-const ownersMax = 131_072;
-/** Tags that are made in one turn; about 4 µs each. */
+const ownersMax = 524_288;
+/** Tags that are made in one turn; about 3 µs each. */
 const tagsAtOnce = 1_000;
 
 /** What tells a tag apart from the same eight bytes of another day, or of another gateway's own key. */

@@ -1,5 +1,6 @@
 /** Hashes, signatures and text forms of bytes, against published values. */
 
+import { createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import {
@@ -7,6 +8,7 @@ import {
   encryptBytes,
   fromBase64Url,
   fromHex,
+  hmacSha256,
   keyFromSeed,
   sha256,
   sha256Hex,
@@ -29,6 +31,31 @@ describe('sha256', () => {
 
   test('takes its parts one behind the other', ({ expect }) => {
     expect(sha256Hex('a', new Uint8Array([0x62]), 'c')).toBe(sha256Hex('abc'));
+  });
+});
+
+describe('HMAC-SHA256', () => {
+  test.for([
+    ['0b'.repeat(20), 'Hi There', 'b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7'],
+    ['4a656665', 'what do ya want for nothing?', '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843'],
+    [
+      'aa'.repeat(131),
+      'Test Using Larger Than Block-Size Key - Hash Key First',
+      '60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54',
+    ],
+  ] as const)('is that of RFC 4231: key %s', ([key, text, mac], { expect }) => {
+    expect(toHex(hmacSha256(fromHex(key), text))).toBe(mac);
+  });
+
+  test('is that of node:crypto, whatever the key and its parts', ({ expect }) => {
+    const parts = fc.array(fc.oneof(messages, fc.string()), { maxLength: 4 });
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 130 }), parts, (key, some) => {
+        const mac = createHmac('sha256', key);
+        for (const part of some) mac.update(part);
+        expect(toHex(hmacSha256(key, ...some))).toBe(mac.digest('hex'));
+      }),
+    );
   });
 });
 
