@@ -58,6 +58,26 @@ export const ledgerExportOptions = {
     env: 'HELIXFLOW_LEDGER_RAW',
     about: 'With jsonl: the signed blocks, too, so that helixflow ledger verify --from can check the file alone.',
   }),
+  to: option(
+    z
+      .string()
+      .regex(/^postgres(ql)?:\/\/./)
+      .max(4_096)
+      .optional(),
+    {
+      flag: '--to <url>',
+      env: 'HELIXFLOW_LEDGER_TO',
+      expected: 'a URL such as postgres://user@host/database',
+      otherwise: 'a file or stdout',
+      about: 'A PostgreSQL database, in place of a file; what it has already is not sent again.',
+      secret: true,
+    },
+  ),
+  follow: option(z.boolean().default(false), {
+    flag: '--follow',
+    env: 'HELIXFLOW_LEDGER_EXPORT_FOLLOW',
+    about: 'With --to: goes on while a daemon holds the directory, until it is interrupted.',
+  }),
 } as const;
 
 export const ledgerTailOptions = {
