@@ -47,8 +47,8 @@ export interface ShareQuery {
   readonly total: number;
   /** Without a share nothing passes; others may use the whole limit here while it cannot be shared. */
   readonly strict: boolean;
-  /** What is used and held of it here now. */
-  readonly used: number;
+  /** What is used and held of it here at any moment; kept, and asked again as long as there is a share. */
+  readonly used: () => number;
   /** What the request at hand would take; 0 where nothing asks for it. */
   readonly need: number;
 }

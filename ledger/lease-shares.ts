@@ -61,7 +61,7 @@ interface Held {
   untilMs: number;
   /** The end of the authority's time. */
   endMs: number;
-  used: number;
+  used: () => number;
   /** What could not pass since the last question. */
   missed: number;
   usedMs: number;
@@ -103,10 +103,12 @@ class SharesHeld implements ShareHolder {
     const held = this.#held(query);
     if (held === undefined) return query.strict ? 0 : query.total;
     const nowMs = this.#deps.clock.nowMs();
-    Object.assign(held, { total: query.total, isStrict: query.strict, used: query.used });
+    held.total = query.total;
+    held.isStrict = query.strict;
+    held.used = query.used;
     if (query.need > 0) held.usedMs = nowMs;
     const first = this.#inForce(held, nowMs);
-    if (query.need === 0 || query.used + query.need <= first) {
+    if (query.need === 0 || query.used() + query.need <= first) {
       if (nowMs >= held.renewMs) this.#want(held, sharer, nowMs);
       return first;
     }
@@ -119,14 +121,14 @@ class SharesHeld implements ShareHolder {
     const name = shareName(query);
     const known = this.#all.get(name);
     if (known !== undefined || this.#all.size >= subjectsMax) return known;
-    const { issuer, subject, limit, total, strict: isStrict } = query;
+    const { issuer, subject, limit, total, used, strict: isStrict } = query;
     const made: Held = {
       ...{ subject: { issuer, subject, limit }, name, total, isStrict, share: 0, answer: 0 },
       ...{
         renewMs: 0,
         untilMs: 0,
         endMs: 0,
-        used: 0,
+        used,
         missed: 0,
         usedMs: 0,
         askedMs: Number.NEGATIVE_INFINITY,
@@ -195,7 +197,8 @@ class SharesHeld implements ShareHolder {
     const id = this.#ids;
     this.#asked.set(id, { rows, sentMs: nowMs });
     const asked = rows.map((held): ShareRow => {
-      const { subject, total, share, answer, used, missed, endMs } = held;
+      const { subject, total, share, answer, missed, endMs } = held;
+      const used = held.used();
       const isIdle = used === 0 && nowMs - held.usedMs >= idleMs;
       const wanted = isIdle ? 0 : missed > 0 ? Math.max(2 * share, used + missed) : Math.ceil(1.25 * used) + 1;
       Object.assign(held, { missed: 0, askedMs: nowMs, awaits: id });

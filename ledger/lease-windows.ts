@@ -32,6 +32,8 @@ const terms = {
 /** Limits shared out at a time; about 1 kB each at three gateways. */
 const subjectsMax = 65_536;
 const pokeAgainMs = 200;
+/** While others lack something, holders are asked this often what they still use. */
+const oldMs = 1_000;
 const givenMax = 8;
 
 interface Given {
@@ -183,7 +185,10 @@ class SharedWindows implements WindowAuthority {
       const targeted = targets.get(peer) ?? 0;
       const has = holder.given.at(-1)?.share ?? 0;
       const lacks = Math.min(targeted, holder.wanted) > has;
-      return { peer, holder, committed, lacks, hasTooMuch: committed > Math.max(targeted, holder.used) };
+      // What it had used by its last word may be a minute old by now.
+      const isOld = nowMs - holder.askedMs >= oldMs;
+      const hasTooMuch = committed > targeted && (committed > holder.used || isOld);
+      return { peer, holder, committed, lacks, hasTooMuch };
     });
     const isFree = rows.reduce((sum, { committed }) => sum + committed, 0) < limit.total;
     const isShort = rows.some(({ lacks }) => lacks);

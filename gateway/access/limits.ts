@@ -123,6 +123,7 @@ function refusalOf(parts: readonly BoundPart[], request: Request, nowMs: Ms): He
 
 class GatewayLimits implements Limits {
   readonly #clock: Clock;
+  readonly #nowMs = (): Ms => this.#clock.nowMs();
   readonly #shareOf: ShareOf | undefined;
   readonly #subjects = new Map<string, Subject>();
   #sweptMs: Ms;
@@ -172,14 +173,13 @@ class GatewayLimits implements Limits {
   /** @param request What is asked for; undefined where nothing is. */
   #bound({ issuer, strict }: Access, parts: readonly Part[], request: Request | undefined): BoundPart[] {
     const shareOf = this.#shareOf;
-    const nowMs = this.#clock.nowMs();
     return parts.map((part) => {
       const { limits, shared, subject } = part;
       if (shareOf === undefined || shared === undefined) return { ...part, bounds: { whole: limits, shares: limits } };
       const shareIn = (limit: keyof RateLimits, need: number): number | undefined => {
         const total = limits[limit];
         if (total === undefined) return undefined;
-        const used = subject.usedOf(limit, nowMs);
+        const used = subject.readingOf(limit, this.#nowMs);
         return shareOf({ issuer, subject: shared, limit, total, strict, used, need: request === undefined ? 0 : need });
       };
       const tokens = limits.tpm === undefined ? 0 : holdOf(request ?? nothing, limits.tpm);

@@ -71,6 +71,7 @@ const waitOf = (share: number, whole: number, waitMs: Ms | undefined): Ms | unde
  */
 export class Subject {
   readonly scope: 'key' | 'account';
+  readonly #readings = new Map<keyof RateLimits, () => number>();
   running = 0;
   heldTokens = 0;
   #requests: Window | undefined;
@@ -84,6 +85,16 @@ export class Subject {
   usedOf(limit: keyof RateLimits, nowMs: Ms): number {
     if (limit === 'concurrency') return this.running;
     return limit === 'rpm' ? this.#requestsNow(nowMs) : this.#tokensNow(nowMs) + this.heldTokens;
+  }
+
+  /** `usedOf` at whatever moment it is called; the same function each time. */
+  readingOf(limit: keyof RateLimits, nowMs: () => Ms): () => number {
+    let reading = this.#readings.get(limit);
+    if (reading === undefined) {
+      reading = () => this.usedOf(limit, nowMs());
+      this.#readings.set(limit, reading);
+    }
+    return reading;
   }
 
   /** Which limits the request does not fit into now; of each it is told how much it is as a whole. */
