@@ -414,6 +414,9 @@ export const errorTable = {
   EXPORT_FAILED: { ...local, exit: 5, text: 'cannot export to {target}: {reason}' },
   LEASE_UNKNOWN: {
     ...local,
+    http: 404,
+    type: invalid,
+    code: 'lease_unknown',
     exit: 3,
     text: 'no lease {lease} is open; helixflow accounts show <account> lists those that are',
   },

@@ -16,6 +16,7 @@ import { quietLog, seededRandom } from '../../protocol/mesh-fixture.ts';
 import { accessOf } from '../../support/access.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { dayMs, gateways, recordsStage } from '../admin/records-stage.ts';
+import { bearing, openAdmin } from './admin-door.ts';
 import { FakeService } from './fakes.ts';
 
 const by = 'a1'.repeat(32) as AuthorId;
@@ -211,6 +212,13 @@ test('is asked for thirty times a minute at most, by each key', async ({ expect 
   expect((await ask('?limit=1', 'sk-hx-beside')).status).toBe(200);
   await clock.advance(62_000);
   expect((await ask('?limit=1')).status).toBe(200);
+});
+
+test('a lease that is not open is 404 at the operators’ door', async ({ expect }) => {
+  await using stage = openAdmin();
+  const url = `/admin/v1/leases/${'ff'.repeat(16)}/write-off`;
+  const response = await stage.app.inject({ method: 'POST', url, headers: bearing('sk-hx-admin'), payload: {} });
+  expect([response.statusCode, response.json().error.code]).toEqual([404, 'lease_unknown']);
 });
 
 describe('a query', () => {
