@@ -144,6 +144,16 @@ describe('a running attempt', () => {
     expect(seconds).toBeLessThanOrEqual(uncoveredMaxMs / 1_000 + 2);
   });
 
+  test('is covered no further than it had come, whatever is stated', async ({ expect }) => {
+    const { node, gateway } = await open();
+    const staged = node.begin(gateway, 1);
+    staged.send(10);
+    gateway.send(node, [], running(gateway, 1_000_000));
+    await node.clock.advance(1_000);
+    staged.send(20);
+    expect(await takenAfter(node, gateway, [9_000, 2_000])).toEqual([true, false]);
+  });
+
   test('needs a line when it has ended here', async ({ expect }) => {
     const { node, gateway } = await open();
     const staged = node.begin(gateway, 1);

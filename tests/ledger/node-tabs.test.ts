@@ -35,12 +35,17 @@ describe('a statement', () => {
   test('that tells what was done is countersigned, and covers it', async ({ expect }) => {
     const { node, gateway } = await open();
     for (const serial of [1, 2, 3]) node.whole(gateway, serial);
+    await node.clock.advance(1_000);
+    expect(node.store.disk.rows.size).toBe(4);
     gateway.send(
       node,
       [1, 2, 3].map((serial) => gateway.line(serial)),
     );
     await node.settle();
     expect(gateway.words).toEqual([[]]);
+    await node.clock.advance(1_000);
+    // The record of the gateway, the word, and which attempts it was about.
+    expect(node.store.disk.rows.size).toBe(3);
     expect(node.tabs.status()).toEqual([
       {
         gateway: gateway.peer,
@@ -256,6 +261,36 @@ describe('the chain of statements', () => {
     // What is forgotten may have been countersigned, and is not again.
     expect([before, again.map(({ number }) => number)]).toEqual([140, [12, 139]]);
     expect([...node.store.disk.rows.keys()].length).toBeLessThan(132);
+  });
+});
+
+describe('many statements at once', () => {
+  test('are all answered, however slow the disk', async ({ expect }) => {
+    const { node, gateway } = await open();
+    let release = (): void => {};
+    node.store.gate = new Promise((resolve) => {
+      release = resolve;
+    });
+    for (let number = 0; number < 150; number += 1) gateway.send(node, []);
+    await node.settle();
+    expect(gateway.words).toEqual([]);
+    release();
+    await node.settle(20);
+    expect(gateway.link.countersigns(gateway.peer).map(({ number }) => number)).toEqual([...Array(150).keys()]);
+  });
+
+  test('that wait are those of the present session only, and not too many of them', async ({ expect }) => {
+    const { node, gateway } = await open();
+    const price: Price = { id: '44'.repeat(8) as PriceId, prompt: 1, cached: 1, completion: 1 };
+    const state = (): StatementFrame => gateway.frame(gateway.state([gateway.line(gateway.number + 1, { price })]));
+    const frames = Array.from({ length: 128 }, state);
+    for (let session = 0; session < 3; session += 1) {
+      const link = new StagedLink(gateway.peer, gateway.run);
+      node.tabs.ready(link);
+      for (const frame of frames) node.tabs.received(link, frame);
+      expect(codeOf(() => node.tabs.received(link, frames[0] as StatementFrame))).toBe('PROTOCOL_VIOLATION');
+      node.tabs.gone(link);
+    }
   });
 });
 
