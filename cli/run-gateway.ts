@@ -32,6 +32,8 @@ import type { GatewayStatus } from './status.ts';
 import { version } from './version.ts';
 
 export interface GatewayOptions extends Omit<PeerOptions, 'role'> {
+  /** False for an archive: nothing listens for clients. */
+  readonly http: boolean;
   readonly host: string;
   readonly port: number;
   readonly metricsListen: { readonly host: string; readonly port: number } | undefined;
@@ -50,7 +52,8 @@ export interface GatewayOptions extends Omit<PeerOptions, 'role'> {
 export interface RunningGateway {
   readonly peer: PeerId;
   readonly meshId: MeshId;
-  readonly baseUrl: string;
+  /** Undefined without HTTP. */
+  readonly baseUrl: string | undefined;
   /** Where peers on this machine reach it. */
   readonly contact: Contact;
   /** Rejects when it can never become a member. */
@@ -140,10 +143,13 @@ async function openDoors(
   const observers = [logRequests(log), ...(metrics === undefined ? [] : [metrics.observer]), ...options.observers];
   const { gateway: service, idempotency } = peer;
   const records = context.records === undefined ? {} : { records: context.records };
-  const app = createGatewayApp({ ...shared, service, idempotency, ...records, observers });
-  const door = opened.use(await startListening(app, clock, { host, port, option: '--port' }));
+  const listen = async () => {
+    const app = createGatewayApp({ ...shared, service, idempotency, ...records, observers });
+    return opened.use(await startListening(app, clock, { host, port, option: '--port' }));
+  };
+  const door = options.http ? await listen() : undefined;
   // A proxy in front of it may speak TLS, so it is no fault; without one keys and prompts can be read on the way.
-  if (tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });
+  if (door !== undefined && tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });
   if (metrics !== undefined && metricsListen !== undefined) {
     const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
     log.info('metrics.listening', { url: opened.use(server).url });
@@ -203,7 +209,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   const status = (): GatewayStatus => ({
     ...runtime.status(peer, options.maxStale),
     ...peer.gateway.readiness(),
-    baseUrl: door.baseUrl,
+    ...(door === undefined ? {} : { baseUrl: door.baseUrl }),
     models: peer.gateway.models(),
     nodes: peer.gateway.nodes(),
     calls: peer.gateway.calls(),
@@ -220,7 +226,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   return {
     peer: network.self,
     meshId,
-    baseUrl: door.baseUrl,
+    baseUrl: door?.baseUrl,
     contact: { peer: network.self, addresses: [localAddress(options.p2pHost, runtime.p2pPort)] },
     failed,
     controlled: { admin: context, roots, contacts },
@@ -235,7 +241,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     drain: async (grace) => {
       leaving.abort();
       const left = peer.drain();
-      await door.close(grace);
+      await door?.close(grace);
       await Promise.race([left, clock.sleep(leaveMs)]);
       await close();
     },

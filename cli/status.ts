@@ -41,7 +41,8 @@ export interface MemberStatus {
 }
 
 export interface GatewayStatus extends MemberStatus {
-  readonly baseUrl: string;
+  /** Absent where it serves no clients. */
+  readonly baseUrl?: string;
   readonly models: readonly ListedModel[];
   readonly nodes: readonly NodeStatus[];
   readonly calls: number;
@@ -114,7 +115,7 @@ function nodeLine(node: NodeStatus): string {
 
 const gatewayLines = (gateway: GatewayStatus): string[] => [
   'gateway',
-  `  base URL    ${gateway.baseUrl}`,
+  `  base URL    ${gateway.baseUrl ?? 'none: clients are not served here'}`,
   ...(gateway.adminUrl === undefined ? [] : [`  admin API   ${gateway.adminUrl}`]),
   ...(gateway.tls === undefined ? [] : [tlsLine(gateway.tls)]),
   ...memberLines(gateway),

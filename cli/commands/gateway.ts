@@ -23,7 +23,7 @@ export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (confi
       return {
         ready: { event: 'ready', baseUrl, peerId: peer, meshId, addresses, p2pPort, adminUrl },
         text: [
-          `Gateway ready: ${baseUrl}`,
+          `Gateway ready: ${baseUrl ?? 'an archive, without clients'}`,
           `  peer id    ${peer}`,
           `  addresses  ${addresses.join(', ') || 'none'}`,
           ...(adminUrl === undefined ? [] : [`  admin API  ${adminUrl}`]),

@@ -2,6 +2,7 @@
 
 import type { RequestObserver, RequestRecord } from '../../gateway/http/exchange.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { assert } from '../../protocol/invariant.ts';
 import { printBanner, printRequest } from '../banner.ts';
 import type { CommandContext, RunCommand } from '../command.ts';
 import type { upOptions } from '../config/tables.ts';
@@ -57,7 +58,7 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       const loading = openEngines(world, config, { owner: 'local', paths: dir.peer('node') });
       loading.catch(() => {});
       const own = { ...config, join: undefined };
-      gateway = await runGateway(world, dir, { ...own, observers: requestLines(context) });
+      gateway = await runGateway(world, dir, { ...own, http: true, observers: requestLines(context) });
       add(gateway);
       const apiKey = await openLocalKey(gateway.localKeys, dir);
       // Nobody remembers where this node listens, so it never has to wait for a port.
@@ -67,6 +68,7 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       add(node);
       await node.whenOffered(signal);
       const { baseUrl } = gateway;
+      assert(baseUrl !== undefined, 'up serves clients');
       const models = gateway.models().map(({ name }) => name);
       return {
         ready: { event: 'ready', baseUrl, apiKey, models },

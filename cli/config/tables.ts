@@ -12,6 +12,7 @@ import {
   pricesSetOptions,
   usageOptions,
 } from './account-tables.ts';
+import { archiveOptions } from './archive-tables.ts';
 import {
   keysCreateOptions,
   keysRevokeOptions,
@@ -287,6 +288,7 @@ const upstreamKey = {
 } as const;
 
 export const gatewayOptions = {
+  ...archiveOptions,
   ...doorOptions,
   ...accessOptions,
   p2pHost: p2pHost('0.0.0.0'),
