@@ -182,3 +182,84 @@ describe('an answer that has ended', () => {
     expect(engine.running[0]?.signal.aborted).toBe(false);
   });
 });
+
+describe('the tab with a gateway', () => {
+  const gateway = { peer: 'gateway', peerProcess: '22'.repeat(16) } as unknown as Session;
+
+  /** A server of one slot; what it told the gateway and its tab, in order. */
+  const start = (uncovered?: HelixFlowError<'TAB_UNCOVERED'>) => {
+    const clock = new ManualClock();
+    const engine = new ScriptedEngine(1);
+    const told: unknown[] = [];
+    const server = createNodeServer(
+      {
+        clock,
+        log: quietLog,
+        tabs: {
+          refusal: () => uncovered,
+          begin: ({ sent: _, acknowledgedTokens: __, ...named }) => {
+            told.push(named);
+            return { end: (end) => told.push(end) };
+          },
+        },
+      },
+      { engines: [engine], queueMax: 2, owner: 'owner', hardware: 'test' },
+    );
+    const abort = new AbortController();
+    const { body: _, ...asked } = requestOf(new Uint8Array());
+    const body = encodeChatRequest({ messages: [{ role: 'user', content: 'hi' }] });
+    const open = (): void =>
+      server.opened(gateway, {
+        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body },
+        body,
+        signal: abort.signal,
+        emit: () => undefined,
+        done: ({ promptTokens, completionTokens }) => told.push(['done', promptTokens, completionTokens]),
+        fail: ({ code }) => told.push(code),
+        cancelled: (completionTokens, promptTokens) => told.push(['cancelled', promptTokens, completionTokens]),
+        sent: () => ({ tokens: 7, bytes: 28, hasIds: true }),
+        acknowledgedTokens: () => 0,
+      });
+    open();
+    const { deadlineMs: _ms, account: _tag, ...named } = asked;
+    const begun = { gateway: gateway.peer, run: gateway.peerProcess, ...named, bodyBytes: body.length };
+    return { clock, engine, abort, told, begun, open, bodyBytes: body.length };
+  };
+
+  test('refuses work while too much is uncovered, before anything else', async ({ expect }) => {
+    const { engine, told } = start(new HelixFlowError('TAB_UNCOVERED', { ageMs: 12_000 }));
+    expect([told, engine.running.length]).toEqual([['TAB_UNCOVERED'], 0]);
+  });
+
+  test('hears of an answer what the gateway is told of it', async ({ expect }) => {
+    const { clock, engine, told, begun } = start();
+    engine.running[0]?.finish();
+    await clock.turn();
+    const done = { kind: 'done', promptTokens: 3, cachedTokens: 1, completionTokens: 2 };
+    expect(told).toEqual([begun, done, ['done', 3, 2]]);
+  });
+
+  test('hears of one that failed', async ({ expect }) => {
+    const { clock, engine, told, begun } = start();
+    engine.running[0]?.fail(new HelixFlowError('ENGINE_FAILED', { reason: 'broken' }));
+    await clock.turn();
+    expect(told).toEqual([begun, { kind: 'failed' }, 'ENGINE_FAILED']);
+  });
+
+  test('hears of one that was stopped, with all that was sent and a guess of the prompt', async ({ expect }) => {
+    const { clock, told, begun, abort, open, bodyBytes } = start();
+    open();
+    abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
+    await clock.turn();
+    const guess = Math.ceil(bodyBytes / 4);
+    expect(told).toEqual([
+      begun,
+      begun,
+      // It was waiting for the slot, and nothing of its prompt was read.
+      { kind: 'cancelled', promptTokens: 0, completionTokens: 7 },
+      ['cancelled', 0, 7],
+      { kind: 'cancelled', promptTokens: guess, completionTokens: 7 },
+      ['cancelled', guess, 7],
+    ]);
+  });
+});
