@@ -261,6 +261,19 @@ describe('separate processes', () => {
     expect((await statusOf(at('g2')))['gateway']).toMatchObject({ membership: { state: 'valid' } });
   });
 
+  test('an archive is a gateway that no client reaches', async ({ expect }) => {
+    await using dir = await tempDir();
+    const at = join(dir.path, 'g');
+    await runCli(['mesh', 'create', '--data-dir', at, '--json']);
+    await using archive = startCli(gatewayAt(at, '--no-http', '--host', '192.0.2.1'));
+    expect(await readyOf(archive)).toMatchObject({ event: 'ready', peerId: expect.any(String) });
+    const { gateway } = await statusOf(at);
+    expect([gateway, (gateway as object | undefined) && 'baseUrl' in (gateway as object)]).toEqual([
+      expect.objectContaining({ ready: true }),
+      false,
+    ]);
+  });
+
   test('a gateway and a node without mesh or invite name what is missing', async ({ expect }) => {
     await using dir = await tempDir();
     const results = await Promise.all([
