@@ -16,6 +16,8 @@ export const lingerMs = ms(2_000);
 /** Whoever keeps runs. */
 export interface RunOwner {
   readonly clock: Clock;
+  /** The process ends: nobody who has left can come back. */
+  readonly isDraining: boolean;
   /** Room for so many more bytes is needed. @returns false when there is none: the answer is not kept. */
   grew(run: SharedRun, bytes: number): boolean;
   /** The run is over. `isFree`: nothing of it may be charged, so that it may be run again. */
@@ -234,7 +236,13 @@ export class SharedRun implements AnswerEvents {
 
   #leave(listener: Listener): void {
     if (!this.#listeners.delete(listener) || this.#listeners.size > 0 || this.#isOver) return;
-    this.#cancelLinger = this.#owner.clock.timer(lingerMs, () => this.#left());
+    if (this.#owner.isDraining) this.#left();
+    else this.#cancelLinger = this.#owner.clock.timer(lingerMs, () => this.#left());
+  }
+
+  /** Ends the work where nobody listens. */
+  drain(): void {
+    if (!this.#isOver && this.#answer !== undefined && this.#listeners.size === 0) this.#left();
   }
 
   /** Nobody has come back. */

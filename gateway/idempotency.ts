@@ -64,6 +64,8 @@ export interface Idempotency {
    * @throws HelixFlowError IDEMPOTENCY_MISMATCH, IDEMPOTENCY_GONE, RATE_LIMITED, USAGE_UNRECORDED, GATEWAY_DRAINING
    */
   claim(ask: IdempotentAsk): Promise<Claimed>;
+  /** The process ends: work that nobody waits for ends at once. */
+  drain(): void;
   /** Nothing touches the store once it resolves. */
   close(): Promise<void>;
 }
@@ -98,6 +100,7 @@ class Keys implements Idempotency, RunOwner {
   #cancelSweep: Cancel | undefined;
   #sweeping: Promise<void> = Promise.resolve();
   #isClosed = false;
+  isDraining = false;
 
   constructor(ports: IdempotencyPorts) {
     this.clock = ports.clock;
@@ -142,6 +145,11 @@ class Keys implements Idempotency, RunOwner {
     live.bytes = run.size;
     if (!run.isKept) this.#live.delete(run.name);
     if (isFree) void this.#alone(run.name, this.#free(run.name, live.owner));
+  }
+
+  drain(): void {
+    this.isDraining = true;
+    for (const { run } of [...this.#live.values()]) run.drain();
   }
 
   async close(): Promise<void> {

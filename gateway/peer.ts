@@ -124,6 +124,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
       await member.start(join);
     },
     drain: async () => {
+      idempotency.drain();
       await gateway.drain();
       await books.leave();
       await member.leave('GATEWAY_DRAINING');

@@ -62,6 +62,7 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
     const { run, isFirst } = await idempotency.claim({ caller, key, body, request: exchange.id });
     if (exchange.isGone && !run.isAwaited) {
       if (isFirst) run.abandon();
+      reply.hijack();
       return;
     }
     if (isFirst) run.begin((events) => service.chat(callOf(request, caller, asked), events));

@@ -178,6 +178,19 @@ describe('a client that leaves', () => {
     expect(await stage.refusal()).toMatchObject(isBilled ? (gone(1) as unknown[]) : { isFirst: true });
   });
 
+  test.for(['before', 'after'] as const)(
+    '%s the process begins to end is waited for no longer',
+    async (when, { expect }) => {
+      const stage = new Stage();
+      const { work, ear } = await stage.ask();
+      const other = await stage.ask({ key: 'other' });
+      if (when === 'before') ear.answer?.cancel();
+      stage.keys.drain();
+      if (when === 'after') ear.answer?.cancel();
+      expect([work?.isCancelled, other.work?.isCancelled]).toEqual([true, false]);
+    },
+  );
+
   test('after the end leaves the answer to others', async ({ expect }) => {
     const stage = new Stage();
     const { work, ear } = await stage.ask();
