@@ -8,10 +8,11 @@ import type { Clock } from '../protocol/ports.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
 import type { HeldEntry } from './feeds.ts';
 import type { Settled } from './settlement.ts';
-import { type ClaimEntry, isClaimed, isCountersigned, statementHash } from './statement.ts';
+import { type ClaimEntry, isClaimed, isCountersigned } from './statement.ts';
 import type { Usage, UsageCounts, UsageDimension, UsageFilter, UsageRow } from './usage.ts';
 import { readCounts } from './usage-day.ts';
-import { GatewayUsage, type UsageBounds, usageBounds } from './usage-gateway.ts';
+import { GatewayUsage } from './usage-gateway.ts';
+import { GatewayState, type UsageBounds, usageBounds } from './usage-state.ts';
 import { addSettled, UsageTable } from './usage-table.ts';
 
 export interface UsageDeps {
@@ -46,10 +47,11 @@ class LiveUsage implements Usage {
   apply({ entry, bytes, place }: HeldEntry): void {
     const { author, epoch, timeMs } = place;
     if (entry.kind === 'statement') {
-      this.#gatewayOf(author).state(entry, { epoch, timeMs, hash: statementHash(bytes) });
+      this.#gatewayOf(author).take(entry, { epoch, timeMs, bytes });
     } else if (entry.kind === 'countersign') {
+      const gateway = this.#gatewayOf(author);
       const by = { meshId: this.#options.meshId, gateway: peerIdOf(fromHex(author)) };
-      if (isCountersigned(entry, by)) this.#gatewayOf(author).sign(entry);
+      if (!gateway.state.isHeard(entry) && isCountersigned(entry, by)) gateway.sign(entry);
     } else if (entry.kind === 'claim') {
       this.#claim(entry);
     }
@@ -59,7 +61,7 @@ class LiveUsage implements Usage {
     const known = this.#gateways.get(author);
     if (known !== undefined) return known;
     const count = (settled: Settled, sign: 1 | -1): void => this.#count(settled, sign);
-    const gateway = new GatewayUsage(author, count, this.#options.bounds ?? usageBounds);
+    const gateway = new GatewayUsage(new GatewayState(author, this.#options.bounds ?? usageBounds), count);
     this.#gateways.set(author, gateway);
     return gateway;
   }
@@ -103,14 +105,14 @@ class LiveUsage implements Usage {
     let statements = 0;
     let unattested = 0;
     for (const gateway of this.#gateways.values()) {
-      statements += gateway.statements;
+      statements += gateway.state.statements;
       unattested += gateway.unattested(dueMs);
     }
     return { ...readCounts(this.#totals, 0), statements, claims: this.#claimed, unattested };
   }
 
   newestMs(): UnixMs | undefined {
-    const newestMs = [...this.#gateways.values()].reduce((max, gateway) => Math.max(max, gateway.newestMs), 0);
+    const newestMs = [...this.#gateways.values()].reduce((max, gateway) => Math.max(max, gateway.state.newestMs), 0);
     return newestMs === 0 ? undefined : unixMs(newestMs);
   }
 }

@@ -8,7 +8,7 @@ import { attemptName, type UsageLine } from '../../ledger/line.ts';
 import { settleAttempt } from '../../ledger/settle.ts';
 import { refusalReasons, signClaim } from '../../ledger/statement.ts';
 import { type Usage, type UsageDimension, type UsageRow, usageDimensions } from '../../ledger/usage.ts';
-import { type UsageBounds, usageBounds } from '../../ledger/usage-gateway.ts';
+import { type UsageBounds, usageBounds } from '../../ledger/usage-state.ts';
 import { UsageTable } from '../../ledger/usage-table.ts';
 import { fromHex } from '../../protocol/crypto.ts';
 import type { AuthorId, EpochId, PeerId, Tag } from '../../protocol/ids.ts';
