@@ -5,7 +5,7 @@ import type { Entry } from './entry.ts';
 import type { Feeds, HeldEntry } from './feeds.ts';
 import type { Standing } from './standing.ts';
 
-/** What counts now of that which an entry told of; undefined for what takes nothing away, or counts no more. */
+/** What counts now of that which an entry told of; undefined for what nobody would miss, or what counts no more. */
 function sayAgain({ entry, place: { author } }: HeldEntry, standing: Standing): Entry | undefined {
   switch (entry.kind) {
     case 'ban':
@@ -29,6 +29,10 @@ function sayAgain({ entry, place: { author } }: HeldEntry, standing: Standing): 
     }
     case 'lease':
     case 'erase':
+    case 'price':
+    case 'lease':
+    case 'writeoff':
+      // Said twice they mean what they meant; a node that lacks a price would refuse the lines made under it.
       return entry;
     default:
       return undefined;

@@ -112,12 +112,14 @@ test('known entries keep their bytes for ever', ({ expect }) => {
     { kind: 'revoke', key: id, fromMs: unixMs(1_700_000_000_000), cut: true } as const,
     { kind: 'terms', key: id, terms: { models: ['qwen*'], limits: { rpm: 60 } } } as const,
     { kind: 'account', account: 'team' as AccountId, limits: { tpm: 1_000 }, strict: false } as const,
+    { kind: 'erase', account: 'team' as AccountId } as const,
   ].map((entry) => Buffer.from(encodeEntry(entry)).toString('hex'));
   expect(texts).toEqual([
     '83026c313244334b6f6f57506565725001010101010101010101010101010101',
     '84184348abababababababab1b0000018bcfe56800f5',
     '83184248abababababababab8381657177656e2a83183cf6f6f6',
     '841840647465616d83f61903e8f6f4',
+    '821846647465616d',
   ]);
 });
 
