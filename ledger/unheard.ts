@@ -27,7 +27,6 @@ function sayAgain({ entry, place: { author } }: HeldEntry, standing: Standing): 
       const { limits, strict, budget } = known;
       return { kind: 'account', account, limits, strict, ...(budget === undefined ? {} : { budget }) };
     }
-    case 'lease':
     case 'erase':
     case 'price':
     case 'lease':
