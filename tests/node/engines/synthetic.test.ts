@@ -35,6 +35,7 @@ describe('the synthetic engine', () => {
     expect(deltas.length).toBe(1_000);
     expect(deltas.every((delta) => delta.tokenIds.length === 1 && delta.text.length > 1)).toBe(true);
     expect(done).toMatchObject({ finish: 'length', completionTokens: 1_000 });
+    expect(deltas.slice(0, 2).map(({ promptTokens }) => promptTokens)).toEqual([done.promptTokens, undefined]);
     const short = await engine.generate({ model: 'synthetic', chat: chat('hi') }, take, never);
     expect(short.completionTokens).toBe(16);
   });

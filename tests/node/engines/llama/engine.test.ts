@@ -27,6 +27,7 @@ describe('the llama engine', () => {
   test('gives a delta for each token as long as they are taken', async ({ expect }) => {
     const { deltas, done } = await ask(engine, poem, { temperature: 0 });
     expect(deltas.filter(({ text }) => text !== '').length).toBeGreaterThanOrEqual(done.completionTokens - 1);
+    expect(deltas.slice(0, 2).map(({ promptTokens }) => promptTokens)).toEqual([done.promptTokens, undefined]);
   });
 
   test('differs from answer to answer, and repeats itself with a seed', async ({ expect }) => {
