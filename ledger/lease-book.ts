@@ -4,6 +4,7 @@ import type { AccountId, AuthorId, LeaseId, PeerId } from '../protocol/ids.ts';
 import { peerOf } from './authors.ts';
 import type { EntryPlace, HeldEntry } from './feeds.ts';
 import type { LeaseEntry, WriteOffEntry } from './money.ts';
+import { comparePlaces } from './placed.ts';
 import type { CloseEntry } from './statement.ts';
 
 /** A lease with everything that counts of it. */
@@ -127,9 +128,11 @@ export class LeaseBook {
 
   #facts({ kind: _, ...lease }: LeaseEntry, { closes, writeOffs }: LeaseRecord): LeaseFacts {
     const { holder, epoch, amountMicro } = lease;
-    const closed = closes.filter(
-      ({ place }) => !place.isAfterFork && place.epoch === epoch && peerOf(place.author) === holder,
-    );
+    // The last word of the holder counts: what was set aside when it gave the rest back has been settled since.
+    const closed = closes
+      .filter(({ place }) => !place.isAfterFork && place.epoch === epoch && peerOf(place.author) === holder)
+      .sort((a, b) => comparePlaces(b.place, a.place))
+      .slice(0, 1);
     const written = writeOffs.filter(
       ({ entry, place }) => !place.isAfterFork && entry.epoch === epoch && this.#rules.mayGive(place),
     );

@@ -5,19 +5,19 @@ import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { AccountId, AuthorId, EpochId, IssuerId, LeaseId, PeerId } from '../protocol/ids.ts';
 import type { Holding, LeaseAnswer, MoneyAsk, MoneyGrant, MoneyRefusal } from '../protocol/messages/lease.ts';
 import type { Cancel, Clock, Log, Random } from '../protocol/ports.ts';
-import { ms, type UnixMs, unixMs } from '../protocol/units.ts';
+import { ms } from '../protocol/units.ts';
 import type { BudgetAccount, BudgetStatus, Budgets, MoneyHold } from './budgets.ts';
 import type { HeldEntry } from './feeds.ts';
-import { type HeldLease, leftOf, Purse, type PurseEvents, type Waiter } from './lease-purse.ts';
+import { type HeldLease, isNowOf, leftOf, Purse, type PurseEvents, type Waiter } from './lease-purse.ts';
 import type { Ledger } from './ledger.ts';
-import { type Budget, periodOf } from './money.ts';
+import type { Budget } from './money.ts';
 import { accountOf } from './succession.ts';
 
 export interface HolderDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly ledger: Pick<Ledger, 'append' | 'begin' | 'standing' | 'authorsOf' | 'holderOf' | 'own'>;
+  readonly ledger: Pick<Ledger, 'append' | 'begin' | 'standing' | 'authorsOf' | 'holderOf'>;
   /** Asks whoever keeps the budgets of an issuer's accounts. @returns false where that one cannot be reached. */
   readonly ask: (issuer: IssuerId, ask: MoneyAsk) => Promise<boolean>;
 }
@@ -58,8 +58,6 @@ const tidyEveryMs = ms(5_000);
 const idleMs = 600_000;
 /** At the end, answers under way have this long to settle. */
 const settleMs = 1_000;
-/** Clocks of holder and authority differ by at most this much, as far as periods are concerned. */
-const skewMs = 60_000;
 
 const unavailable = (): HelixFlowError => new HelixFlowError('BUDGET_UNAVAILABLE', {});
 
@@ -85,7 +83,7 @@ class Holder implements MoneyHolder {
       taken: (purse, missingMicro) => this.#askAhead(purse, missingMicro),
       settled: (purse, lease) => {
         this.#serve(purse);
-        if (lease?.state === 'retiring' && lease.heldMicro === 0) void this.#close(purse, lease);
+        if (lease !== undefined && lease.state !== 'open' && lease.heldMicro === 0) void this.#close(purse, lease);
       },
     };
     this.#tidyLater();
@@ -115,10 +113,8 @@ class Holder implements MoneyHolder {
     return accountOf(this.#deps.ledger, account, issuer)?.budget;
   }
 
-  /** Of a day, a month or the whole: whether a lease of this period may be spent now, by this clock or one close to it. */
-  #isNow({ period }: Budget): (of: number) => boolean {
-    const wallMs = this.#deps.clock.wallMs();
-    return (of) => [0, -skewMs, skewMs].some((offMs) => periodOf(period, unixMs(wallMs + offMs) as UnixMs) === of);
+  #isNow(budget: Budget): (of: number) => boolean {
+    return isNowOf(budget, this.#deps.clock.wallMs());
   }
 
   hold(account: BudgetAccount, needMicro: number): ReturnType<MoneyHolder['hold']> {
@@ -307,7 +303,8 @@ class Holder implements MoneyHolder {
   recalled(lease: LeaseId): void {
     const purse = this.#byLease.get(lease);
     const held = purse?.leases.find((one) => one.lease === lease);
-    if (purse !== undefined && held?.state === 'open' && held.amountMicro > 0) this.#retire(purse, held);
+    // Somebody waits for it, so it does not wait for answers under way.
+    if (purse !== undefined && held?.state === 'open' && leftOf(held) > 0) void this.#close(purse, held);
   }
 
   #retire(purse: Purse, lease: HeldLease): void {
@@ -315,26 +312,26 @@ class Holder implements MoneyHolder {
     if (lease.heldMicro === 0) void this.#close(purse, lease);
   }
 
-  #drop(purse: Purse, lease: HeldLease): void {
+  /** Gives back what is left. What is still set aside counts as spent until it is settled. */
+  async #close(purse: Purse, lease: HeldLease): Promise<void> {
+    const spentMicro = Math.min(lease.amountMicro, lease.spentMicro + lease.heldMicro);
+    const isGiven = lease.amountMicro > 0;
+    lease.state = 'closing';
+    if (isGiven && lease.closedMicro !== spentMicro) {
+      lease.amountMicro = spentMicro;
+      lease.closedMicro = spentMicro;
+      try {
+        await this.#deps.ledger.append('gateway', [{ kind: 'close', lease: lease.lease, spentMicro }]);
+      } catch (error) {
+        if (!isHelixFlowError(error)) throw error;
+        // It stays spent until the operator writes it off.
+        this.#deps.log.warn('lease.not-closed', { lease: lease.lease, account: purse.account, code: error.code });
+        return;
+      }
+    }
+    if (lease.heldMicro > 0 || (isGiven && lease.closedMicro !== lease.spentMicro)) return;
     purse.drop(lease);
     this.#byLease.delete(lease.lease);
-  }
-
-  /** Gives back what is left. What is still set aside counts as spent. */
-  async #close(purse: Purse, lease: HeldLease): Promise<void> {
-    if (lease.state === 'closing') return;
-    lease.state = 'closing';
-    // Nothing is known to have been given.
-    if (lease.amountMicro === 0) return this.#drop(purse, lease);
-    const spentMicro = Math.min(lease.amountMicro, lease.spentMicro + lease.heldMicro);
-    try {
-      await this.#deps.ledger.append('gateway', [{ kind: 'close', lease: lease.lease, spentMicro }]);
-      this.#drop(purse, lease);
-    } catch (error) {
-      if (!isHelixFlowError(error)) throw error;
-      // It stays spent until the operator writes it off.
-      this.#deps.log.warn('lease.not-closed', { lease: lease.lease, account: purse.account, code: error.code });
-    }
   }
 
   #tidy(): void {

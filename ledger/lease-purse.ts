@@ -2,10 +2,12 @@
 
 import type { HelixFlowError } from '../protocol/errors.ts';
 import type { AccountId, EpochId, IssuerId, LeaseId, Tag } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
 import type { MoneyAsk } from '../protocol/messages/lease.ts';
 import type { Cancel } from '../protocol/ports.ts';
+import { type UnixMs, unixMs } from '../protocol/units.ts';
 import type { MoneyHold } from './budgets.ts';
-import { leaseTag } from './money.ts';
+import { type Budget, leaseTag, periodOf } from './money.ts';
 
 /** A lease as its holder keeps it. Never more is set aside and spent than it is. */
 export interface HeldLease {
@@ -16,8 +18,13 @@ export interface HeldLease {
   amountMicro: number;
   heldMicro: number;
   spentMicro: number;
-  /** `retiring`: nothing more is set aside of it, and it is closed once nothing is. */
+  /**
+   * `retiring`: nothing more is set aside of it, and it is closed once nothing is; `closing`: a close was written, with what
+   * is still set aside counted as spent, and another one follows when that is settled.
+   */
   state: 'open' | 'retiring' | 'closing';
+  /** What its last close says was spent. */
+  closedMicro: number | undefined;
   /** When something was last set aside or settled. */
   usedMs: number;
 }
@@ -39,6 +46,13 @@ export interface PendingAsk {
 /** Spending is forgotten by half in about this time; its sum is what is spent in ten seconds. */
 const recentMs = 10_000;
 const dayMs = 86_400_000;
+
+/** Whether a lease of a period may be spent at this moment, by this clock or one that others may have. */
+export function isNowOf({ period }: Budget, wallMs: UnixMs): (of: number) => boolean {
+  const { clockSkewMaxMs } = limits;
+  const around = [0, -clockSkewMaxMs, clockSkewMaxMs].map((offMs) => periodOf(period, unixMs(wallMs + offMs)));
+  return (of) => around.includes(of);
+}
 
 export const leftOf = ({ amountMicro, heldMicro, spentMicro }: HeldLease): number =>
   Math.max(0, amountMicro - heldMicro - spentMicro);
@@ -190,7 +204,7 @@ export class Purse {
     const lease = draw();
     const made: HeldLease = {
       ...{ lease, tag: leaseTag(lease), period: undefined, amountMicro: 0, heldMicro: 0, spentMicro: 0 },
-      ...{ state: 'open', usedMs: this.#events.nowMs() },
+      ...{ state: 'open', closedMicro: undefined, usedMs: this.#events.nowMs() },
     };
     this.leases.push(made);
     return made;
@@ -202,7 +216,7 @@ export class Purse {
    */
   raise(lease: LeaseId, period: number, amountMicro: number): boolean {
     const known = this.leases.find((held) => held.lease === lease);
-    if (known === undefined || amountMicro <= known.amountMicro) return false;
+    if (known === undefined || known.state === 'closing' || amountMicro <= known.amountMicro) return false;
     this.lastStepMicro = amountMicro - known.amountMicro;
     this.#missedMicro = 0;
     known.period = period;
