@@ -2,6 +2,7 @@
 
 import type { MoneyHold } from '../../ledger/budgets.ts';
 import type { Caller } from '../../ledger/line.ts';
+import type { Price } from '../../ledger/price.ts';
 import type { AttemptEnd } from '../../ledger/tabs.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { ModelDigest } from '../../protocol/ids.ts';
@@ -58,6 +59,8 @@ export class Books {
     const { caller } = this.#work.call;
     if (caller.budget === undefined) return undefined;
     const needMicro = this.#worstMicro();
+    // Who has no money left may still ask for what costs none.
+    if (needMicro === 0) return undefined;
     const hold = this.#accounting.hold(caller, needMicro);
     return hold instanceof Promise ? hold.then((held) => this.#held(held, needMicro)) : this.#held(hold, needMicro);
   }
@@ -67,7 +70,7 @@ export class Books {
     const { call, target, body } = this.#work;
     const price = this.#accounting.priceOf(target.name, node.peer);
     // Another price may count by now than when money was set aside, and other nodes may have come.
-    if (this.#funds?.covers(price) === false) return new HelixFlowError('BUDGET_UNAVAILABLE', {});
+    if (!this.#covers(price)) return new HelixFlowError('BUDGET_UNAVAILABLE', {});
     const lease = this.#funds?.lease;
     const line = this.#accounting.begin({
       node: node.peer,
@@ -111,6 +114,12 @@ export class Books {
     this.#isClosed = true;
     this.#funds?.settle();
     this.#work.closed();
+  }
+
+  #covers(price: Price): boolean {
+    if (this.#funds !== undefined) return this.#funds.covers(price);
+    const { call, need } = this.#work;
+    return call.caller.budget === undefined || worstMicro(price, need().promptBound, 1) === 0;
   }
 
   #held(hold: MoneyHold | HelixFlowError | undefined, heldMicro: number): HelixFlowError | undefined {

@@ -43,6 +43,21 @@ describe('a call of an account with a budget', () => {
     expect(mesh.accounting.lines[0]?.start).toMatchObject({ lease: leaseTag, payer: 'account' });
   });
 
+  test('holds nothing for what costs nothing, unless that has changed before it leaves', async ({ expect }) => {
+    const mesh = meshWith();
+    mesh.accounting.price = { ...price, prompt: 0, cached: 0, completion: 0 };
+    mesh.accounting.budgetMicro = 0;
+    const free = await ask(mesh);
+    expect([free.ends, mesh.accounting.lines.length, mesh.accounting.holds]).toEqual([[], 1, []]);
+    const priceOf = mesh.accounting.priceOf.bind(mesh.accounting);
+    let asked = 0;
+    mesh.accounting.priceOf = (...of) => {
+      asked += 1;
+      return asked > 1 ? price : priceOf(...of);
+    };
+    expect(endsOf(await ask(mesh))).toEqual(['BUDGET_UNAVAILABLE']);
+  });
+
   test('of none holds nothing', async ({ expect }) => {
     const mesh = meshWith();
     await mesh.call('m', 60_000, { chat });
