@@ -39,23 +39,27 @@ const list = quotedList(lineColumns.map(({ name }) => name).filter((name) => nam
 /** Moments come back as they were given. */
 const selected = `${list}, (extract(epoch FROM start) * 1000)::bigint AS start`;
 
+const lookUp = (condition: string, from: string): string =>
+  `CROSS JOIN LATERAL (
+    SELECT * FROM helixflow.lines WHERE author = $1 AND run = ${from}.run AND ${condition} OFFSET 0
+  ) AS known`;
+
 const sql = {
-  /** Each part goes by an index of its own. */
+  /**
+   * Each part goes by an index of its own: `OFFSET 0` keeps the planner, who knows nothing of a young table, from reading
+   * all of it for a few rows.
+   */
   touched: `WITH named AS (SELECT DISTINCT * FROM unnest($2::text[], $3::bigint[]) AS given (run, number)),
 asked AS (
   SELECT * FROM named
   UNION SELECT run, first FROM helixflow.lines WHERE author = $1 AND statement_hash = ANY($4)
   UNION SELECT run, first FROM helixflow.lines WHERE author = $1 AND other_hashes IS NOT NULL AND other_hashes && $4
-  UNION SELECT known.run, known.first FROM named
-    JOIN helixflow.lines known ON known.author = $1 AND known.run = named.run AND known.serial = named.number
-),
-keys AS (
-  SELECT known.run, known.serial, known.node FROM asked
-    JOIN helixflow.lines known ON known.author = $1 AND known.run = asked.run AND known.first = asked.number
-  UNION SELECT known.run, known.serial, known.node FROM asked
-    JOIN helixflow.lines known ON known.author = $1 AND known.run = asked.run AND known.serial = asked.number
+  UNION SELECT known.run, known.first FROM named ${lookUp('serial = named.number', 'named')}
 )
-SELECT ${selected} FROM keys JOIN helixflow.lines USING (run, serial, node) WHERE author = $1`,
+SELECT DISTINCT ON (author, run, serial, node) ${selected} FROM (
+  SELECT known.* FROM asked ${lookUp('first = asked.number', 'asked')}
+  UNION ALL SELECT known.* FROM asked ${lookUp('serial = asked.number', 'asked')}
+) AS found`,
   words: `SELECT statement_hash, node, refused FROM helixflow.countersignatures
 WHERE author = $1 AND statement_hash = ANY($2) AND valid ORDER BY generation, epoch, block, entry`,
 } as const;
