@@ -2,11 +2,13 @@
 
 import { describe, test } from 'vitest';
 import { keyLedgerOf } from '../../gateway/access/key-ledger.ts';
+import { createOwners } from '../../gateway/admin/owners.ts';
 import { authorIdOf } from '../../ledger/block.ts';
 import type { OpenLease, PriceRequest } from '../../ledger/desk.ts';
 import { type Entry, parseEntry } from '../../ledger/entry.ts';
 import { type Budget, budgetMaxMicro, type PriceEntry } from '../../ledger/money.ts';
 import { maxPriceMicro } from '../../ledger/price.ts';
+import { createTags } from '../../ledger/tag-keys.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { AccountId, EpochId, LeaseId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
@@ -14,6 +16,7 @@ import { createIdentity } from '../../protocol/mesh.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
 import { epochMs } from '../../sim/clock.ts';
 import { peer, seededRandom } from '../protocol/mesh-fixture.ts';
+import { MemoryStore } from '../support/memory-store.ts';
 import { anyTerms, diskOf, linesOf, openStage, type Stage, userKey } from './desk-stage.ts';
 
 const monthly: Budget = { amountMicro: 10_000_000, period: 'month' };
@@ -224,6 +227,37 @@ describe('an account that is erased', () => {
       true,
       true,
     ]);
+  });
+
+  test('is closed at every gateway, none of which can tell it any more', async ({ expect }) => {
+    await using stage = await openStage();
+    const { mesh, run, desk } = stage;
+    const other = await mesh.add('gateway');
+    await mesh.link(other, stage.site);
+    const { account } = await run(desk.createAccount(team, 'local'));
+    const { keyId } = (await run(desk.createKey({ ...userKey, account }, 'local'))).grant;
+    const { standing } = other.ledger;
+    await mesh.until(() => standing.key(keyId, mesh.issuer) !== undefined);
+    const tags = createTags({ ...other.ports, store: new MemoryStore() });
+    await run(tags.open());
+    const today = Math.floor(other.ports.clock.wallMs() / 86_400_000);
+    await run(tags.draw(desk.issuer, [today]));
+    const caller = tags.callerOf({ issuer: desk.issuer, account, key: keyId }, other.ports.clock.wallMs());
+    const owners = createOwners({ tags, standing, clock: other.ports.clock, self: other.author });
+    const row = { tagDay: caller.day, account: caller.account, key: caller.key, gateway: other.author };
+    const told = async () => {
+      await run(owners.learn([row]));
+      return [owners.accountOf(row), owners.keyOf(row)];
+    };
+    expect(await told()).toEqual([account, keyId]);
+    await run(desk.eraseAccount(account, 'local'));
+    await mesh.until(() => standing.account(account, mesh.issuer)?.isErased === true);
+    expect(await told()).toEqual([undefined, undefined]);
+    const ledger = keyLedgerOf(other.ledger);
+    expect(ledger.key(keyId, desk.issuer)?.revoked).toMatchObject({ cut: true });
+    const disks = [await diskOf(stage, ''), await diskOf({ ...stage, site: other }, '')];
+    for (const disk of disks) expect(['Zoë', 'team', 'laptop'].some((text) => disk.includes(text))).toBe(false);
+    await run(tags.close());
   });
 
   test('is never opened again, has no new keys, and is erased once more without another entry', async ({ expect }) => {

@@ -60,6 +60,11 @@ describe('a key', () => {
     ['of such an issuer, revoked too', { facts: { isIssuerGood: false, ...revoked(0) } }, 'KEY_INVALID'],
     ['revoked long ago', { facts: revoked(0) }, 'KEY_REVOKED'],
     ['revoked with a cut', { facts: revoked(0, true) }, 'KEY_REVOKED'],
+    [
+      'of an account that was erased',
+      { facts: { account: { limits: {}, strict: false, isErased: true } } },
+      'KEY_REVOKED',
+    ],
     ['revoked from this moment on', { facts: revoked(nowMs) }, 'KEY_REVOKED'],
     ['revoked from the next millisecond on, as after a rotation', { facts: revoked(nowMs + 1) }, 'good'],
     ['revoked and expired', { grant: expires(0), facts: revoked(0) }, 'KEY_REVOKED'],
