@@ -61,11 +61,22 @@ function sumColumns(report: UsageReport): readonly (readonly [string, (sums: Usa
   return all.filter(([name]) => isShown[name] ?? true);
 }
 
+const tokensOf = ({ promptTokens, completionTokens }: UsageView): number => promptTokens + completionTokens;
+
+/** What costs most comes first where one thing alone tells rows apart; days come as they were. */
+const inOrder = (by: UsageReport['by'], rows: readonly UsageView[]): readonly UsageView[] =>
+  by.length !== 1 || by[0] === 'day'
+    ? rows
+    : rows.toSorted((a, b) => b.costMicro - a.costMicro || tokensOf(b) - tokensOf(a));
+
 /** A table with a last row for the sum of all. */
 export function usageTable(report: UsageReport): string {
   const { by, rows, total, range } = report;
   const sums = sumColumns(report);
-  const lines = rows.map((row) => [...by.map((dimension) => cellOf(dimension, row)), ...sums.map(([, of]) => of(row))]);
+  const lines = inOrder(by, rows).map((row) => [
+    ...by.map((dimension) => cellOf(dimension, row)),
+    ...sums.map(([, of]) => of(row)),
+  ]);
   const totalLine = [...by.map((_, at) => (at === 0 ? 'total' : '')), ...sums.map(([, of]) => of(total))];
   const head = [...by.map((dimension) => dimension.toUpperCase()), ...sums.map(([name]) => name)];
   const widths = head.map((_, at) => Math.max(...[head, ...lines, totalLine].map((line) => line[at]?.length ?? 0)));

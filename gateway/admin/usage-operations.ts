@@ -23,7 +23,13 @@ const byField = z
   .transform((names): readonly UsageDimension[] => [...new Set(names)])
   .meta({ description: `a list, separated by commas: ${usageDimensions.join(', ')}` });
 
-/** Only rows of one account, or of one key. */
+/** One that nobody has heard of, or that was erased, is told apart from one that used nothing. */
+function known<Id>(kind: 'account' | 'key', id: string, issuers: readonly Id[]): readonly Id[] {
+  if (issuers.length === 0) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind, id });
+  return issuers;
+}
+
+/** Only rows of one account, or of one key. @throws HelixFlowError SUBJECT_UNKNOWN */
 function callerFilter(
   context: AdminContext,
   { owners }: Records,
@@ -31,11 +37,13 @@ function callerFilter(
 ): ((row: Tagged) => boolean) | undefined {
   const tests: ((row: Tagged) => boolean)[] = [];
   if (account !== undefined) {
-    const issuers = issuersOfAccount(context.ledger, account);
+    const issuers = known('account', account, issuersOfAccount(context.ledger, account));
     tests.push(anyOf(issuers.map((issuer) => owners.isAccount(issuer, account))));
   }
-  if (key !== undefined)
-    tests.push(anyOf(issuersOfKey(context.ledger, key).map((issuer) => owners.isKey(issuer, key))));
+  if (key !== undefined) {
+    const issuers = known('key', key, issuersOfKey(context.ledger, key));
+    tests.push(anyOf(issuers.map((issuer) => owners.isKey(issuer, key))));
+  }
   return tests.length === 0 ? undefined : (row) => tests.every((test) => test(row));
 }
 
@@ -69,10 +77,10 @@ function named(row: UsageView, names: ReadonlyMap<string, string>): UsageView {
   };
 }
 
-/** All that can be told of one account; nothing where this gateway keeps no records. */
+/** All that can be told of one account; nothing where this gateway keeps no records, and of one that was erased. */
 export async function usageOfAccount(context: AdminContext, account: AccountId): Promise<readonly UsageView[]> {
   const { records } = context;
-  if (records === undefined) return [];
+  if (records === undefined || issuersOfAccount(context.ledger, account).length === 0) return [];
   const by = ['day', 'key', 'model', 'node', 'gateway'] as const;
   const rows = records.usage.rollUp({ caller: callerFilter(context, records, { account }) ?? (() => false) }, by);
   await records.owners.learn(rows.map(([key]) => key));

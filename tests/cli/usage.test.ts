@@ -86,6 +86,17 @@ describe('usage', () => {
     ]);
   });
 
+  test('has what costs most first, where one thing tells rows apart', ({ expect }) => {
+    const rows = [
+      row({ model: 'aa', costMicro: 5 }),
+      row({ model: 'bb', costMicro: 9 }),
+      row({ model: 'cc', costMicro: 5, promptTokens: 9_999 }),
+    ].map((each) => ({ ...each, dayMs: unixMs(day) }));
+    const models = (by: UsageReport['by']) => usageTable(report(by, rows)).match(/\b(aa|bb|cc)\b/g);
+    expect(models(['model'])).toEqual(['bb', 'cc', 'aa']);
+    expect(models(['day', 'model'])).toEqual(['aa', 'bb', 'cc']);
+  });
+
   test('as CSV quotes what has to be, and starts no formula', ({ expect }) => {
     const rows = [
       row({ model: 'a,"b"', account: 'acct-1' as AccountId, accountName: 'two\nlines', dayMs: unixMs(day) }),

@@ -5,6 +5,7 @@ import { describe, test } from 'vitest';
 import { runOperation } from '../../../gateway/admin/operations.ts';
 import { createOwners, type Tagged } from '../../../gateway/admin/owners.ts';
 import { addCounts, groupUsage, noCounts, sumsOf } from '../../../gateway/admin/usage-rows.ts';
+import type { Named } from '../../../ledger/desk.ts';
 import type { AccountStanding, KeyStanding, Standing } from '../../../ledger/standing.ts';
 import { type UsageDimension, type UsageRow, usageDimensions } from '../../../ledger/usage.ts';
 import { fromHex } from '../../../protocol/crypto.ts';
@@ -125,16 +126,17 @@ describe('usage', () => {
   });
 
   test('is filtered by whole days, account, key, model and node', async ({ expect }) => {
-    const { context, use, usage, clock } = await opened();
+    const { context, use, usage, clock, desk } = await opened();
     for (const daysAgo of [0, 1, 2]) use({ account: first, key: key0, daysAgo });
     use({ account: 'acc-9' as AccountId, key: key1 });
+    await desk.createAccount({ name: 'idle', limits: {}, strict: false }, 'local');
     const requests = async (input: object) =>
       (await runOperation('usage.show', context, input, operator)).total.requests;
     const nowMs = clock.wallMs();
     expect(await requests({ account: first })).toBe(3);
     expect(await requests({ key: key1 })).toBe(1);
     expect(await requests({ account: first, key: key1 })).toBe(0);
-    expect(await requests({ account: 'nobody' })).toBe(0);
+    expect(await requests({ account: 'acc-1' })).toBe(0);
     expect(await requests({ sinceMs: nowMs - dayMs })).toBe(3);
     expect(await requests({ sinceMs: String(nowMs - dayMs), untilMs: Math.floor(nowMs / dayMs) * dayMs })).toBe(1);
     expect(await requests({ model: 'other' })).toBe(0);
@@ -158,6 +160,20 @@ describe('usage', () => {
     const { context } = await opened();
     const outcome = await failure(() => runOperation('usage.show', context, input, operator));
     expect(outcome).toMatchObject({ code: 'REQUEST_MALFORMED', param });
+  });
+
+  test('of an account or key that nobody has heard of, or that was erased, is an error', async ({ expect }) => {
+    const { context, desk } = await opened();
+    const asked = (input: object) => failure(() => runOperation('usage.show', context, input, operator));
+    const unknown = 'ff'.repeat(8) as KeyId;
+    expect(await asked({ account: 'nobody' })).toEqual({ code: 'SUBJECT_UNKNOWN', kind: 'account', id: 'nobody' });
+    expect(await asked({ key: unknown })).toEqual({ code: 'SUBJECT_UNKNOWN', kind: 'key', id: unknown });
+    expect([await asked({ account: first }), await asked({ key: key0 })]).toEqual(Array(2).fill('nothing was thrown'));
+    desk.opened.set(first, { ...(desk.opened.get(first) as AccountStanding & Named), isErased: true });
+    expect(await asked({ account: first })).toMatchObject({ code: 'SUBJECT_UNKNOWN' });
+    expect(await asked({ key: key0 })).toMatchObject({ code: 'SUBJECT_UNKNOWN' });
+    const exported = await runOperation('accounts.export', context, { account: first }, 'local');
+    expect(exported).toMatchObject({ account: { state: 'erased' }, usage: [] });
   });
 
   test('does not end before it begins', async ({ expect }) => {
