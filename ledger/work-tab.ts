@@ -171,7 +171,7 @@ export class WorkTab {
   /** Why the gateway gets no more work, in milliseconds of connected time; undefined when it does. */
   refusedMs(): number | undefined {
     const { nowMs } = this;
-    const isRefused = this.waiting.size >= worksMax || this.waiting.overdue(nowMs).length > 0;
+    const isRefused = this.waiting.size >= worksMax || this.waiting.isOverdue(nowMs);
     return isRefused ? this.waiting.uncoveredMs(nowMs) : undefined;
   }
 

@@ -9,6 +9,7 @@ import { claimAfterMs, dueMs, mayBeLost, type Patience, pauseMs } from './work-p
 
 /** How often running attempts are looked at. */
 export const watchEveryMs = 1_000;
+const lookEveryMs = 250;
 /** Work that was given up, and is covered all the same when its line comes late. */
 const givenMax = 4_096;
 
@@ -32,6 +33,8 @@ export class WaitingWorks {
   #patience: Patience = { run: undefined, runSinceMs: undefined, losses: 0, lossMs: 0 };
   /** Nothing is overdue before. */
   #nextDueMs = 0;
+  /** Something is, up to then. */
+  #overdueUntilMs = 0;
 
   constructor(deps: { readonly gateway: PeerId; readonly log: Log; readonly changes: TabChanges }) {
     this.#gateway = deps.gateway;
@@ -85,6 +88,7 @@ export class WaitingWorks {
   remove(work: TabWork): void {
     const name = attemptName(work);
     this.#given.delete(name);
+    this.#overdueUntilMs = 0;
     if (this.#works.delete(name)) this.#changes.covered(work);
   }
 
@@ -104,6 +108,7 @@ export class WaitingWorks {
   /** Something of it has changed. */
   changed(work: TabWork): void {
     this.#nextDueMs = 0;
+    this.#overdueUntilMs = 0;
     if (work.end !== undefined && this.#works.has(attemptName(work))) this.#changes.work(work);
   }
 
@@ -113,9 +118,12 @@ export class WaitingWorks {
     this.#giveUp(nowMs);
   }
 
-  /** Work that has waited for too long. */
-  overdue(nowMs: number): readonly TabWork[] {
-    return nowMs < this.#nextDueMs ? [] : this.#overdue(nowMs).map(({ work }) => work);
+  /** Some work has waited for too long. */
+  isOverdue(nowMs: number): boolean {
+    if (nowMs < this.#nextDueMs) return false;
+    // Whoever is refused asks again and again.
+    if (nowMs >= this.#overdueUntilMs && this.#overdue(nowMs).length > 0) this.#overdueUntilMs = nowMs + lookEveryMs;
+    return nowMs < this.#overdueUntilMs;
   }
 
   #overdue(nowMs: number): Claimable[] {
