@@ -107,22 +107,12 @@ class Chaos {
     watcher.settle(at, this.random.int(open.heldMicro + 1));
   }
 
-  async #relink(): Promise<void> {
-    const alive = this.#alive();
-    for (const [at, site] of alive.entries()) {
-      for (const other of alive.slice(0, at)) {
-        const isLinked = site.ports.network.connections().some(({ peer, isOpen }) => peer === other.peer && isOpen);
-        if (!isLinked) await this.mesh.stage.link(site, other).catch(() => {});
-      }
-    }
-  }
-
   async #part(): Promise<void> {
     if (this.#heal !== undefined) {
       this.#heal();
       this.#heal = undefined;
       await this.mesh.stage.pass(3_000);
-      await this.#relink();
+      await this.mesh.relink();
       return;
     }
     const inside = this.mesh.sites.filter(() => this.random.int(2) === 0).map(({ machine }) => machine.host.id);
@@ -148,7 +138,7 @@ class Chaos {
       await this.mesh.kill(site);
     }
     await this.mesh.boot(site);
-    if (this.#heal === undefined) await this.#relink();
+    if (this.#heal === undefined) await this.mesh.relink();
   }
 
   async step(): Promise<void> {

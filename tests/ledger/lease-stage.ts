@@ -109,6 +109,17 @@ export class LeaseMesh implements AsyncDisposable {
     return hold.isGrace ? 'grace' : 'spent';
   }
 
+  /** Connects whoever runs and is not connected. */
+  async relink(): Promise<void> {
+    const alive = this.sites.filter(({ machine }) => machine.ports !== undefined);
+    for (const [at, site] of alive.entries()) {
+      for (const other of alive.slice(0, at)) {
+        const isLinked = site.ports.network.connections().some(({ peer, isOpen }) => peer === other.peer && isOpen);
+        if (!isLinked) await this.stage.link(site, other).catch(() => {});
+      }
+    }
+  }
+
   /** Ends a process at once; the others have heard of it when this resolves. */
   async kill(site: Site): Promise<void> {
     site.machine.kill();
