@@ -177,6 +177,22 @@ function rangeTests(check: Suite): void {
 }
 
 function lifeTests(check: Suite): void {
+  check('keeps everything that is there when a range is purged', async (world, expect) => {
+    const store = await world.open();
+    await store.batch([put(key(1), key(9)), put(key(2), key(8)), put(key(3), key(7))], safely);
+    await store.batch([del(key(2)), put(key(3), key(6))], safely);
+    await store.purge?.({ gte: key(1), lt: key(3) });
+    await store.purge?.(everything);
+    const left = [
+      ['01', '09'],
+      ['03', '06'],
+    ];
+    expect(await list(store)).toEqual(left);
+    await store.close();
+    if (store.purge !== undefined) expect(await codeOf(store.purge(everything))).toBe('STORE_FAILED');
+    expect(await list(await world.open())).toEqual(left);
+  });
+
   check('what was written is there when it is opened again', async (world, expect) => {
     const store = await world.open();
     await store.batch([put(key(1), key(1))], lazily);
