@@ -210,8 +210,13 @@ export const commands: readonly CliCommand[] = [
   ),
   define(
     'ledger export',
-    'Writes every attempt as it is settled, as CSV or JSON lines.',
+    'Writes every attempt as it is settled: as CSV, JSON lines, or into PostgreSQL.',
     async () => (await import('./commands/ledger-export.ts')).runLedgerExport,
+  ),
+  define(
+    'ledger reconcile',
+    'Sums the feeds up anew and compares that with what was counted; exits 6 on a difference.',
+    async () => (await import('./commands/ledger-reconcile.ts')).runLedgerReconcile,
   ),
   define(
     'ledger backup',

@@ -5,6 +5,7 @@ import { argument, option } from './option.ts';
 import { span, spanText } from './values.ts';
 
 const text = z.string().min(1);
+const postgresUrl = /^postgres(ql)?:\/\/./;
 
 export const ledgerVerifyOptions = {
   from: option(text.optional(), {
@@ -28,26 +29,30 @@ export const ledgerVerifyOptions = {
   ),
 } as const;
 
-export const ledgerExportOptions = {
-  format: option(z.enum(['csv', 'jsonl']).default('csv'), {
-    flag: '--format <kind>',
-    env: 'HELIXFLOW_LEDGER_FORMAT',
-    about: 'csv: comma-separated values; jsonl: one JSON object a line.',
-  }),
+const moments = {
   since: option(span.optional(), {
     flag: '--since <time>',
     env: 'HELIXFLOW_LEDGER_SINCE',
     expected: spanText,
     otherwise: 'the beginning',
-    about: 'Only attempts that began from then on, by UTC.',
+    about: 'Only attempts that began from then on, by UTC; with files.',
   }),
   until: option(span.optional(), {
     flag: '--until <time>',
     env: 'HELIXFLOW_LEDGER_UNTIL',
     expected: spanText,
     otherwise: 'now',
-    about: 'Only attempts that began before then, or before the end of that day or month.',
+    about: 'Only attempts that began before then, or before the end of that day or month; with files.',
   }),
+} as const;
+
+export const ledgerExportOptions = {
+  format: option(z.enum(['csv', 'jsonl']).default('csv'), {
+    flag: '--format <kind>',
+    env: 'HELIXFLOW_LEDGER_FORMAT',
+    about: 'csv: comma-separated values; jsonl: one JSON object a line.',
+  }),
+  ...moments,
   out: option(text.default('-'), {
     flag: '--out <file>',
     env: 'HELIXFLOW_LEDGER_OUT',
@@ -58,21 +63,14 @@ export const ledgerExportOptions = {
     env: 'HELIXFLOW_LEDGER_RAW',
     about: 'With jsonl: the signed blocks, too, so that helixflow ledger verify --from can check the file alone.',
   }),
-  to: option(
-    z
-      .string()
-      .regex(/^postgres(ql)?:\/\/./)
-      .max(4_096)
-      .optional(),
-    {
-      flag: '--to <url>',
-      env: 'HELIXFLOW_LEDGER_TO',
-      expected: 'a URL such as postgres://user@host/database',
-      otherwise: 'a file or stdout',
-      about: 'A PostgreSQL database, in place of a file; what it has already is not sent again.',
-      secret: true,
-    },
-  ),
+  to: option(z.string().regex(postgresUrl).max(4_096).optional(), {
+    flag: '--to <url>',
+    env: 'HELIXFLOW_LEDGER_TO',
+    expected: 'a URL such as postgres://user@host/database',
+    otherwise: 'a file or stdout',
+    about: 'A PostgreSQL database, in place of a file; what it has already is not sent again.',
+    secret: true,
+  }),
   follow: option(z.boolean().default(false), {
     flag: '--follow',
     env: 'HELIXFLOW_LEDGER_EXPORT_FOLLOW',
@@ -100,4 +98,24 @@ export const ledgerBackupOptions = {
 
 export const ledgerRestoreOptions = {
   file: argument(text, { flag: '<file>', expected: 'a path', about: 'A backup, or an export made with --raw.' }),
+} as const;
+
+export const ledgerReconcileOptions = {
+  // A URL of another kind may hold a password: it is no file.
+  with: option(
+    text
+      .max(4_096)
+      .refine((value) => !value.includes('://') || postgresUrl.test(value))
+      .optional(),
+    {
+      flag: '--with <url|file>',
+      env: 'HELIXFLOW_LEDGER_WITH',
+      expected: 'a URL such as postgres://user@host/database, or a CSV or JSON lines file',
+      otherwise: 'only the daemon’s counters',
+      about:
+        'What else the feeds are compared with: a database that ledger export writes, or what a provider has written down.',
+      secret: true,
+    },
+  ),
+  ...moments,
 } as const;

@@ -23,6 +23,7 @@ import {
 import {
   ledgerBackupOptions,
   ledgerExportOptions,
+  ledgerReconcileOptions,
   ledgerRestoreOptions,
   ledgerTailOptions,
   ledgerVerifyOptions,
@@ -392,6 +393,7 @@ export const commandTables = {
   'ledger verify': ledgerVerifyOptions,
   'ledger tail': ledgerTailOptions,
   'ledger export': ledgerExportOptions,
+  'ledger reconcile': ledgerReconcileOptions,
   'ledger backup': ledgerBackupOptions,
   'ledger restore': ledgerRestoreOptions,
   status: {},

@@ -2,10 +2,12 @@
 
 import { z } from 'zod';
 import { feedKeys } from '../../ledger/feed-rows.ts';
+import { usageDimensions } from '../../ledger/usage.ts';
 import { fromHex, toBase64Url, toHex } from '../../protocol/crypto.ts';
 import type { AuthorId, EpochId } from '../../protocol/ids.ts';
 import { countField, noInput } from './fields.ts';
 import { operation, watchers } from './operation.ts';
+import { recordsOf } from './records.ts';
 
 /** A row of a feed: its key as hex, its value as base64url. */
 export type RowView = readonly [key: string, value: string];
@@ -39,6 +41,20 @@ const earlier = (a: string, b: string): string => (a < b ? a : b);
 const [lowest, highest] = [toHex(feedKeys.gte), toHex(feedKeys.lt)];
 
 export const ledgerOperations = {
+  'ledger.counters': operation({
+    method: 'GET',
+    path: 'ledger/counters',
+    roles: watchers,
+    about:
+      'Shows what this gateway has counted on one day, with everything that tells rows apart; without a day, which there are.',
+    input: z.strictObject({ day: countField(0, 10_000_000).optional() }),
+    run: (context, { day }) => {
+      const { usage } = recordsOf(context);
+      const days = usage.rollUp({}, ['day']).map(([key]) => key.day);
+      if (day === undefined) return { days, rows: [] };
+      return { days, rows: usage.rollUp({ sinceDay: day, untilDay: day + 1 }, usageDimensions) };
+    },
+  }),
   'ledger.heads': operation({
     method: 'GET',
     path: 'ledger/heads',

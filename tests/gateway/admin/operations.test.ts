@@ -25,6 +25,7 @@ const unknownKey = 'ffffffffffffffff' as KeyId;
 const goodInputs: { readonly [Name in OperationName]: AdminApi[Name]['request'] } = {
   status: {},
   'ledger.status': {},
+  'ledger.counters': { day: 1 },
   'ledger.heads': {},
   'ledger.rows': {},
   'peers.list': {},

@@ -21,6 +21,7 @@ const expected: RouteTable = {
   'GET /readyz': 'public',
   'GET /admin/v1/status': ['operator', 'admin'],
   'GET /admin/v1/ledger': ['operator', 'admin'],
+  'GET /admin/v1/ledger/counters': ['operator', 'admin'],
   'GET /admin/v1/ledger/heads': ['operator', 'admin'],
   'GET /admin/v1/ledger/rows': ['operator', 'admin'],
   'GET /admin/v1/peers': ['operator', 'admin'],
