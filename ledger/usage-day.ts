@@ -140,6 +140,18 @@ export class UsageDay {
     return this.counts[row * countsWidth + attemptsAt] === 0;
   }
 
+  /** What it is now, whatever changes later. */
+  copy(): UsageDay {
+    const copy = new UsageDay(this.day);
+    copy.size = this.size;
+    copy.version = this.version;
+    copy.callers = this.callers.slice(0, this.size);
+    copy.models = this.models.slice(0, this.size);
+    copy.nodes = this.nodes.slice(0, this.size);
+    copy.counts = this.counts.slice(0, this.size * countsWidth);
+    return copy;
+  }
+
   /**
    * The same counts, told apart by what is kept only (the other codes are 0): it is asked often, and only the newest day
    * changes much. Itself where that saves little.
@@ -149,10 +161,20 @@ export class UsageDay {
     if (kind === 7) return this;
     const known = this.#sums.get(kind);
     if (known?.version === this.version) return known.sums ?? this;
-    const made = this.#sum(kept);
+    const made = this.#nearest(kind).#sum(kept);
     const sums = made.size <= this.size / 2 ? made : undefined;
     this.#sums.set(kind, { version: this.version, sums });
     return sums ?? this;
+  }
+
+  /** The smallest that keeps as much, itself among them. */
+  #nearest(kind: number): UsageDay {
+    let nearest: UsageDay = this;
+    for (const [other, { version, sums }] of this.#sums) {
+      const isWider = (other & kind) === kind && version === this.version;
+      if (isWider && sums !== undefined && sums.size < nearest.size) nearest = sums;
+    }
+    return nearest;
   }
 
   #sum(kept: Kept): UsageDay {

@@ -2,8 +2,9 @@
 
 import { toHex } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, PeerId, ProcessId } from '../protocol/ids.ts';
+import type { Entry } from './entry.ts';
 import { Intervals } from './intervals.ts';
-import type { CountersignEntry } from './statement.ts';
+import { type CountersignEntry, encodeUsage, statementHash } from './statement.ts';
 import type { OpenRequest, Saying } from './usage-request.ts';
 import { SerialTable } from './usage-serials.ts';
 
@@ -132,4 +133,18 @@ export class GatewayState {
     const all = [...this.runs.values()].flatMap(({ open }) => open.entries().map(([, request]) => request));
     return [...new Set(all)];
   }
+}
+
+/** Tells which statements, and words on them, are settled for good in this state, whatever becomes of it later. */
+export function coverOf({ tabs, unsigned, bounds }: GatewayState): (epoch: EpochId, entry: Entry) => boolean {
+  const known = new Map<string, Intervals | undefined>();
+  for (const [name, numbers] of tabs) known.set(name, Intervals.of(numbers.steps(), bounds.earlyMax));
+  const waiting = new Set(unsigned.keys());
+  return (epoch, entry) => {
+    if (entry.kind !== 'statement' && entry.kind !== 'countersign') return false;
+    const of = entry.kind === 'statement' ? epoch : entry.epoch;
+    const isKnown = known.get(tabName(of, entry.node))?.has(entry.number) === true;
+    const hash = toHex(entry.kind === 'statement' ? statementHash(encodeUsage(entry)) : entry.statement);
+    return isKnown && !waiting.has(signName(of, entry.node, hash));
+  };
 }

@@ -270,12 +270,12 @@ export class UsageTable {
     return days.sort((a, b) => a.day - b.day);
   }
 
-  /** Of one row of a day. */
-  keyAt(day: UsageDay, row: number): UsageKey {
+  /** What stands at a row of a day, or of a copy of one. */
+  rowAt(day: UsageDay, row: number): UsageRow {
     const { caller, model, node } = day.codesAt(row);
     const { tagDay, account, key, gateway } = this.#callers.all[caller] as UsageCaller;
-    const name = this.#models.all[model] as string;
-    return { day: day.day, tagDay, account, key, model: name, node: this.#nodes.all[node] as PeerId, gateway };
+    const names = { model: this.#models.all[model] as string, node: this.#nodes.all[node] as PeerId };
+    return [{ day: day.day, tagDay, account, key, ...names, gateway }, readCounts(day.counts, row * countsWidth)];
   }
 
   rows(filter: UsageFilter): readonly UsageRow[] {
