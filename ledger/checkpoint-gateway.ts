@@ -8,12 +8,12 @@ import { limits } from '../protocol/limits.ts';
 import { Reader } from '../protocol/reader.ts';
 import { Intervals } from './intervals.ts';
 import { LineReader, LineWriter, lineTokensMax, type UsageLine } from './line.ts';
-import { encodeUsage, parseUsage, refusalReasons } from './statement.ts';
+import { refusalReasons } from './statement.ts';
 import { OpenRequest, type Saying } from './usage-request.ts';
-import { GatewayState, type Run, signName, tabName, type Unsigned, type UsageBounds } from './usage-state.ts';
+import { GatewayState, type Run, tabName, type Unsigned, type UsageBounds } from './usage-state.ts';
 
 /** The kinds of part; each is written as `[kind, …]`. */
-const parts = { counts: 0, run: 1, tab: 2, request: 3, unsigned: 4, sign: 5, progress: 6 } as const;
+const parts = { counts: 0, run: 1, tab: 2, request: 3, unsigned: 4, progress: 5 } as const;
 
 const damaged = (reason: string): HelixFlowError =>
   new HelixFlowError('FRAME_MALFORMED', { reason: `checkpoint: ${reason}` });
@@ -74,7 +74,10 @@ function writeUnsigned({ node, epoch, hash, timeMs, lines, running }: Unsigned, 
   return [parts.unsigned, ...of, told, open.map((saying) => sayings.of(saying))];
 }
 
-/** Everything, in parts of a few kilobytes or less; no part of a request of which nothing is open. */
+/**
+ * In parts of a few kilobytes or less: everything but countersignatures whose statements are not known yet, which stand in
+ * the feed and are told again.
+ */
 export function writeGateway(state: GatewayState): Value[] {
   const sayings = new Numbers();
   const written: Value[] = [[parts.counts, state.abandoned, state.statements, state.newestMs]];
@@ -85,7 +88,6 @@ export function writeGateway(state: GatewayState): Value[] {
   }
   for (const request of state.requests()) written.push(writeRequest(request, sayings));
   for (const unsigned of state.unsigned.values()) written.push(writeUnsigned(unsigned, sayings));
-  for (const entry of state.earlySigns.values()) written.push([parts.sign, encodeUsage(entry)]);
   for (const [name, tokens] of state.earlyCounts) {
     const [run = '', serial = '', node = ''] = name.split(' ');
     written.push([parts.progress, fromHex(run), Number(serial), node, tokens]);
@@ -131,12 +133,6 @@ export class GatewayReader {
       case parts.unsigned:
         this.#unsigned(r);
         break;
-      case parts.sign: {
-        const entry = parseUsage(r.bytes(65_536));
-        if (entry.kind !== 'countersign') throw damaged('no countersignature');
-        state.earlySigns.set(signName(entry.epoch, entry.node, toHex(entry.statement)), entry);
-        break;
-      }
       case parts.progress: {
         const [run, serial, node] = [readRun(r), readCount(r), readPeer(r)];
         state.earlyCounts.set(`${run} ${serial} ${node}`, r.int(lineTokensMax));

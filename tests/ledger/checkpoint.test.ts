@@ -160,6 +160,22 @@ test('a process that dies while it writes leaves the checkpoint before, or the n
   expect([...outcomes].sort()).toEqual(['died whole', 'done whole']);
 });
 
+test('statements that nobody waits for any more stay unattested', async ({ expect }) => {
+  const disk = new Disk();
+  const bounds = { ...usageBounds, unsignedLinesMax: 2 };
+  const { usage, checkpoints } = start(new DiskStore(disk), bounds);
+  const [author] = authors;
+  const feeds = new UsageFeeds();
+  for (const serial of [1, 2, 3, 4]) {
+    feeds.state({ author, epoch: epochs[0], node: nodes[0], lines: [lineOf(serial)], timeMs: 1 });
+  }
+  for (const held of feeds.held) usage.apply(held);
+  await checkpoints.write();
+  const next = start(new DiskStore(disk), bounds);
+  await next.checkpoints.open();
+  expect([usage.totals().unattested, next.usage.totals()]).toEqual([4, usage.totals()]);
+});
+
 test('a byte that changed is found, and everything is settled again', async ({ expect }) => {
   const held = history();
   const disk = new Disk();
