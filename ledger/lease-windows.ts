@@ -116,6 +116,7 @@ class SharedWindows implements WindowAuthority {
     const holder = this.#holder(limit, from, row, nowMs);
     holder.given = stillGiven(holder.given, row.answer, nowMs - terms[row.limit].lagMs);
     const share = this.#shareOf(limit, from, row, nowMs);
+    if (share === undefined) return { share: 0, forMs: 0 };
     if (row.wanted > 0 || share > 0) holder.given.push({ answer: id, share, untilMs: nowMs + forMs });
     this.#poke(limit, from, nowMs);
     return { share, forMs };
@@ -152,12 +153,13 @@ class SharedWindows implements WindowAuthority {
     return Math.max(0, isHeard ? holder.used : 0, ...shares);
   }
 
-  #shareOf(limit: Limit, from: PeerId, row: ShareRow, nowMs: number): number {
+  /** Undefined while that cannot be told. */
+  #shareOf(limit: Limit, from: PeerId, row: ShareRow, nowMs: number): number | undefined {
     const others = [...limit.holders].filter(([peer]) => peer !== from);
     const taken = others.reduce((sum, [, holder]) => sum + this.#committed(limit, holder, nowMs), 0);
     const free = Math.max(0, limit.total - taken);
     // What an earlier process has shared out is not known yet: everyone keeps what it has.
-    if (!this.#knowsAll(limit, nowMs)) return Math.min(free, row.forMs > 0 ? row.share : 0);
+    if (!this.#knowsAll(limit, nowMs)) return row.forMs > 0 ? Math.min(free, row.share) : undefined;
     return Math.min(free, this.#targets(limit, nowMs).get(from) ?? 0);
   }
 

@@ -290,6 +290,12 @@ describe('in a mesh', () => {
     await mesh.kill(authority);
     await mesh.boot(authority);
     expect(shareAt(0)).toBe(0);
+    const other100 = {
+      ...queryOf(mesh, 0, 1),
+      subject: { kind: 'account', account: 'other' as AccountId },
+      strict: false,
+    } as const;
+    expect(mesh.of(authority).share(other100)).toBe(100);
     await mesh.stage.link(authority, mesh.site(2));
     await mesh.stage.pass(3_000);
     expect(shareAt(0)).toBe(0);
