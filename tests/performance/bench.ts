@@ -5,7 +5,7 @@
  * `npm run bench [-- --json] [-- --seconds 5]`: all of it. `npm run bench -- access`: what a known key and limits cost
  * alone. `npm run bench -- tokens [--count 1000000] [--seed 1]`: texts that are no keys. `npm run bench -- lines`: durable
  * lines beside bare LevelDB. `npm run bench -- usage`: lines settled, and questions about ten million of them, beside
- * SQLite. Linux only: CPU times come from /proc.
+ * SQLite. `npm run bench -- verify`: a million lines checked by `ledger verify`. Linux only: CPU times come from /proc.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -17,6 +17,7 @@ import { type LinesReport, measureLines } from './lines.ts';
 import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
 import { type Child, start } from './processes.ts';
 import { measureUsage, type UsageReport, usageText } from './usage.ts';
+import { measureVerify, type VerifyReport, verifyText } from './verify.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -137,11 +138,17 @@ async function main(): Promise<void> {
   else if (section === 'tokens') await tokens();
   else if (section === 'lines') printLines(await measureLines(seconds));
   else if (section === 'usage') printUsage(measureUsage());
+  else if (section === 'verify') printVerify(await measureVerify());
   else if (section === 'all') await all();
-  else throw new Error(`no part of the bench is named ${section}; there are access, tokens, lines and usage`);
+  else throw new Error(`no part of the bench is named ${section}; there are access, tokens, lines, usage and verify`);
 }
 
 const printJson = (report: object): void => void process.stdout.write(`${JSON.stringify(report)}\n`);
+
+function printVerify(report: VerifyReport): void {
+  if (options.json) printJson(report);
+  else process.stdout.write(`${verifyText(report)}\n`);
+}
 
 function printUsage(report: UsageReport): void {
   if (options.json) printJson(report);

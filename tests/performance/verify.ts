@@ -89,7 +89,20 @@ export async function measureVerify(lines = 1_000_000, perStatement = 100): Prom
   return { lines, statements, blocks: rows.length, bytes, baselineSeconds, verifySeconds, heapMiB };
 }
 
+export const verifyText = ({
+  lines,
+  statements,
+  bytes,
+  baselineSeconds,
+  verifySeconds,
+  heapMiB,
+}: VerifyReport): string =>
+  [
+    `${lines} lines in ${statements} statements, ${Math.round(bytes / lines)} bytes a line`,
+    `verified in ${verifySeconds} s (to reach: ≤ 10 s), hashes and signatures alone ${baselineSeconds} s; ${heapMiB} MiB of heap`,
+  ].join('\n');
+
 if (import.meta.main) {
   const [lines = 1_000_000, perStatement = 100] = process.argv.slice(2).map(Number);
-  process.stdout.write(`${JSON.stringify(await measureVerify(lines, perStatement))}\n`);
+  process.stdout.write(`${verifyText(await measureVerify(lines, perStatement))}\n`);
 }
