@@ -2,7 +2,7 @@
 
 import type { AnswerEnd, Served } from '../gateway/service.ts';
 import type { ErrorCode, HelixFlowError } from '../protocol/errors.ts';
-import type { PeerId, RequestId } from '../protocol/ids.ts';
+import type { KeyId, PeerId, RequestId } from '../protocol/ids.ts';
 import type { ChatRequest } from '../protocol/messages/chat.ts';
 import { expectedTokens } from './engine.ts';
 
@@ -29,6 +29,8 @@ export interface RequestFacts {
   readonly id: RequestId;
   readonly phase: Phase;
   readonly gateway: string;
+  /** With which it came. */
+  readonly key?: KeyId;
   readonly chat: ChatRequest;
   readonly startMs: number;
   readonly deadlineMs: number;

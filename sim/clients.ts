@@ -3,7 +3,7 @@
 import type { Access } from '../gateway/access/judge.ts';
 import type { Answer } from '../gateway/service.ts';
 import { toHex } from '../protocol/crypto.ts';
-import type { AccountId, IssuerId, KeyId, RequestId } from '../protocol/ids.ts';
+import type { AccountId, IssuerId, KeyId, PeerId, RequestId } from '../protocol/ids.ts';
 import type { ChatRequest } from '../protocol/messages/chat.ts';
 import { ms } from '../protocol/units.ts';
 import { type Phase, type RequestFacts, type Violation, WatchedRequest } from './checkers.ts';
@@ -26,6 +26,16 @@ const anybody: Access = {
   strict: false,
 };
 
+/** Traffic that turns from one gateway to the next. */
+export interface MovingTraffic {
+  readonly perSecond: number;
+  /** On the average. */
+  readonly moveEveryMs: number;
+}
+
+/** Of the requests. */
+const movingShare = 0.7;
+
 type Promises = Pick<RequestFacts, 'mayFail' | 'beginWithinMs'>;
 type Manner = 'patient' | 'slow' | 'fickle';
 
@@ -44,6 +54,7 @@ export class Clients {
   readonly #running = new Set<Running>();
   /** Whose keys requests come with. */
   callersIn: (phase: Phase) => readonly Access[] = () => [anybody];
+  isHonest: (node: PeerId | undefined) => boolean = () => true;
 
   constructor(world: World, promises: Promises, violate: (violation: Violation) => void) {
     this.#world = world;
@@ -67,6 +78,29 @@ export class Clients {
     next();
   }
 
+  /** As `askAround`, but most ask at one gateway, and now and then all of these turn to another. */
+  askMoving(gateways: readonly GatewaySite[], moving: MovingTraffic, untilMs: number, phase: Phase): void {
+    const { kernel } = this.#world;
+    const random = this.#random.fork('moving');
+    let place = 0;
+    const move = (): void => {
+      place = random.int(gateways.length);
+      const delayMs = 2 * moving.moveEveryMs * random.float();
+      if (kernel.nowMs + delayMs < untilMs) kernel.schedule(delayMs, move);
+    };
+    const next = (): void => {
+      const delayMs = (2_000 / moving.perSecond) * random.float();
+      if (kernel.nowMs + delayMs >= untilMs) return;
+      kernel.schedule(delayMs, () => {
+        const gateway = gateways[random.chance(movingShare) ? place : random.int(gateways.length)];
+        if (gateway !== undefined) this.ask(gateway, phase);
+        next();
+      });
+    };
+    move();
+    next();
+  }
+
   /** Requests on this process will never end otherwise. */
   lost(lifeline: Lifeline): void {
     for (const running of [...this.#running]) {
@@ -84,7 +118,9 @@ export class Clients {
     const random = this.#random.fork('request');
     const chat = this.#chat(random);
     const id = toHex(random.bytes(16)) as RequestId;
-    const facts = { number: this.requests.length, id, phase, gateway: site.machine.name, chat };
+    const callers = this.callersIn(phase);
+    const caller = callers[random.fork('caller').int(callers.length)] ?? anybody;
+    const facts = { number: this.requests.length, id, phase, gateway: machine.name, key: caller.keyId, chat };
     const request = new WatchedRequest(
       {
         ...facts,
@@ -94,14 +130,16 @@ export class Clients {
         beginWithinMs: this.#promises.beginWithinMs,
       },
       () => kernel.nowMs,
-      (check, detail) => this.#violate({ atMs: kernel.nowMs, check, detail }),
+      (check, detail) => {
+        // What a lying node says of its tokens, its gateway tells the client.
+        const isLied = check === 'honest counts' && !this.isHonest(request.servedBy);
+        if (!isLied) this.#violate({ atMs: kernel.nowMs, check, detail });
+      },
     );
     this.requests.push(request);
     const running: Running = { request, lifeline: ports.lifeline };
     this.#running.add(running);
     const manner = phase === 'probe' ? 'patient' : this.#manner(random);
-    const callers = this.callersIn(phase);
-    const caller = callers[random.int(callers.length)] ?? anybody;
     const call = { request: id, caller, model: simModel, chat, deadlineMs: ms(deadlineMs) };
     const answer: Answer = gateway.gateway.chat(call, {
       committed: (served) => request.committed(served),

@@ -19,6 +19,10 @@ export const faultKinds = [
   'diskSyncError',
   'diskFull',
   'diskSlow',
+  'diskCrash',
+  'replay',
+  'lyingNode',
+  'lyingGateway',
 ] as const;
 
 export type FaultKind = (typeof faultKinds)[number];

@@ -1,5 +1,6 @@
 /** Faults as plain data: drawn from the seed, set in place and taken away at their times. */
 
+import { type GatewayLie, gatewayLies, type NodeLie, nodeLies } from './lies.ts';
 import type { SimRandom } from './random.ts';
 
 interface Span {
@@ -27,6 +28,15 @@ export type Fault = Span &
     | { readonly kind: 'diskHoles'; readonly machine: number }
     /** At its end the machine goes on with its disk as it was at the beginning: a backup was restored. */
     | { readonly kind: 'diskRestored'; readonly machine: number }
+    /** Each process in turn dies at a moment of its work with its disk, as `SimDisk.killAt` counts them. */
+    | { readonly kind: 'diskCrash'; readonly machine: number; readonly moments: readonly number[] }
+    /** As a partition, with any number of gateways on either side. */
+    | { readonly kind: 'split'; readonly machines: readonly number[] }
+    /** Frames of tabs come several times, and out of their order. */
+    | { readonly kind: 'replay'; readonly machine: number; readonly times: number }
+    /** They lie to the end of the run, `share` of what they say. */
+    | { readonly kind: 'lyingNode'; readonly machine: number; readonly lie: NodeLie; readonly share: number }
+    | { readonly kind: 'lyingGateway'; readonly machine: number; readonly lie: GatewayLie; readonly share: number }
   );
 
 export type PlannedKind = Fault['kind'];
@@ -39,6 +49,8 @@ export interface FaultPlan {
   readonly sometimes: readonly PlannedKind[];
   /** Of one kind in one run. */
   readonly eachMax: number;
+  /** Of these kinds, at least so many. */
+  readonly atLeast?: Partial<Readonly<Record<PlannedKind, number>>>;
 }
 
 export interface FaultWindow {
@@ -53,7 +65,7 @@ export function drawFaults(plan: FaultPlan, window: FaultWindow, random: SimRand
   const kinds = [...plan.always, ...plan.sometimes.filter(() => random.chance(0.5))];
   const faults = kinds.flatMap((kind) => {
     const draws = random.fork(kind);
-    const count = 1 + draws.int(plan.eachMax);
+    const count = Math.max(plan.atLeast?.[kind] ?? 0, 1 + draws.int(plan.eachMax));
     return Array.from({ length: count }, () => drawFault(kind, window, draws));
   });
   return faults.sort((a, b) => a.atMs - b.atMs);
@@ -95,8 +107,35 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): F
     case 'diskHoles':
     case 'diskRestored':
       return { ...span, kind, machine };
+    case 'split':
+      return { ...span, kind, machines: drawSplit(window, random) };
+    case 'diskCrash':
+      // As many of the first moments of a process as of later ones: there it reads what the last one left.
+      return {
+        ...span,
+        kind,
+        machine,
+        moments: Array.from({ length: 3 }, () => Math.floor(2 ** random.between(0, 9))),
+      };
+    case 'replay':
+      return { ...span, kind, machine, times: 1 + random.int(100) };
+    case 'lyingNode':
+      return { ...span, kind, machine: node, lie: drawn(nodeLies, random), share: random.between(0.1, 1) };
+    case 'lyingGateway':
+      return {
+        ...span,
+        kind,
+        machine: drawLiar(window, random),
+        lie: drawn(gatewayLies, random),
+        share: random.between(0.1, 1),
+      };
   }
 }
+
+const drawn = <T>(all: readonly T[], random: SimRandom): T => all[random.int(all.length)] as T;
+
+/** Never the first one: without an honest issuer nobody has any money. */
+const drawLiar = ({ gateways }: FaultWindow, random: SimRandom): number => 1 + random.int(gateways - 1);
 
 function otherThan(machine: number, { gateways, nodes }: FaultWindow, random: SimRandom): number {
   const other = random.int(gateways + nodes - 1);
@@ -111,7 +150,12 @@ function drawSide({ gateways, nodes }: FaultWindow, random: SimRandom): number[]
   return [inside, ...side];
 }
 
-/** Kinds whose effect can be counted in a run. */
+function drawSplit({ gateways, nodes }: FaultWindow, random: SimRandom): number[] {
+  const share = random.between(0.2, 0.8);
+  return Array.from({ length: gateways + nodes }, (_, at) => at).filter(() => random.chance(share));
+}
+
+/** Kinds that any scenario may draw from. */
 export const plannedKinds: readonly PlannedKind[] = [
   'partition',
   'oneWay',

@@ -12,9 +12,9 @@ import type { AccountId, AuthorId, PeerId, ProcessId, Tag } from '../protocol/id
 /** What feeds say. */
 export interface UsageRead {
   readonly attempts: readonly AttemptFacts[];
-  /** Statements in all, and those that their node has not countersigned. */
+  /** Statements in all, and, by author, those that their node has not countersigned. */
   readonly statements: number;
-  readonly waiting: number;
+  readonly waiting: ReadonlyMap<AuthorId, number>;
   readonly claims: number;
   /** Whose money a line with this tag spends. */
   readonly leases: ReadonlyMap<Tag, AccountId>;
@@ -73,7 +73,10 @@ class Reading {
         if (told !== undefined) say({ ...told, completionTokens });
       }
     }
-    const waiting = [...this.#stated.keys()].filter((hash) => !this.#refused.has(hash)).length;
+    const waiting = new Map<AuthorId, number>();
+    for (const [hash, { author }] of this.#stated) {
+      if (!this.#refused.has(hash)) waiting.set(author, (waiting.get(author) ?? 0) + 1);
+    }
     const { claims, leases } = this;
     return { attempts: [...facts.values()], statements: this.#stated.size, waiting, claims, leases };
   }

@@ -21,6 +21,12 @@ export const partition = (inside: ReadonlySet<HostId>): LinkRule => ({
   blocks: (from, to) => inside.has(from) !== inside.has(to),
 });
 
+/** Nothing passes between the two groups; both reach everybody else. */
+export const apart = (one: ReadonlySet<HostId>, other: ReadonlySet<HostId>): LinkRule => ({
+  kind: 'partition',
+  blocks: (from, to) => (one.has(from) && other.has(to)) || (other.has(from) && one.has(to)),
+});
+
 /** Nothing gets out of the inside, or nothing into it; the other way is open. */
 export const oneWay = (inside: ReadonlySet<HostId>, closed: 'out' | 'in'): LinkRule => ({
   kind: 'oneWay',

@@ -1,27 +1,46 @@
 /** Plays faults on a mesh: each begins and ends at its time, and its machine may be another process by then. */
 
+import type { Custody } from './custody.ts';
 import type { Fault } from './faults.ts';
 import { blackHole, type LinkRule, oneWay, partition, slowLink } from './links.ts';
 import type { NodeSite, Site, Sites } from './sites.ts';
 import type { World } from './world.ts';
 
+/** Faults that are played by whoever has a part in a scenario's money. */
+export type MoneyFault = Extract<Fault, { readonly kind: 'replay' | 'lyingNode' | 'lyingGateway' }>;
+
+/** What faults are played on. */
+export interface Stage {
+  readonly world: World;
+  readonly sites: Sites;
+  /** Nothing comes of what is about words, or of who has what on disk, where there is no money. */
+  readonly money?: {
+    readonly custody: Custody;
+    begin(fault: MoneyFault, site: Site): End | undefined;
+  };
+}
+
 /** Puts all of them on the calendar. */
-export function playFaults(faults: readonly Fault[], world: World, sites: Sites): void {
+export function playFaults(faults: readonly Fault[], stage: Stage): void {
+  const { kernel } = stage.world;
   for (const fault of faults) {
-    world.kernel.schedule(fault.atMs - world.kernel.nowMs, () => {
-      const end = begin(fault, world, sites);
-      if (end !== undefined) world.kernel.schedule(fault.untilMs - fault.atMs, end);
+    kernel.schedule(fault.atMs - kernel.nowMs, () => {
+      const end = begin(fault, stage);
+      if (end !== undefined) kernel.schedule(fault.untilMs - fault.atMs, end);
     });
   }
 }
 
-type End = () => void;
+/** Takes a fault away again. */
+export type End = () => void;
 
-function begin(fault: Fault, world: World, sites: Sites): End | undefined {
+function begin(fault: Fault, stage: Stage): End | undefined {
+  const { world, sites } = stage;
   const hostId = (number: number): number => sites.at(number)?.machine.host.id ?? 0;
   const link = (rule: LinkRule): End => world.links.add(rule);
   switch (fault.kind) {
     case 'partition':
+    case 'split':
       return link(partition(new Set(fault.machines.map(hostId))));
     case 'oneWay':
       return link(oneWay(new Set(fault.machines.map(hostId)), fault.way));
@@ -30,14 +49,15 @@ function begin(fault: Fault, world: World, sites: Sites): End | undefined {
     case 'slowLink':
       return link(slowLink(hostId(fault.machine), fault.factor));
     default:
-      return beginAt(fault, world, sites, sites.at(fault.machine));
+      return beginAt(fault, stage, sites.at(fault.machine));
   }
 }
 
-type MachineFault = Exclude<Fault, { readonly kind: 'partition' | 'oneWay' | 'blackHole' | 'slowLink' }>;
+type MachineFault = Exclude<Fault, { readonly kind: 'partition' | 'split' | 'oneWay' | 'blackHole' | 'slowLink' }>;
 
-function beginAt(fault: MachineFault, world: World, sites: Sites, site: Site | undefined): End | undefined {
+function beginAt(fault: MachineFault, stage: Stage, site: Site | undefined): End | undefined {
   if (site === undefined) return undefined;
+  const { world, sites } = stage;
   const { machine } = site;
   switch (fault.kind) {
     case 'reset':
@@ -67,21 +87,58 @@ function beginAt(fault: MachineFault, world: World, sites: Sites, site: Site | u
         restart(site, sites);
       };
     case 'diskHoles':
-      machine.disk.faults.holeChance = 1;
-      sites.kill(site, false);
-      machine.disk.faults.holeChance = 0;
+      damage(site, stage, () => {
+        machine.disk.faults.holeChance = 1;
+        sites.kill(site, false);
+        machine.disk.faults.holeChance = 0;
+      });
       return () => sites.boot(site);
     case 'diskRestored': {
       const backup = machine.disk.backup();
       return () => {
         sites.kill(site, true);
-        machine.disk.restore(backup);
+        damage(site, stage, () => machine.disk.restore(backup));
         sites.boot(site);
       };
     }
+    case 'diskCrash':
+      return crashAtMoments(fault.moments, site, stage);
+    case 'replay':
+    case 'lyingNode':
+    case 'lyingGateway':
+      return stage.money?.begin(fault, site);
     default:
       return site.role === 'node' ? beginEngine(fault, site) : undefined;
   }
+}
+
+function damage(site: Site, { money }: Stage, act: () => void): void {
+  if (money === undefined) act();
+  else money.custody.damage(site, act);
+}
+
+/** Until what supervises a process starts it again. */
+const againMs = 1_500;
+
+/** Each process dies while it works with its disk; the next one may die while it reads what that left. */
+function crashAtMoments(moments: readonly number[], site: Site, { world, sites }: Stage): End {
+  const { machine } = site;
+  let isOver = false;
+  const arm = ([moment, ...rest]: readonly number[]): void => {
+    if (moment === undefined || isOver) return;
+    machine.disk.killAt(moment, () => {
+      sites.kill(site, true);
+      world.kernel.schedule(againMs, () => {
+        arm(rest);
+        sites.boot(site);
+      });
+    });
+  };
+  arm(moments);
+  return () => {
+    isOver = true;
+    machine.disk.killNoMore();
+  };
 }
 
 /** Processes touch their disks most when they start. */

@@ -25,6 +25,11 @@ const faultColours: Readonly<Record<Fault['kind'], string>> = {
   diskFull: '#166534',
   diskHoles: '#84cc16',
   diskRestored: '#0f766e',
+  diskCrash: '#b91c1c',
+  split: '#ea580c',
+  replay: '#0284c7',
+  lyingNode: '#c026d3',
+  lyingGateway: '#86198f',
 };
 
 const outcomeColours = {
@@ -43,6 +48,7 @@ const escapeText = (text: string): string => text.replace(/[&<>"]/g, (character)
 function touched(fault: Fault): readonly number[] {
   switch (fault.kind) {
     case 'partition':
+    case 'split':
     case 'oneWay':
       return fault.machines;
     case 'blackHole':

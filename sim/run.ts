@@ -93,7 +93,9 @@ class Run {
     const { trust, money } = this.#scenario;
     if (money !== undefined) {
       this.#money = new Money(this.#world, sites, money, (violation) => this.#violate(violation));
-      this.#clients.callersIn = this.#money.callersIn;
+      const { callersIn, isHonest } = this.#money;
+      this.#clients.callersIn = callersIn;
+      this.#clients.isHonest = (node) => node === undefined || isHonest(node);
       kernel.schedule(formingMs / 2, () => this.#money?.open());
     }
     if (trust !== undefined)
@@ -116,19 +118,26 @@ class Run {
     const { gateways, nodes, faults } = this.#scenario;
     const window = { gateways, nodes, startMs: faultsStartMs, endMs: faultsEndMs };
     this.#faults = drawFaults(faults, window, kernel.random.fork('faults'));
-    playFaults(this.#faults, this.#world, sites);
-    this.#clients.askAround(sites.gateways, requestsPerSecond, faultsEndMs, 'faults');
+    playFaults(this.#faults, { world: this.#world, sites, ...(this.#money ? { money: this.#money } : {}) });
+    const { moving } = this.#scenario;
+    if (moving === undefined) this.#clients.askAround(sites.gateways, requestsPerSecond, faultsEndMs, 'faults');
+    else this.#clients.askMoving(sites.gateways, moving, faultsEndMs, 'faults');
     this.#trust?.revokeAround(faultsEndMs, 'faults');
     await kernel.run(faultsEndMs + settleMs / 2);
     // Whoever lies, lies to a mesh that is whole: how soon that is found out is measured.
     this.#trust?.betray().catch((error: unknown) => this.fail(error));
+    this.#money?.betray().catch((error: unknown) => this.fail(error));
     await kernel.run(faultsEndMs + settleMs);
     checkConnected(sites, this.#violateNow);
     this.#trust?.checkSettled();
 
     const probeEndMs = faultsEndMs + settleMs + probeMs;
     const { probesPerSecond } = this.#scenario;
-    for (const gateway of sites.gateways) this.#clients.askAround([gateway], probesPerSecond, probeEndMs, 'probe');
+    for (const gateway of sites.gateways) {
+      // Nobody has to serve one that was caught lying.
+      const isTrusted = this.#money?.isHonest(gateway.machine.peer) ?? true;
+      if (isTrusted) this.#clients.askAround([gateway], probesPerSecond, probeEndMs, 'probe');
+    }
     await kernel.run(probeEndMs + quietMs);
     for (const request of this.#clients.requests) request.checkEnded();
     await this.#checkMoney();

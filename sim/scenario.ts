@@ -1,7 +1,8 @@
 /** Scenarios: what is played, as plain data. The seed fills in the rest. */
 
 import type { ErrorCode } from '../protocol/errors.ts';
-import { type FaultPlan, plannedKinds } from './faults.ts';
+import type { MovingTraffic } from './clients.ts';
+import { type FaultPlan, type PlannedKind, plannedKinds } from './faults.ts';
 import type { LinkOptions } from './links.ts';
 import type { MoneyPlan } from './money.ts';
 import type { TrustPlan } from './trust.ts';
@@ -20,6 +21,8 @@ export interface Scenario {
   readonly links?: LinkOptions;
   /** Over all gateways. */
   readonly requestsPerSecond: number;
+  /** While faults are about, in place of requests that come everywhere alike. */
+  readonly moving?: MovingTraffic;
   /** For the mesh to find itself; requests follow, and none of them may fail. */
   readonly formingMs: number;
   readonly calmMs: number;
@@ -59,8 +62,12 @@ const mesh = {
 /** All that may go wrong with what peers know of each other. */
 const trustFaults = plannedKinds.filter((kind) => !kind.startsWith('engine'));
 
-/** A backup that is put back forgets what was promised after it: that is played, with what it may cost, by `revocations`. */
-const moneyFaults = plannedKinds.filter((kind) => kind !== 'diskRestored' && kind !== 'diskHoles');
+/** A backup that is put back forgets what was promised after it: that is played, with what it may cost, by `restores`. */
+const moneyFaults: readonly PlannedKind[] = [
+  ...plannedKinds.filter((kind) => kind !== 'diskRestored' && kind !== 'diskHoles'),
+  'replay',
+];
+const networkFaults: readonly PlannedKind[] = ['partition', 'oneWay', 'slowLink', 'reset', 'crash', 'pause'];
 
 const swarmMayFail = [
   'MODEL_UNAVAILABLE',
@@ -72,6 +79,26 @@ const swarmMayFail = [
   'STREAM_INTERRUPTED',
   'DEADLINE_EXCEEDED',
 ] as const;
+
+/** Accounts with budgets, and what they may be told. */
+const paid = {
+  gateways: 4,
+  nodes: 8,
+  hiddenNodes: 1,
+  tokens: 'fast',
+  calmMs: 20_000,
+  settleMs: 90_000,
+  money: { rich: 4, poor: 2, poorMicro: 20_000, promptMicro: 1_000_000, completionMicro: 2_000_000 },
+  mayFail: [
+    ...swarmMayFail,
+    'MODEL_NOT_FOUND',
+    'BUDGET_EXHAUSTED',
+    'BUDGET_UNAVAILABLE',
+    'USAGE_UNRECORDED',
+    'TAB_UNCOVERED',
+  ],
+  beginWithinMs: 61_000,
+} as const;
 
 /** The first one is played when none is named. */
 export const scenarios: readonly Scenario[] = [
@@ -120,25 +147,62 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     ...mesh,
+    ...paid,
     name: 'settlement',
     about: '4 gateways, 8 nodes and accounts with budgets; whatever breaks, every answer is billed once.',
+    faults: { always: ['partition', 'crash', 'diskCrash'], sometimes: moneyFaults, eachMax: 3 },
+  },
+  {
+    ...mesh,
+    ...paid,
+    name: 'restores',
+    about: 'The same while disks are damaged and old ones are put back: only what nobody else had is gone.',
+    faults: {
+      always: ['diskRestored', 'diskHoles', 'crash'],
+      sometimes: moneyFaults,
+      eachMax: 3,
+      atLeast: { diskRestored: 2, diskHoles: 2 },
+    },
+  },
+  {
+    ...mesh,
+    ...paid,
+    name: 'liars',
+    about: 'Gateways that shave and nodes that inflate, a feed that forks: nobody gains more than a window by it.',
     gateways: 4,
-    nodes: 8,
-    hiddenNodes: 1,
-    tokens: 'fast',
-    calmMs: 20_000,
-    settleMs: 90_000,
-    faults: { always: ['partition', 'crash'], sometimes: moneyFaults, eachMax: 3 },
-    money: { rich: 4, poor: 2, poorMicro: 20_000, promptMicro: 1_000_000, completionMicro: 2_000_000 },
-    mayFail: [
-      ...swarmMayFail,
-      'MODEL_NOT_FOUND',
-      'BUDGET_EXHAUSTED',
-      'BUDGET_UNAVAILABLE',
-      'USAGE_UNRECORDED',
-      'TAB_UNCOVERED',
-    ],
-    beginWithinMs: 61_000,
+    nodes: 5,
+    requestsPerSecond: 12,
+    faultsMs: 100_000,
+    faults: { always: ['lyingGateway', 'lyingNode'], sometimes: networkFaults, eachMax: 2 },
+    money: { ...paid.money, poor: 0, forkApartMs: 4_000 },
+  },
+  {
+    ...mesh,
+    ...paid,
+    name: 'one-budget',
+    about:
+      '16 gateways, cut apart again and again, and one strict budget, and one key, that all of them are asked for.',
+    gateways: 16,
+    nodes: 6,
+    hiddenNodes: 0,
+    requestsPerSecond: 6,
+    probesPerSecond: 1,
+    moving: { perSecond: 10, moveEveryMs: 5_000 },
+    faults: {
+      always: ['split', 'crash'],
+      sometimes: ['split', 'oneWay', 'pause', 'reset', 'diskCrash', 'diskFull'],
+      eachMax: 4,
+      atLeast: { split: 4 },
+    },
+    money: {
+      ...paid.money,
+      rich: 2,
+      poor: 1,
+      poorMicro: 40_000,
+      isHammered: true,
+      limited: { rpm: 120, concurrency: 8 },
+    },
+    mayFail: [...paid.mayFail, 'RATE_LIMITED'],
   },
 ];
 

@@ -30,9 +30,17 @@ export interface DiskFaults {
   holeChance: number;
 }
 
+/** Ends the process at one moment of its work with a disk. */
+interface Countdown {
+  /** Moments before it: each operation has one before and one after what it does. */
+  left: number;
+  readonly kill: () => void;
+}
+
 /** Bytes that outlive the process: a table, and the log of what was written since. */
 export class SimDisk {
   readonly faults: DiskFaults = { slowFactor: 1, failNext: undefined, isFull: false, holeChance: 0 };
+  #countdown: Countdown | undefined;
   readonly #counts: FaultCounts;
   readonly #random: SimRandom;
   #table = new Map<KeyText, readonly [Bytes, Bytes]>();
@@ -51,6 +59,30 @@ export class SimDisk {
   /** Records in the log, and how many of them would survive a power cut. */
   get logged(): { readonly records: number; readonly synced: number } {
     return { records: this.#log.length, synced: this.#log.filter((record) => record.isSynced).length };
+  }
+
+  /** Calls `kill` when whoever works with the disk then has come to the moment with this number, counted from 1. */
+  killAt(moment: number, kill: () => void): void {
+    this.#countdown = { left: moment, kill };
+  }
+
+  /** @returns whether anything was still to come. */
+  killNoMore(): boolean {
+    const wasDue = this.#countdown !== undefined;
+    this.#countdown = undefined;
+    return wasDue;
+  }
+
+  /** One more moment of an operation. @returns true when the process has died of it. */
+  passes(): boolean {
+    const countdown = this.#countdown;
+    if (countdown === undefined) return false;
+    countdown.left -= 1;
+    if (countdown.left > 0) return false;
+    this.#countdown = undefined;
+    this.#counts.add('diskCrash', 1);
+    countdown.kill();
+    return true;
   }
 
   hold(): void {
@@ -103,6 +135,13 @@ export class SimDisk {
   backup(): DiskBackup {
     const table = new Map(this.#table);
     for (const { ops } of this.#log) applyOps(table, ops);
+    return table;
+  }
+
+  /** A copy of what a reader would find after a power cut at the worst moment. */
+  durable(): DiskBackup {
+    const table = new Map(this.#table);
+    for (const { ops, isSynced } of this.#log) if (isSynced) applyOps(table, ops);
     return table;
   }
 
@@ -172,15 +211,22 @@ class SimStore implements Store {
     const { faults, random } = this.#disk;
     if (faults.slowFactor > 1) this.#counts.add('diskSlow', 1);
     return new Promise((resolve, reject) => {
-      const complete = (): void => {
-        try {
-          resolve(result());
-        } catch (error) {
-          reject(error);
-        }
-      };
+      const complete = this.#completing(result, resolve, reject);
       this.#kernel.schedule(latencyMs * (0.5 + random.float()) * faults.slowFactor, complete, this.#lifeline, 'io');
     });
+  }
+
+  /** The process may die before the operation is done, or before it hears of it. */
+  #completing<T>(result: () => T, resolve: (value: T) => void, reject: (error: unknown) => void): () => void {
+    return () => {
+      if (this.#disk.passes()) return;
+      try {
+        const value = result();
+        if (!this.#disk.passes()) resolve(value);
+      } catch (error) {
+        reject(error);
+      }
+    };
   }
 
   async get(key: Bytes): Promise<Bytes | undefined> {
@@ -227,14 +273,7 @@ class SimStore implements Store {
 
   #at<T>(delayMs: number, result: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      const complete = (): void => {
-        try {
-          resolve(result());
-        } catch (error) {
-          reject(error);
-        }
-      };
-      this.#kernel.scheduleLast(delayMs, complete, this.#lifeline, 'io');
+      this.#kernel.scheduleLast(delayMs, this.#completing(result, resolve, reject), this.#lifeline, 'io');
     });
   }
 

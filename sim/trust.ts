@@ -7,6 +7,7 @@ import { isHelixFlowError } from '../protocol/errors.ts';
 import { issuerIdOf, signCertificate } from '../protocol/grants.ts';
 import type { AccountId, AuthorId, KeyId, OwnerId } from '../protocol/ids.ts';
 import { createIdentity, issueCredentials } from '../protocol/mesh.ts';
+import { peerIdOf } from '../protocol/peer/identity.ts';
 import { unixMs } from '../protocol/units.ts';
 import type { Violation } from './checkers.ts';
 import type { SimRandom } from './random.ts';
@@ -169,7 +170,13 @@ export class Trust {
     const traitor = new Traitor(ports, {
       mesh: mesh.mesh,
       credentials: await issueCredentials(mesh, member, signing),
-      issuer: { meshId, key, certificate },
+      key,
+      certificate,
+      first: { kind: 'author', role: 'issuer', peer: machine.peer, certificate, membership: '' },
+      // Somebody who is not there: what counts is that the halves are told different things.
+      differs: (branch) => [
+        { kind: 'ban', peer: peerIdOf(key.publicKey), ban: (branch === 'left' ? '0' : '1').repeat(32) },
+      ],
       gateways,
       nowMs: () => this.#world.kernel.nowMs,
     });

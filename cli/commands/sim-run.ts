@@ -27,10 +27,22 @@ function printTrust({ trust }: Pick<SimResult, 'trust'>): string[] {
 
 function printMoney({ money }: Pick<SimResult, 'money'>): string[] {
   if (money === undefined) return [];
-  const { lines, statements, waiting, claims, accountMicro, gatewayMicro, poorSpentMicro, poorBudgetMicro } = money;
+  const { lines, statements, waiting, claims, lost, accountMicro, gatewayMicro } = money;
+  const { poorSpentMicro, poorBudgetMicro, gains, stopped, forkProvenMs, limits } = money;
+  const share = ((100 * poorSpentMicro) / Math.max(1, poorBudgetMicro)).toFixed(1);
   return [
-    `lines       ${lines} in ${statements} statements, ${waiting} of them not countersigned; ${claims} claims`,
-    `money       accounts owe ${accountMicro} micro-credits, gateways themselves ${gatewayMicro}; strict budgets of ${poorBudgetMicro} were spent up to ${poorSpentMicro}`,
+    `lines       ${lines} in ${statements} statements, ${waiting} of them not countersigned; ${claims} claims; ${lost} lines gone with a disk that nobody else had`,
+    `money       accounts owe ${accountMicro} micro-credits, gateways themselves ${gatewayMicro}`,
+    ...(poorBudgetMicro === 0 ? [] : [`budgets     strict ones of ${poorBudgetMicro} were spent up to ${share} %`]),
+    ...(limits === undefined
+      ? []
+      : [`limits      of one key at all gateways: at most ${limits.rpm} a minute and ${limits.concurrency} at a time`]),
+    ...gains.map(({ lie, micro, windowMicro }) => {
+      const windows = (micro / Math.max(1, windowMicro)).toFixed(2);
+      return `gain        by '${lie}' at most ${micro} micro-credits from one member: ${windows} windows`;
+    }),
+    ...(gains.length === 0 ? [] : [`liars       ${stopped} times a node serves a gateway no more`]),
+    ...(forkProvenMs === undefined ? [] : [`fork        proven everywhere ${forkProvenMs} ms after the halves met`]),
   ];
 }
 
