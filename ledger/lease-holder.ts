@@ -59,6 +59,8 @@ export interface BudgetOptions {
   readonly graceMicro?: number;
   /** How long a request waits for money. */
   readonly waitMs?: number;
+  /** As `LedgerOptions.recovers`: others may know what this store does not. */
+  readonly recovers?: boolean;
 }
 
 /** Everything about budgets at one gateway; create it before `Ledger.open` and the network's `start`. */
@@ -135,7 +137,7 @@ class LocalBudgets implements GatewayBudgets {
         tags,
         self,
         keeps: (of) => this.#authority?.keeps(of) === true,
-        isAlone: () => this.#others.length === 0,
+        isAlone: () => this.#others.length === 0 && options.recovers !== true,
         channelTo: (peer) => this.#wire.channelTo(peer),
         isReachable: (peer) => this.#wire.isReachable(peer),
         ask: (peer, ask) => this.#wire.ask(peer, ask),

@@ -71,7 +71,7 @@ export interface HoldingsReport {
   readonly isLast: boolean;
   readonly leases: readonly Holding[];
 }
-/** Others lack what is left of this lease: close it as soon as nothing is held of it. */
+/** Others lack what is left of this lease: close it now, with what is held counted as spent until that is settled. */
 export interface Recall {
   readonly type: 'recall';
   readonly lease: LeaseId;

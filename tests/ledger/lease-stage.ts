@@ -4,6 +4,7 @@ import type { BudgetAccount, MoneyHold } from '../../ledger/budgets.ts';
 import { type BudgetOptions, createBudgets, type GatewayBudgets } from '../../ledger/lease-holder.ts';
 import type { LedgerOptions } from '../../ledger/ledger.ts';
 import type { Budget } from '../../ledger/money.ts';
+import { createTags, type TagKeys } from '../../ledger/tag-keys.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { AccountId, OwnerId } from '../../protocol/ids.ts';
 import { unixMs } from '../../protocol/units.ts';
@@ -16,14 +17,17 @@ export const accountNamed = (name: string): AccountId => `acct-${name}` as Accou
 export class LeaseMesh implements AsyncDisposable {
   readonly stage: LedgerMesh;
   readonly #budgets = new Map<Site, GatewayBudgets>();
+  readonly #tags = new Map<Site, TagKeys>();
   options: BudgetOptions = {};
 
   private constructor(stage: LedgerMesh) {
     this.stage = stage;
     stage.onBoot = (site) => {
       if (site.role === 'node') return;
-      const issuer = site.options.issuer;
-      const ports = { ...site.ports, ledger: site.ledger };
+      const { issuer } = site.options;
+      const tags = createTags(site.ports);
+      this.#tags.set(site, tags);
+      const ports = { ...site.ports, ledger: site.ledger, tags };
       this.#budgets.set(site, createBudgets(ports, { ...this.options, ...(issuer === undefined ? {} : { issuer }) }));
     };
     stage.onAdmitted = (site, connection, info) => {
@@ -53,14 +57,25 @@ export class LeaseMesh implements AsyncDisposable {
 
   async add(options: Partial<LedgerOptions> = {}): Promise<Site> {
     const site = await this.stage.add('gateway', options);
-    await this.stage.run(this.of(site).open());
+    await this.#open(site);
     return site;
   }
 
   async boot(site: Site, options: BudgetOptions = {}): Promise<void> {
     this.options = options;
     await this.stage.boot(site);
+    await this.#open(site);
+  }
+
+  async #open(site: Site): Promise<void> {
+    await this.stage.run(this.tagsOf(site).open());
     await this.stage.run(this.of(site).open());
+  }
+
+  tagsOf(site: Site): TagKeys {
+    const tags = this.#tags.get(site);
+    if (tags === undefined) throw new Error('not started');
+    return tags;
   }
 
   of(site: Site): GatewayBudgets {
