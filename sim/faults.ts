@@ -120,16 +120,16 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): F
     case 'replay':
       return { ...span, kind, machine, times: 1 + random.int(100) };
     case 'lyingNode':
-      return { ...span, kind, machine: node, lie: drawn(nodeLies, random), share: random.between(0.1, 1) };
+      return { ...drawLying(window, random), kind, machine: node, lie: drawn(nodeLies, random) };
     case 'lyingGateway':
-      return {
-        ...span,
-        kind,
-        machine: drawLiar(window, random),
-        lie: drawn(gatewayLies, random),
-        share: random.between(0.1, 1),
-      };
+      return { ...drawLying(window, random), kind, machine: drawLiar(window, random), lie: drawn(gatewayLies, random) };
   }
+}
+
+/** Liars begin early, so that it shows whether they are stopped. */
+function drawLying({ startMs, endMs }: FaultWindow, random: SimRandom): Span & { readonly share: number } {
+  const share = random.chance(0.5) ? 1 : random.between(0.1, 1);
+  return { atMs: startMs + (endMs - startMs) * random.between(0, 0.2), untilMs: endMs, share };
 }
 
 const drawn = <T>(all: readonly T[], random: SimRandom): T => all[random.int(all.length)] as T;
