@@ -2,7 +2,8 @@
 
 import fc from 'fast-check';
 import { test } from 'vitest';
-import { narrowLimits, narrowTerms } from '../../ledger/narrow.ts';
+import { type Budget, budgetPeriods } from '../../ledger/money.ts';
+import { narrowBudget, narrowLimits, narrowTerms } from '../../ledger/narrow.ts';
 import { allowsModel, type KeyTerms, type RateLimits } from '../../protocol/grants.ts';
 import { unixMs } from '../../protocol/units.ts';
 import '../support/seed.ts';
@@ -80,4 +81,24 @@ test('a pattern within a wider one stays; what two share in part is left out', (
   expect(['ab', 'a', 'b', 'a*', '*b', ''].map((name) => allowsModel(none, name))).toEqual(Array(6).fill(false));
   expect(modelsOf(none.models, ['*'])).toEqual(none.models);
   expect(modelsOf(none.models, [])).toEqual(none.models);
+});
+
+test('a narrowed budget is within both, in whatever time they are', ({ expect }) => {
+  const someBudget = fc.option(fc.record({ amountMicro: fc.nat(100), period: fc.constantFrom(...budgetPeriods) }), {
+    nil: undefined,
+  });
+  // What may be spent within a time that is one of the periods, or shorter.
+  const within = (budget: Budget | undefined, time: number): number =>
+    budget === undefined || budgetPeriods.indexOf(budget.period) < time ? Number.POSITIVE_INFINITY : budget.amountMicro;
+  fc.assert(
+    fc.property(someBudget, someBudget, (a, b) => {
+      const narrow = narrowBudget(a, b);
+      expect(narrow).toEqual(narrowBudget(b, a));
+      for (const wide of [a, b]) {
+        if (wide === undefined) continue;
+        expect(within(narrow, budgetPeriods.indexOf(wide.period))).toBeLessThanOrEqual(wide.amountMicro);
+      }
+      expect(narrowBudget(a, undefined)).toEqual(a);
+    }),
+  );
 });
