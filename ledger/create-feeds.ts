@@ -20,6 +20,7 @@ import type { AuthorEntry } from './entry.ts';
 import { type CheckedBlock, checkBlock, checkContents, firstOf, readHead, sizeOfBlock } from './feed-blocks.ts';
 import { checkFeeds } from './feed-check.ts';
 import { createLanes } from './feed-lanes.ts';
+import { checkPruned, readPrunedRow } from './feed-prune.ts';
 import {
   blockKey,
   blockKeys,
@@ -121,7 +122,7 @@ class StoredFeeds implements Feeds {
     if (this.#staged.has(textOf(place))) return undefined;
     const key = blockKey(place);
     const row = await this.#deps.store.get(key);
-    return row && readBlockRow(key, row)?.head;
+    return row && (readBlockRow(key, row) ?? readPrunedRow(key, row))?.head;
   }
 
   async read(
@@ -249,7 +250,7 @@ class StoredFeeds implements Feeds {
     const keys = blockKeys(author, epoch, number, Number.MAX_SAFE_INTEGER - 1);
     for await (const [key, row] of this.#deps.store.range(keys)) {
       const block = readBlockRow(key, row);
-      const checked = block && checkContents(block, block.head, this.#options.holds);
+      const checked = block ? checkContents(block, block.head, this.#options.holds) : checkPruned(key, row);
       if (checked !== undefined) this.#tell(checked);
     }
   }

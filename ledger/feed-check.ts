@@ -5,6 +5,7 @@ import type { MeshId } from '../protocol/ids.ts';
 import type { Store, StoreOp } from '../protocol/ports.ts';
 import { type Block, type BlockPlace, isFork, isSigned, type OpenBlock, type SignedHeader } from './block.ts';
 import { type CheckedBlock, checkContents, sizeOfBlock } from './feed-blocks.ts';
+import { checkPruned } from './feed-prune.ts';
 import { blockKey, feedKeys, isLiftRow, proofKey, readBlockRow, readKey, readProofRow, rowKinds } from './feed-rows.ts';
 import type { FeedState } from './feed-state.ts';
 import type { OpenReport } from './feeds.ts';
@@ -77,7 +78,9 @@ export class FeedCheck {
     // A damaged table may show a row twice.
     if (isSameEpoch && place.number <= last.number) return;
     const block = place.kind === 'block' ? readBlockRow(key, row) : undefined;
-    if (block === undefined) this.#drop(key, 'row');
+    const pruned = place.kind === 'block' && block === undefined ? checkPruned(key, row) : undefined;
+    if (pruned !== undefined) this.#takeChecked(key, pruned, isSameEpoch ? last : undefined);
+    else if (block === undefined) this.#drop(key, 'row');
     else this.#takeWhole(key, block, isSameEpoch ? last : undefined);
   }
 
@@ -88,10 +91,13 @@ export class FeedCheck {
       return;
     }
     const checked = checkContents(block, head, this.#options.holds);
-    if (checked === undefined) {
-      this.#drop(key, 'contents');
-      return;
-    }
+    if (checked === undefined) this.#drop(key, 'contents');
+    else this.#takeChecked(key, checked, last);
+  }
+
+  /** A block that is what its header says. */
+  #takeChecked(key: Uint8Array, checked: CheckedBlock, last: BlockPlace | undefined): void {
+    const { head } = checked;
     if (last?.number !== head.header.number - 1) this.vouch();
     const before = this.#lastIn(head.header);
     const { number, generation, previous } = head.header;

@@ -69,6 +69,8 @@ class Verification {
   readonly #unnamed = new Set<AuthorId>();
   readonly #tails = new Map<string, Tail>();
   readonly #holes = new Set<string>();
+  /** Epochs of which statements were dropped once they were settled for good. */
+  readonly #pruned = new Set<string>();
   readonly #beginnings: Beginning[] = [];
   #newBeginnings: Beginning[] = [];
   readonly #explained = new Map<object, Problem>();
@@ -114,7 +116,10 @@ class Verification {
     const { author, epoch, number, generation, timeMs } = header;
     const before = this.#at;
     const isNext = before?.author === author && before.epoch === epoch && before.number === number - 1;
-    if (!isNext) this.#statements.begin(author, epoch, number > 0);
+    // Statements that were pruned are not here, so nothing is known of what those behind them follow.
+    const isPruned = this.#options.holds === 'all' && !('entries' in checked.block);
+    if (isPruned) this.#pruned.add(epochName(author, epoch));
+    if (!isNext || isPruned) this.#statements.begin(author, epoch, number > 0 || isPruned);
     this.#at = { author, epoch, number, index: 0 };
     this.#tails.set(epochName(author, epoch), { number, hash });
     const first = number === 0 ? firstOf(checked) : undefined;
@@ -186,7 +191,10 @@ class Verification {
         broken.add(blockText(a.header), 'the author has signed two blocks for this place: a fork');
     }
     for (const beginning of this.#beginnings) this.#judgeBeginning(beginning);
-    this.#statements.finish((author, epoch) => this.#holes.has(epochName(author, epoch)));
+    this.#statements.finish((author, epoch) => {
+      const name = epochName(author, epoch);
+      return this.#holes.has(name) || this.#pruned.has(name);
+    });
     this.#money.finish();
     const problems = [...broken.all(), ...this.#problems.all()];
     const { lines, requests } = this.#statements;
