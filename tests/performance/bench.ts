@@ -5,7 +5,8 @@
  * `npm run bench [-- --json] [-- --seconds 5]`: all of it. `npm run bench -- access`: what a known key and limits cost
  * alone. `npm run bench -- tokens [--count 1000000] [--seed 1]`: texts that are no keys. `npm run bench -- lines`: durable
  * lines beside bare LevelDB. `npm run bench -- usage`: lines settled, and questions about ten million of them, beside
- * SQLite. `npm run bench -- verify`: a million lines checked by `ledger verify`. Linux only: CPU times come from /proc.
+ * SQLite. `npm run bench -- verify`: a million lines checked by `ledger verify`. `npm run bench -- leases`: how near gateways
+ * come to what they share. Linux only: CPU times come from /proc.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -13,6 +14,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type AccessReport, fuzzTokens, measureAccess } from './access.ts';
+import { leasesText, measureLeases } from './leases.ts';
 import { type LinesReport, measureLines } from './lines.ts';
 import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
 import { type Child, start } from './processes.ts';
@@ -139,11 +141,21 @@ async function main(): Promise<void> {
   else if (section === 'lines') printLines(await measureLines(seconds));
   else if (section === 'usage') printUsage(measureUsage());
   else if (section === 'verify') printVerify(await measureVerify());
+  else if (section === 'leases') await printLeases();
   else if (section === 'all') await all();
-  else throw new Error(`no part of the bench is named ${section}; there are access, tokens, lines, usage and verify`);
+  else
+    throw new Error(
+      `no part of the bench is named ${section}; there are access, tokens, lines, usage, verify and leases`,
+    );
 }
 
 const printJson = (report: object): void => void process.stdout.write(`${JSON.stringify(report)}\n`);
+
+async function printLeases(): Promise<void> {
+  const report = await measureLeases();
+  if (options.json) printJson(report);
+  else process.stdout.write(`${leasesText(report)}\n`);
+}
 
 function printVerify(report: VerifyReport): void {
   if (options.json) printJson(report);
