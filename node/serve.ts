@@ -1,7 +1,7 @@
 /** The worker's daemon without its edges: offers its engines' models on every session and serves what is opened. */
 
 import type { NodeTabs, OpenWork } from '../ledger/work.ts';
-import { bytesPerToken, deliveredTokens } from '../protocol/counting.ts';
+import { bytesPerToken, countedWithin, deliveredTokens } from '../protocol/counting.ts';
 import { HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -214,7 +214,7 @@ export class Server implements NodeServer {
       this.#refuse(attempt, this.#asFailure(error));
       return;
     }
-    this.#take(lane, attempt, { chat, work: beginWork(this.#tabs, session, attempt) });
+    this.#take(lane, attempt, { chat, work: beginWork(this.#tabs, session, attempt, chat) });
   }
 
   async drain(): Promise<void> {
@@ -298,10 +298,10 @@ export class Server implements NodeServer {
 
   #end(job: Job, reason: unknown): void {
     job.cancelDeadline();
-    const { attempt, work } = job;
+    const { attempt, chat, work } = job;
     if (attempt.signal.aborted) {
       this.#counts.cancelled += 1;
-      const completionTokens = deliveredTokens(attempt.sent());
+      const completionTokens = deliveredTokens(countedWithin(attempt.sent(), chat.maxTokens));
       const promptTokens = promptOf(job);
       work.end({ kind: 'cancelled', promptTokens, completionTokens });
       attempt.cancelled(completionTokens, promptTokens);

@@ -1,12 +1,19 @@
 /** What the tab with a gateway hears of an attempt when it begins. */
 
 import type { NodeTabs, OpenWork } from '../ledger/work.ts';
+import { countedWithin } from '../protocol/counting.ts';
 import { assert } from '../protocol/invariant.ts';
+import type { ChatRequest } from '../protocol/messages/chat.ts';
 import type { ServedAttempt } from '../protocol/session/incoming.ts';
 import type { Session } from '../protocol/session/session.ts';
 
 /** @throws HelixFlowError PROTOCOL_VIOLATION where the gateway names two attempts alike. */
-export function beginWork(tabs: Pick<NodeTabs, 'begin'>, session: Session, attempt: ServedAttempt): OpenWork {
+export function beginWork(
+  tabs: Pick<NodeTabs, 'begin'>,
+  session: Session,
+  attempt: ServedAttempt,
+  { maxTokens }: Pick<ChatRequest, 'maxTokens'>,
+): OpenWork {
   const { peer, peerProcess } = session;
   const { serial, request, model, digest, price, bodyBytes } = attempt.open;
   assert(peerProcess !== undefined, 'an attempt before its session has started');
@@ -19,7 +26,7 @@ export function beginWork(tabs: Pick<NodeTabs, 'begin'>, session: Session, attem
     digest,
     price,
     bodyBytes,
-    sent: attempt.sent,
-    acknowledgedTokens: attempt.acknowledgedTokens,
+    sent: () => countedWithin(attempt.sent(), maxTokens),
+    acknowledgedTokens: () => Math.min(attempt.acknowledgedTokens(), maxTokens ?? Number.POSITIVE_INFINITY),
   });
 }

@@ -31,6 +31,10 @@ export function countDelta({ tokens, bytes, hasIds }: Counted, text: string, ids
 /** What of it may be charged where it is cut: no more tokens than bytes. */
 export const deliveredTokens = ({ tokens, bytes }: Counted): number => Math.min(tokens, bytes);
 
+/** What was counted of an answer, as far as its request had asked for: nobody owes for tokens beyond `maxTokens`. */
+export const countedWithin = (counted: Counted, maxTokens: number | undefined): Counted =>
+  maxTokens === undefined || counted.tokens <= maxTokens ? counted : { ...counted, tokens: maxTokens };
+
 /**
  * The completion of a whole answer: what the node reports, but never more than the ids it sent and one end token, nor
  * than the bytes it sent and one. Numbers that no frame carries count as the nearest that one does, as at the other end.

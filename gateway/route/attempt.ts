@@ -36,6 +36,8 @@ export interface AttemptFacts {
   readonly price: Price;
   readonly bodyBytes: number;
   readonly startedMs: Ms;
+  /** Of so many tokens of its answer, those that may be charged by now. */
+  readonly charged: (tokens: number) => number;
 }
 
 /** From the moment it is about to leave; `attempt` is there once it has. */
@@ -47,16 +49,18 @@ export class RunningAttempt {
   readonly startedMs: Ms;
   attempt: Attempt | undefined;
   readonly #bodyBytes: number;
+  readonly #charged: (tokens: number) => number;
   #counted: Counted = nothingCounted;
   #firstMs = ms(0);
 
-  constructor({ node, line, account, price, bodyBytes, startedMs }: AttemptFacts) {
+  constructor({ node, line, account, price, bodyBytes, startedMs, charged }: AttemptFacts) {
     this.node = node;
     this.line = line;
     this.account = account;
     this.price = price;
     this.#bodyBytes = bodyBytes;
     this.startedMs = startedMs;
+    this.#charged = charged;
   }
 
   /** What may be charged of what has come. */
@@ -68,7 +72,8 @@ export class RunningAttempt {
   received({ text, tokenIds }: Delta): number {
     this.#counted = countDelta(this.#counted, text, tokenIds.length);
     const { tokens } = this;
-    this.line.received(tokens);
+    // What its statements tell of an attempt is owed, as its line is.
+    this.line.received(this.#charged(tokens));
     return tokens;
   }
 

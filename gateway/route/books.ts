@@ -84,7 +84,8 @@ export class Books {
       payer: this.#funds?.isGrace ? 'gateway' : 'account',
     });
     const { account } = this.#caller;
-    return new RunningAttempt({ node, line, account, price, bodyBytes: body.length, startedMs });
+    const charged = (tokens: number): number => this.#funds?.charged(tokens) ?? this.#ordered(tokens);
+    return new RunningAttempt({ node, line, account, price, bodyBytes: body.length, startedMs, charged });
   }
 
   /** It has left: it is the request's first, unless another was. */
@@ -97,8 +98,11 @@ export class Books {
     return this.#funds === undefined || this.#funds.reaches(tokens);
   }
 
-  /** As `Funds.within`. */
-  readonly within = (tokens: number): number => this.#funds?.within(tokens) ?? tokens;
+  /** As `Funds.within`; never more than was asked for. */
+  readonly within = (tokens: number): number => {
+    const ordered = this.#ordered(tokens);
+    return this.#funds?.within(ordered) ?? ordered;
+  };
 
   /** An attempt has ended. `durable` is called in a later turn. */
   write({ line, price }: RunningAttempt, end: AttemptEnd, durable: Durable): void {
@@ -114,6 +118,10 @@ export class Books {
     this.#isClosed = true;
     this.#funds?.settle();
     this.#work.closed();
+  }
+
+  #ordered(tokens: number): number {
+    return Math.min(tokens, this.#work.call.chat.maxTokens ?? tokens);
   }
 
   #covers(price: Price): boolean {

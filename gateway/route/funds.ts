@@ -71,6 +71,11 @@ export class Funds {
     return tokens < this.#tokens;
   }
 
+  /** Of so many tokens of an answer, those that money is set aside for by now. */
+  charged(tokens: number): number {
+    return Math.min(tokens, this.#tokens);
+  }
+
   /** How many tokens of an answer may be charged: all of them where they are, or can be, set aside. */
   within(completionTokens: number): number {
     if (completionTokens > this.#tokens) this.#growTo(Math.min(completionTokens, this.#need.mostTokens));

@@ -120,6 +120,27 @@ describe('a call of an account with a budget', () => {
     expect(mesh.accounting.ends()).toMatchObject([{ outcome: 'lost' }]);
     expect([seen.texts.length > 0, mesh.accounting.spentMicro <= 10]).toEqual([false, true]);
   });
+
+  test('owes no more than that by what is told of it while it runs, with and without a budget', async ({ expect }) => {
+    const told = [];
+    for (const by of [caller, accessOf({})]) {
+      const mesh = meshWith();
+      const seen = await ask(mesh, { caller: by });
+      const running = mesh.nodes[0]?.engine.running[0];
+      for (let piece = 0; piece < 30; piece += 1) {
+        void running?.emit('word');
+        await mesh.settle();
+        seen.answer.consumed(4);
+      }
+      mesh.nodes[0]?.link.cut();
+      await mesh.settle();
+      told.push([seen.texts.length, mesh.accounting.lines[0]?.received, mesh.accounting.ends()[0]?.completionTokens]);
+    }
+    expect(told).toEqual([
+      [30, 10, 10],
+      [30, 10, 10],
+    ]);
+  });
 });
 
 /** What may happen to calls at any moment. */
