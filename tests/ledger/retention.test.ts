@@ -5,7 +5,7 @@ import { describe, test } from 'vitest';
 import { createCheckpoints } from '../../ledger/checkpoint.ts';
 import { createUsage, type FoldedUsage } from '../../ledger/create-usage.ts';
 import type { Entry } from '../../ledger/entry.ts';
-import { readPrunedRow } from '../../ledger/feed-prune.ts';
+import { pruneEpoch, readPrunedRow, writePrunedRow } from '../../ledger/feed-prune.ts';
 import { blockKey } from '../../ledger/feed-rows.ts';
 import type { HeldEntry, OwnFeed } from '../../ledger/feeds.ts';
 import { createRetention, type Retention } from '../../ledger/retention.ts';
@@ -13,8 +13,9 @@ import { noTotals, type StatementEntry } from '../../ledger/statement.ts';
 import { verifyFeeds } from '../../ledger/verify.ts';
 import type { LeaseId } from '../../protocol/ids.ts';
 import type { Store } from '../../protocol/ports.ts';
-import { ms } from '../../protocol/units.ts';
+import { ms, unixMs } from '../../protocol/units.ts';
 import { ban, Disk, DiskStore, type FeedPeer, headsOf, meshId, openFeeds, silentLog, writerOf } from './feed-stage.ts';
+import { LedgerMesh } from './mesh-stage.ts';
 import { answersOf, countersign } from './usage-feeds.ts';
 import { lineOf, nodes, runs, tagOf } from './usage-stage.ts';
 import '../support/seed.ts';
@@ -309,6 +310,18 @@ describe('what may go wrong', () => {
     }
   });
 
+  test('leaves that are not those of the header are none', async ({ expect }) => {
+    const { disk, gateway } = await agedDisk();
+    await gateway.process.retention.fold();
+    for (const [key, row] of disk.rows) {
+      const pruned = readPrunedRow(Buffer.from(key, 'hex'), row);
+      if (pruned === undefined) continue;
+      const leaves = pruned.leaves.map((leaf, at) => (at === 0 ? leaf.map((byte) => byte ^ 1) : leaf));
+      const forged = writePrunedRow(Buffer.from(key, 'hex'), { ...pruned, kept: [], leaves });
+      expect(readPrunedRow(Buffer.from(key, 'hex'), forged)).toBe(undefined);
+    }
+  });
+
   test('a node’s word of which the statement is not known stays until it is', async ({ expect }) => {
     const disk = new Disk();
     const gateway = new Gateway(await start(disk));
@@ -335,4 +348,42 @@ test('it takes its turn soon, then each day, and none after it was closed', asyn
   await retention.close();
   const { timers } = peer.clock;
   expect([seen, timers]).toEqual([[undefined, 6], 0]);
+});
+
+test('a newcomer has everything from who keeps it, whoever else has pruned', async ({ expect }) => {
+  await using mesh = await LedgerMesh.create();
+  const pruning = await mesh.addIssuer();
+  const archive = await mesh.add('gateway');
+  await mesh.linkAll();
+  const told: HeldEntry[] = [];
+  pruning.ledger.onEntry((held) => told.push(held));
+  const [node] = nodes;
+  for (let number = 0; number < 4; number += 1) {
+    const start = { kind: 'statement', node, number, previous: new Uint8Array(32), run: runs[0] } as const;
+    const lines = [lineOf(number + 1)];
+    await mesh.append(pruning, 'gateway', [{ ...start, lines, running: [], progress: [], totals: noTotals }]);
+  }
+  const stated = told.filter(({ entry }) => entry.kind === 'statement');
+  await mesh.append(
+    pruning,
+    'gateway',
+    stated.map((held) => countersign(held)),
+  );
+  await mesh.until(() => archive.ledger.status().blocks === 5);
+  const [head] = pruning.ledger.heads();
+  if (head === undefined) throw new Error('there is a feed');
+  const { clock, store } = pruning.ports;
+  const isDropped = ({ kind }: Entry): boolean => kind === 'statement' || kind === 'countersign';
+  const options = {
+    beforeMs: unixMs(clock.wallMs() + 1),
+    isDropped: (_: unknown, __: unknown, entry: Entry) => isDropped(entry),
+  };
+  const { blocks } = await mesh.run(pruneEpoch({ store, clock }, head, 0, options));
+  const newcomer = await mesh.add('gateway');
+  await mesh.link(newcomer, pruning);
+  await mesh.pass(20_000);
+  const before = newcomer.ledger.status().blocks;
+  await mesh.link(newcomer, archive);
+  await mesh.until(() => newcomer.ledger.status().blocks === 5);
+  expect([blocks, before, newcomer.ledger.heads()]).toEqual([5, 0, archive.ledger.heads()]);
 });
