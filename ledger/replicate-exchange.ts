@@ -77,6 +77,8 @@ export class Exchange implements Source {
   readonly #world: ExchangeWorld;
   readonly #allowance: Allowance;
   readonly #asked = new AskedWants();
+  /** Epochs of which it gave nothing when it was asked; each of them it had named. */
+  readonly #empty = new Set<EpochKey>();
   readonly #patience: Patience;
   #storingBytes = 0;
   #jobs = 0;
@@ -264,12 +266,18 @@ export class Exchange implements Source {
     const blocks = frame.type === 'open' ? frame.blocks.map(readOpenBlock) : frame.blocks.map(readBlock);
     const { isLast } = frame;
     const asked = this.#asked.answer(blocks, isLast, bytes);
-    if (isLast && asked.next === asked.from) this.#spend(mishapUnits);
+    if (isLast && asked.next === asked.from) this.#gaveNothing(asked.key);
     this.#storingBytes += bytes;
     this.#patience.answered(isLast, bytes, asked.gotBytes);
     if (asked.contradiction === undefined) this.#world.wants.came(asked.key, this, asked.next, isLast);
     this.#later(() => this.#store(blocks, asked, bytes));
     this.#world.wants.fill(this);
+  }
+
+  /** It may have pruned what it holds the end of; whoever names that again and again only wastes time. */
+  #gaveNothing(key: EpochKey): void {
+    if (this.#empty.has(key)) this.#spend(mishapUnits);
+    this.#empty.add(key);
   }
 
   async #store(blocks: readonly (Block | OpenBlock)[], asked: Asked, bytes: number): Promise<void> {

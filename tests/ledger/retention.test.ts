@@ -11,7 +11,7 @@ import type { HeldEntry, OwnFeed } from '../../ledger/feeds.ts';
 import { createRetention, type Retention } from '../../ledger/retention.ts';
 import { noTotals, type StatementEntry } from '../../ledger/statement.ts';
 import { verifyFeeds } from '../../ledger/verify.ts';
-import type { LeaseId } from '../../protocol/ids.ts';
+import type { AuthorId, EpochId, LeaseId } from '../../protocol/ids.ts';
 import type { Store } from '../../protocol/ports.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
 import { ban, Disk, DiskStore, type FeedPeer, headsOf, meshId, openFeeds, silentLog, writerOf } from './feed-stage.ts';
@@ -386,4 +386,26 @@ test('a newcomer has everything from who keeps it, whoever else has pruned', asy
   await mesh.link(newcomer, archive);
   await mesh.until(() => newcomer.ledger.status().blocks === 5);
   expect([blocks, before, newcomer.ledger.heads()]).toEqual([5, 0, archive.ledger.heads()]);
+});
+
+test('a peer that has pruned many epochs is not taken for one that names what it does not have', async ({ expect }) => {
+  await using mesh = await LedgerMesh.create();
+  const gateway = await mesh.add('gateway');
+  const puppet = await mesh.puppet(gateway);
+  const named = (number: number) => ({
+    author: 'ab'.repeat(32) as AuthorId,
+    epoch: number.toString(16).padStart(32, '0') as EpochId,
+    count: 9,
+    hash: new Uint8Array(16),
+  });
+  const news = Array.from({ length: 100 }, (_, number) => named(number));
+  puppet.send({ type: 'have', isStart: true, isWhole: true, news, changes: [] });
+  let answered = 0;
+  for (let turns = 0; turns < 200 && answered < news.length; turns += 1) {
+    await mesh.pass(20);
+    const wants = puppet.got.filter(({ type }) => type === 'want').length;
+    for (; answered < wants; answered += 1) puppet.send({ type: 'blocks', isLast: true, blocks: [] });
+  }
+  await mesh.pass(1_000);
+  expect([answered, puppet.connection.isOpen]).toEqual([100, true]);
 });
