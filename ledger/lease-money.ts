@@ -8,7 +8,7 @@ import type { Cancel, Clock, Log, Random } from '../protocol/ports.ts';
 import { ms } from '../protocol/units.ts';
 import type { BudgetAccount, BudgetStatus, Budgets, MoneyHold } from './budgets.ts';
 import type { HeldEntry } from './feeds.ts';
-import { type HeldLease, isNowOf, leftOf, Purse, type PurseEvents, type Waiter } from './lease-purse.ts';
+import { type HeldLease, leftOf, Periods, Purse, type PurseEvents, type Waiter } from './lease-purse.ts';
 import type { Ledger } from './ledger.ts';
 import type { Budget } from './money.ts';
 import { accountOf } from './succession.ts';
@@ -69,6 +69,7 @@ class Holder implements MoneyHolder {
   readonly #events: PurseEvents;
   readonly #byAsk = new Map<number, Purse>();
   readonly #byLease = new Map<LeaseId, Purse>();
+  readonly #periods = new Periods();
   #asks = 0;
   #epoch: EpochId | undefined;
   #cancelTidy: Cancel = () => {};
@@ -114,7 +115,7 @@ class Holder implements MoneyHolder {
   }
 
   #isNow(budget: Budget): (of: number) => boolean {
-    return isNowOf(budget, this.#deps.clock.wallMs());
+    return this.#periods.isNow(budget, this.#deps.clock.wallMs());
   }
 
   hold(account: BudgetAccount, needMicro: number): ReturnType<MoneyHolder['hold']> {
@@ -166,6 +167,7 @@ class Holder implements MoneyHolder {
 
   /** Those who wait, in their order, as far as what is free goes. */
   #serve(purse: Purse): void {
+    if (purse.waiting.length === 0) return;
     const budget = this.#budget(purse);
     while (purse.waiting.length > 0 && budget !== undefined) {
       const [first] = purse.waiting;
@@ -185,9 +187,8 @@ class Holder implements MoneyHolder {
   }
 
   #askAhead(purse: Purse, missingMicro: number): void {
-    const budget = this.#budget(purse);
-    if (budget === undefined || purse.pending !== undefined || this.#isClosed) return;
-    if (missingMicro === 0 && 2 * this.#freeMicro(purse, budget) >= purse.lastStepMicro) return;
+    if (purse.pending !== undefined || this.#isClosed) return;
+    if (missingMicro === 0 && 2 * purse.freeMicro() >= purse.lastStepMicro) return;
     if ((purse.refused?.untilMs ?? 0) > this.#deps.clock.nowMs()) return;
     this.#askFor(purse);
   }

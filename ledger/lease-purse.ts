@@ -47,11 +47,24 @@ export interface PendingAsk {
 const recentMs = 10_000;
 const dayMs = 86_400_000;
 
-/** Whether a lease of a period may be spent at this moment, by this clock or one that others may have. */
-export function isNowOf({ period }: Budget, wallMs: UnixMs): (of: number) => boolean {
-  const { clockSkewMaxMs } = limits;
-  const around = [0, -clockSkewMaxMs, clockSkewMaxMs].map((offMs) => periodOf(period, unixMs(wallMs + offMs)));
-  return (of) => around.includes(of);
+/** Which periods it may be now, by this clock or by one that others may have; asked often, so a second's answers are kept. */
+export class Periods {
+  readonly #answers = new Map<Budget['period'], (of: number) => boolean>();
+  #second = -1;
+
+  isNow({ period }: Budget, wallMs: UnixMs): (of: number) => boolean {
+    const second = Math.floor(wallMs / 1_000);
+    if (second !== this.#second) this.#answers.clear();
+    this.#second = second;
+    let answer = this.#answers.get(period);
+    if (answer === undefined) {
+      const { clockSkewMaxMs } = limits;
+      const around = [0, -clockSkewMaxMs, clockSkewMaxMs].map((offMs) => periodOf(period, unixMs(wallMs + offMs)));
+      answer = (of) => around.includes(of);
+      this.#answers.set(period, answer);
+    }
+    return answer;
+  }
 }
 
 export const leftOf = ({ amountMicro, heldMicro, spentMicro }: HeldLease): number =>
@@ -165,6 +178,13 @@ export class Purse {
   /** The lease that is spent from now. */
   open(isNow: (period: number) => boolean): HeldLease | undefined {
     return this.leases.findLast(({ state, period }) => state === 'open' && period !== undefined && isNow(period));
+  }
+
+  /** What is left of leases that are open, whenever. */
+  freeMicro(): number {
+    let free = 0;
+    for (const lease of this.leases) if (lease.state === 'open') free += leftOf(lease);
+    return free;
   }
 
   /** Sets aside, where the open lease has enough. */
