@@ -74,9 +74,18 @@ export function checkPruned(key: Uint8Array, row: Uint8Array): CheckedBlock | un
   });
 }
 
-/** The block without the entries that are dropped; undefined where that leaves it as it is. */
+/**
+ * The block without the entries that are dropped; undefined where it stays as it is. One with a statement that is not
+ * dropped does: its node will want the proof that it stands there.
+ */
 export function prune({ head, entries }: Block, isDropped: (entry: Entry) => boolean): PrunedBlock | undefined {
-  const kept = entries.flatMap((bytes, index) => (isDropped(parseEntry(bytes)) ? [] : [{ index, bytes }]));
+  const kept: { readonly index: number; readonly bytes: Uint8Array }[] = [];
+  for (const [index, bytes] of entries.entries()) {
+    const entry = parseEntry(bytes);
+    if (isDropped(entry)) continue;
+    if (entry.kind === 'statement') return undefined;
+    kept.push({ index, bytes });
+  }
   return kept.length === entries.length ? undefined : { head, kept, leaves: entries.map(merkleLeaf) };
 }
 

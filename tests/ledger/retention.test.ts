@@ -155,6 +155,19 @@ test('old statements go once their nodes have signed them, and nothing else does
   expect(again.usage.totals()).toMatchObject({ refused: 1, attempts: 205 });
 });
 
+test('a block with a statement that its node has not signed stays whole', async ({ expect }) => {
+  const disk = new Disk();
+  const process = await start(disk);
+  const gateway = new Gateway(process);
+  const [signed] = await Promise.all([gateway.state(1), gateway.state(1, nodes[1])]);
+  await gateway.append(countersign(signed));
+  await gateway.pass(3);
+  await process.retention.fold();
+  const { author, epoch } = signed.place;
+  const [first] = await process.peer.feeds.read(author, epoch, 0, 1_000_000);
+  expect([first?.head.header.number, first?.head.header.count]).toEqual([0, 3]);
+});
+
 test('the header of a pruned block is still known, its root is that of its leaves, and it is not served', async ({
   expect,
 }) => {
