@@ -15,7 +15,7 @@ import { authorOf } from './issuers.ts';
 import { LeaseBook, type LeaseFacts } from './lease-book.ts';
 import { RollCall } from './lease-roll.ts';
 import type { Ledger } from './ledger.ts';
-import { type LeaseEntry, periodOf } from './money.ts';
+import { budgetPeriods, type LeaseEntry, periodOf } from './money.ts';
 import { comparePlaces } from './placed.ts';
 import { accountIn, accountOf } from './succession.ts';
 
@@ -113,7 +113,11 @@ class IssuerAuthority implements LeaseAuthority {
   constructor(deps: AuthorityDeps, options: AuthorityOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#book = new LeaseBook({ mayGive: (place) => this.#mayGive(place), spentFrom: deps.spentFrom });
+    this.#book = new LeaseBook({
+      isOurs: (author) => this.#isOurs(author),
+      mayGive: (place) => this.#mayGive(place),
+      spentFrom: deps.spentFrom,
+    });
     this.#roll = new RollCall(
       { ...deps, book: this.#book },
       { ...options, hasPredecessor: () => this.#certificate()?.succeeds !== undefined },
@@ -126,6 +130,25 @@ class IssuerAuthority implements LeaseAuthority {
 
   #certificate(): IssuerCertificate | undefined {
     return this.#deps.ledger.roots.certificateOf(this.#issuer());
+  }
+
+  /** Whoever was first in the line of handovers that this issuer stands in. */
+  #firstOf(issuer: IssuerId): IssuerId {
+    const { roots } = this.#deps.ledger;
+    const seen = new Set<IssuerId>();
+    let first = issuer;
+    for (let at = roots.certificateOf(issuer); at !== undefined && !seen.has(at.issuer); ) {
+      seen.add(at.issuer);
+      first = at.succeeds?.issuer ?? at.issuer;
+      at = at.succeeds && roots.certificateOf(at.succeeds.issuer);
+    }
+    return first;
+  }
+
+  /** What heirs leased stands, too, whoever of them was taken back since. */
+  #isOurs(author: AuthorId): boolean {
+    if (author === this.#options.author) return true;
+    return this.#firstOf(issuerIdOf(authorKeyOf(author))) === this.#firstOf(this.#issuer());
   }
 
   /** Its own word, and that of whom it took over from, up to the handover. */
@@ -226,7 +249,8 @@ class IssuerAuthority implements LeaseAuthority {
       const budget = accountOf(this.#deps.ledger, ask.account, ask.issuer)?.budget;
       if (budget === undefined) return { kind: 'over' };
       const period = periodOf(budget.period, this.#deps.clock.wallMs());
-      this.#book.forgetBefore(ask.account, period);
+      const running = budgetPeriods.map((kind) => periodOf(kind, this.#deps.clock.wallMs()));
+      this.#book.forgetBefore(ask.account, period, running);
       const known = this.#book.of(ask.lease);
       if (known !== undefined && !isRaisable(known, { ...ask, holder: from, period })) return { kind: 'over' };
       // What the holder knows of and this authority does not was forgotten here, as by a restore.

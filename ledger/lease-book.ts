@@ -17,6 +17,8 @@ export interface LeaseFacts extends Omit<LeaseEntry, 'kind'> {
 }
 
 export interface BookRules {
+  /** True for the issuer of these budgets, those that it took over from, and those that took over from them. */
+  readonly isOurs: (author: AuthorId) => boolean;
   /** True where this issuer's word may give something back at this place: not after the end of its authority. */
   readonly mayGive: (place: EntryPlace) => boolean;
   /** What lines known here have taken from a lease. */
@@ -30,8 +32,8 @@ interface Said<E> {
 
 /** A record is about 0.4 kB; those of periods that are over are dropped. */
 interface LeaseRecord {
-  /** Of the entries of an issuer about it, the one with the largest amount; undefined until one is known. */
-  lease: LeaseEntry | undefined;
+  /** Of the entries of each issuer about it, the one with the largest amount. */
+  readonly leases: Map<AuthorId, LeaseEntry>;
   closes: Said<CloseEntry>[];
   writeOffs: Said<WriteOffEntry>[];
 }
@@ -72,7 +74,7 @@ export class LeaseBook {
         return undefined;
       case 'close':
         note(this.#record(entry.lease).closes, { entry, place });
-        return this.#records.get(entry.lease)?.lease?.account;
+        return this.of(entry.lease)?.account;
       case 'lease':
       case 'writeoff':
         if (this.#issuers.has(place.author)) return this.#take(entry, place);
@@ -102,7 +104,7 @@ export class LeaseBook {
   #record(lease: LeaseId): LeaseRecord {
     let record = this.#records.get(lease);
     if (record === undefined) {
-      record = { lease: undefined, closes: [], writeOffs: [] };
+      record = { leases: new Map(), closes: [], writeOffs: [] };
       this.#records.set(lease, record);
     }
     return record;
@@ -112,10 +114,11 @@ export class LeaseBook {
     const record = this.#record(entry.lease);
     if (entry.kind === 'writeoff') {
       note(record.writeOffs, { entry, place });
-      return record.lease?.account;
+      return this.of(entry.lease)?.account;
     }
     // Of every branch and of every predecessor the grant counts; raised, it is the largest that was ever said.
-    if (record.lease === undefined || entry.amountMicro > record.lease.amountMicro) record.lease = entry;
+    const known = record.leases.get(place.author);
+    if (known === undefined || entry.amountMicro > known.amountMicro) record.leases.set(place.author, entry);
     const ofAccount = this.#ofAccount.get(entry.account) ?? new Set();
     this.#ofAccount.set(entry.account, ofAccount.add(entry.lease));
     return entry.account;
@@ -123,7 +126,19 @@ export class LeaseBook {
 
   of(lease: LeaseId): LeaseFacts | undefined {
     const record = this.#records.get(lease);
-    return record?.lease && this.#facts(record.lease, record);
+    const entry = record && this.#entryOf(record);
+    return entry && this.#facts(entry, record);
+  }
+
+  /** Other issuers may have accounts of the same names: what they say is of theirs. */
+  #entryOf({ leases }: LeaseRecord): LeaseEntry | undefined {
+    let [largest, by]: [LeaseEntry | undefined, AuthorId | undefined] = [undefined, undefined];
+    for (const [author, entry] of leases) {
+      if (!this.#rules.isOurs(author)) continue;
+      const moreMicro = entry.amountMicro - (largest?.amountMicro ?? 0);
+      if (moreMicro > 0 || (moreMicro === 0 && by !== undefined && author < by)) [largest, by] = [entry, author];
+    }
+    return largest;
   }
 
   #facts({ kind: _, ...lease }: LeaseEntry, { closes, writeOffs }: LeaseRecord): LeaseFacts {
@@ -146,7 +161,10 @@ export class LeaseBook {
   }
 
   leasesOf(account: AccountId): readonly LeaseFacts[] {
-    return [...(this.#ofAccount.get(account) ?? [])].flatMap((lease) => this.of(lease) ?? []);
+    return [...(this.#ofAccount.get(account) ?? [])].flatMap((lease) => {
+      const facts = this.of(lease);
+      return facts?.account === account ? [facts] : [];
+    });
   }
 
   /** What leases of this period have taken from the account's budget. */
@@ -172,11 +190,14 @@ export class LeaseBook {
     });
   }
 
-  /** Forgets ended leases of this account's periods before `period`: nothing is ever given from those again. */
-  forgetBefore(account: AccountId, period: number): void {
+  /**
+   * Forgets ended leases of this account's periods before `period`: nothing is ever given from those again.
+   * @param running Periods of other lengths that run now: the budget may come to have theirs again.
+   */
+  forgetBefore(account: AccountId, period: number, running: readonly number[]): void {
     const ofAccount = this.#ofAccount.get(account);
     for (const lease of this.leasesOf(account)) {
-      if (lease.state === 'open' || lease.period >= period) continue;
+      if (lease.state === 'open' || lease.period >= period || running.includes(lease.period)) continue;
       ofAccount?.delete(lease.lease);
       this.#records.delete(lease.lease);
     }

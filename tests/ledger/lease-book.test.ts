@@ -48,8 +48,11 @@ const writeOff = (digit: number, spentMicro: number): Entry => ({
   ...{ kind: 'writeoff', lease: leaseOf(digit), epoch: epochOf(2), spentMicro },
 });
 
+const stranger = authorOf('stranger');
+
 function bookOf(told: readonly Told[], spent: Readonly<Record<string, number>> = {}): LeaseBook {
   const book = new LeaseBook({
+    isOurs: (author) => author !== stranger,
     mayGive: ({ author }) => author === issuer,
     spentFrom: (of) => spent[of.lease] ?? 0,
   });
@@ -103,6 +106,18 @@ describe('what a lease takes', () => {
     expect(takenOf([{ entry: lease(1, 100), place: at(gateway, 1) }])).toBe(0);
   });
 
+  test('is never what an issuer of other budgets says, of its own leases or of ours', ({ expect }) => {
+    const theirs: Told[] = [
+      begins(stranger, 'issuer'),
+      { entry: lease(2, 900), place: at(stranger, 1) },
+      { entry: lease(1, 900, { account: 'acct-other' as AccountId, period: 8 }), place: at(stranger, 2) },
+    ];
+    expect(takenOf([given, ...theirs])).toBe(100);
+    expect(takenOf([...theirs, given])).toBe(100);
+    const book = bookOf([...start, given, ...theirs, { entry: close(1, 30), place: at(gateway, 1) }]);
+    expect([book.takenMicro(account, 7), book.leasesOf('acct-other' as AccountId)]).toEqual([30, []]);
+  });
+
   test('is taken again when what gave it back turns out to stand after a fork', ({ expect }) => {
     const returned: Told = { entry: close(1, 10), place: at(gateway, 1) };
     const forked: Told = { entry: close(1, 10), place: at(gateway, 1, { isAfterFork: true }) };
@@ -149,7 +164,9 @@ test('periods that are over are forgotten once nothing of them is open', ({ expe
     { entry: close(1, 5), place: at(gateway, 1) },
     { entry: close(3, 5), place: at(gateway, 2) },
   ]);
-  book.forgetBefore(account, 7);
+  book.forgetBefore(account, 7, [6]);
+  expect(book.leasesOf(account).map((one) => one.lease)).toEqual([leaseOf(1), leaseOf(2), leaseOf(3)]);
+  book.forgetBefore(account, 7, [7]);
   expect(book.leasesOf(account).map((one) => one.lease)).toEqual([leaseOf(2), leaseOf(3)]);
   expect(book.open().map((one) => one.lease)).toEqual([leaseOf(2)]);
 });

@@ -90,6 +90,21 @@ describe('a budget at its own authority', () => {
     expect(sheet?.leases.map(({ amountMicro, spentMicro }) => [amountMicro, spentMicro])).toEqual([[1_000, 0]]);
   });
 
+  test('that has another length for a while is not there again afterwards', async ({ expect }) => {
+    await using mesh = await LeaseMesh.create(1);
+    const site = mesh.site(0);
+    for (const period of ['total', 'day'] as const) {
+      const account = await mesh.account(period, { amountMicro: 1_000, period });
+      expect(await mesh.spend(site, account, 1_000)).toBe('spent');
+      await mesh.account(period, { amountMicro: 500, period: 'month' });
+      await mesh.stage.pass(10_000);
+      expect(await mesh.spend(site, account, 500)).toBe('spent');
+      await mesh.account(period, { amountMicro: 1_000, period });
+      await mesh.stage.pass(10_000);
+      expect(await mesh.spend(site, account, 1)).toBe('BUDGET_EXHAUSTED');
+    }
+  });
+
   test('that is raised counts at once, and one that is cut is called back', async ({ expect }) => {
     await using mesh = await LeaseMesh.create(2);
     const site = mesh.site(1);
