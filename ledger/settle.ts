@@ -32,12 +32,14 @@ export function textOf(line: UsageLine): string {
   return [...parts, ...rest, line.promptTokens, count, line.outcome].join(' ');
 }
 
-/** What counts comes first: the node's word, then the lowest amount. */
+/** What counts comes first: the node's word, then the lowest amount; nothing is left to the order in which it was told. */
 function byWeight(a: Choice, b: Choice): number {
   const order =
     rankOf(a.said) - rankOf(b.said) ||
     a.settled.amountMicro - b.settled.amountMicro ||
-    a.settled.completionTokens - b.settled.completionTokens;
+    a.settled.completionTokens - b.settled.completionTokens ||
+    a.settled.promptTokens - b.settled.promptTokens ||
+    compare(a.said.refused ?? '', b.said.refused ?? '');
   return order || (a.said.line === b.said.line ? 0 : compare(textOf(a.said.line), textOf(b.said.line)));
 }
 

@@ -3,9 +3,10 @@
 import fc from 'fast-check';
 import { test } from 'vitest';
 import type { UsageLine } from '../../ledger/line.ts';
-import { costMicro } from '../../ledger/price.ts';
+import { costMicro, freePrice } from '../../ledger/price.ts';
 import { settleAll, settleAttempt, settleRequest } from '../../ledger/settle.ts';
 import type { AttemptFacts, Said, Settled } from '../../ledger/settlement.ts';
+import type { RefusalReason } from '../../ledger/statement.ts';
 import type { PeerId } from '../../protocol/ids.ts';
 import { factsOf, lineOf, nodes, said, someFact, someFacts, someLine } from './usage-stage.ts';
 import '../support/seed.ts';
@@ -128,6 +129,26 @@ const shuffled = someFacts.chain((facts) =>
     fc.shuffledSubarray([...facts, ...facts], { minLength: 2 * facts.length, maxLength: 2 * facts.length }),
   ),
 );
+
+test('of one line that a node has both signed and refused, the same counts in any order', ({ expect }) => {
+  const lines = [
+    lineOf(1),
+    lineOf(1, { price: freePrice, completionTokens: 0, nodeTokens: 0 }),
+    lineOf(1, { outcome: 'failed', completionTokens: 0, nodeTokens: 0 }),
+  ];
+  for (const line of lines) {
+    const all = [undefined, 'count', 'unknown', 'outcome'].map((refused) =>
+      said(line, refused === undefined ? {} : { refused: refused as RefusalReason }),
+    );
+    const settled = settleAll([factsOf(all)]);
+    expect(settleAll([factsOf(all.toReversed())])).toEqual(settled);
+    for (const [at, one] of all.entries()) {
+      for (const other of all.slice(0, at)) {
+        expect(settleAll([factsOf([one, other])])).toEqual(settleAll([factsOf([other, one])]));
+      }
+    }
+  }
+});
 
 test('neither order, nor repetition, nor how facts are bundled changes anything', ({ expect }) => {
   fc.assert(
