@@ -10,6 +10,8 @@ import type { Answer, AnswerEnd, AnswerEvents, Served } from './service.ts';
 
 /** One answer that is kept, at most. */
 export const answerMaxBytes = 1_048_576;
+/** What a run takes beside its text, about. */
+export const runBytes = 1_024;
 /** A client whose connection broke asks again within this time, as the official ones do; until then the work goes on. */
 export const lingerMs = ms(2_000);
 
@@ -89,7 +91,10 @@ export class SharedRun implements AnswerEvents {
   readonly createdS: number;
   readonly #owner: RunOwner;
   readonly #listeners = new Set<Listener>();
+  #hasBegun = false;
+  /** Holds the whole request, so it goes when the work is over. */
   #answer: Answer | undefined;
+  #isBilled = false;
   #text: KeptText | undefined = new KeptText();
   #served: Served | undefined;
   #end: AnswerEnd | undefined;
@@ -108,7 +113,7 @@ export class SharedRun implements AnswerEvents {
 
   /** Bytes of memory that its answer takes. */
   get size(): number {
-    return this.#text?.size ?? 0;
+    return this.#text === undefined ? 0 : runBytes + this.#text.size;
   }
 
   /** All of it can still be told. */
@@ -131,7 +136,8 @@ export class SharedRun implements AnswerEvents {
 
   /** Lets the work begin. */
   begin(serve: (events: AnswerEvents) => Answer): void {
-    assert(this.#answer === undefined, 'a run begins once');
+    assert(!this.#hasBegun, 'a run begins once');
+    this.#hasBegun = true;
     this.#answer = serve(this);
   }
 
@@ -160,7 +166,7 @@ export class SharedRun implements AnswerEvents {
     return {
       rate: undefined,
       get isBilled() {
-        return run.#answer?.isBilled ?? false;
+        return run.#answer?.isBilled ?? run.#isBilled;
       },
       cancel: () => this.#leave(listener),
       consumed: (bytes) => this.#consumed(listener, bytes),
@@ -185,13 +191,13 @@ export class SharedRun implements AnswerEvents {
   done(end: AnswerEnd): void {
     this.#end = end;
     this.#text?.trim();
-    this.#over(false);
+    this.#over();
     for (const { events } of this.#take()) events.done(end);
   }
 
   failed(error: HelixFlowError): void {
     this.#error = error;
-    this.#over(this.#answer?.isBilled !== true);
+    this.#over();
     for (const { events } of this.#take()) events.failed(error);
   }
 
@@ -248,13 +254,15 @@ export class SharedRun implements AnswerEvents {
   /** Nobody has come back. */
   #left(): void {
     this.#answer?.cancel();
-    this.#over(this.#answer?.isBilled !== true);
+    this.#over();
   }
 
-  #over(isFree: boolean): void {
+  #over(): void {
     this.#isOver = true;
+    this.#isBilled = this.#answer?.isBilled ?? false;
+    this.#answer = undefined;
     this.#cancelLinger?.();
     if (this.#end === undefined) this.forget();
-    this.#owner.ended(this, isFree);
+    this.#owner.ended(this, this.#end === undefined && !this.#isBilled);
   }
 }

@@ -1,8 +1,10 @@
 /** Answers that several requests share: who hears what, how fast a node may send, and what is kept. */
 
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
-import { answerMaxBytes } from '../../gateway/idempotency-run.ts';
+import { answerMaxBytes, runBytes } from '../../gateway/idempotency-run.ts';
 import { end, gone, Stage } from './idempotency-stage.ts';
 
 test('a node may send on as fast as whoever reads fastest', async ({ expect }) => {
@@ -40,8 +42,37 @@ describe('of answers', () => {
     }
     const held: unknown[] = [];
     for (let key = 0; key < 70; key += 1) held.push(await stage.refusal({ key: `${key}` }));
-    expect(held.filter((one) => Array.isArray(one))).toHaveLength(6);
-    expect(held.slice(0, 6)).toEqual([1, 2, 3, 4, 5, 6].map(gone));
+    expect(held.filter((one) => Array.isArray(one))).toHaveLength(7);
+    expect(held.slice(0, 7)).toEqual([1, 2, 3, 4, 5, 6, 7].map(gone));
+  });
+
+  test('short ones are counted with the memory that each takes besides', async ({ expect }) => {
+    const stage = new Stage();
+    const most = 67_108_864 / (runBytes + 2);
+    for (let key = 0; key < most + 100; key += 1) {
+      const { work } = await stage.ask({ key: `${key}` });
+      work?.say('ok');
+      work?.events.done(end);
+    }
+    expect(await stage.refusal({ key: '0' })).toEqual(gone(1));
+    await expect(stage.ask({ key: '200' })).resolves.toMatchObject({ work: undefined });
+  });
+
+  test('none holds its request any longer than the work goes on', async ({ expect }) => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const stage = new Stage();
+    const ask = async () => {
+      const { work, run, ear } = await stage.ask();
+      work?.say('ok');
+      work?.events.done(end);
+      return { run, ear, held: new WeakRef(stage.works.splice(0)[0] as object) };
+    };
+    const { run, ear, held } = await ask();
+    expect([run.isKept, ear.answer?.isBilled]).toEqual([true, true]);
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+    expect(held.deref()).toBeUndefined();
   });
 
   test('none is forgotten while it runs: a new one is not kept instead', async ({ expect }) => {
