@@ -3,7 +3,7 @@
 import { toHex } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, MeshId, PeerId } from '../protocol/ids.ts';
 import type { UnixMs } from '../protocol/units.ts';
-import type { CheckedBlock } from './feed-blocks.ts';
+import { type CheckedBlock, entryBytes } from './feed-blocks.ts';
 import { FeedCheck } from './feed-check.ts';
 import { FeedState } from './feed-state.ts';
 import type { UsageLine } from './line.ts';
@@ -65,11 +65,10 @@ export async function* readBlocks(
 
 /** The statements of a block. */
 export function statementsOf({ block, head, entries }: CheckedBlock): PlacedStatement[] {
-  if (!('entries' in block)) return [];
   const { author, epoch, number, timeMs } = head.header;
   return entries.flatMap(({ index, entry }) => {
     if (entry.kind !== 'statement') return [];
-    const hash = toHex(statementHash(block.entries[index] ?? new Uint8Array()));
+    const hash = toHex(statementHash(entryBytes(block, index)));
     return [{ author, epoch, block: number, entry: index, timeMs, hash, statement: entry }];
   });
 }

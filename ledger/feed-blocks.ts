@@ -42,6 +42,10 @@ function partsOf(block: Block | OpenBlock): readonly { readonly index: number; r
   return 'entries' in block ? block.entries.map((bytes, index) => ({ index, bytes })) : block.open;
 }
 
+/** The bytes of one entry; empty where it is not held. */
+export const entryBytes = (block: Block | OpenBlock, at: number): Uint8Array =>
+  ('entries' in block ? block.entries[at] : block.open.find(({ index }) => index === at)?.bytes) ?? new Uint8Array();
+
 const isWhole = (block: Block | OpenBlock, entries: readonly Uint8Array[]): boolean =>
   entries.length <= limits.blockEntriesMax &&
   fitsBlock(entries) &&

@@ -3,7 +3,8 @@
 import type { AuthorId, EpochId } from '../protocol/ids.ts';
 import type { Store, StoreRange } from '../protocol/ports.ts';
 import { parseEntry } from './entry.ts';
-import { unlessMalformed } from './feed-blocks.ts';
+import { entryBytes, unlessMalformed } from './feed-blocks.ts';
+import { readPrunedRow } from './feed-prune.ts';
 import { feedKeys, readBlockRow, readKey, rowKinds } from './feed-rows.ts';
 
 type Rows = Pick<Store, 'range'>;
@@ -41,11 +42,11 @@ function isIssuers(first: Uint8Array | undefined): boolean {
 function rangeOf(key: Uint8Array, row: Uint8Array): EpochRange {
   const { author, epoch } = readKey(key);
   const block = readBlockRow(key, row);
-  const generation = block?.head.header.generation ?? 0;
-  const entries =
-    block !== undefined && 'entries' in block ? block.entries : (block?.open ?? []).map(({ bytes }) => bytes);
+  const pruned = block === undefined ? readPrunedRow(key, row) : undefined;
+  const generation = (block ?? pruned)?.head.header.generation ?? 0;
+  const first = pruned?.kept.find(({ index }) => index === 0)?.bytes ?? (block && entryBytes(block, 0));
   const range = { gte: key, lt: after(key.subarray(0, epochKeyBytes)), author, epoch, generation };
-  return { ...range, isIssuer: isIssuers(entries[0]) };
+  return { ...range, isIssuer: isIssuers(first) };
 }
 
 async function firstRow(rows: Rows, gte: Uint8Array): Promise<Row | undefined> {

@@ -4,7 +4,7 @@ import { toHex } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, MeshId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import type { UnixMs } from '../protocol/units.ts';
-import { type CheckedBlock, firstOf, sizeOfBlock } from './feed-blocks.ts';
+import { type CheckedBlock, entryBytes, firstOf, sizeOfBlock } from './feed-blocks.ts';
 import { FeedCheck } from './feed-check.ts';
 import { readKey } from './feed-rows.ts';
 import { FeedState } from './feed-state.ts';
@@ -71,10 +71,10 @@ class Author {
     for (const { entry, index } of entries) {
       if (entry.kind === 'claim') counts.claims += 1;
       if (entry.kind === 'countersign') this.#sign(entry);
-      if (entry.kind !== 'statement' || !('entries' in block)) continue;
+      if (entry.kind !== 'statement') continue;
       counts.statements += 1;
       counts.lines += entry.lines.length;
-      const hash = toHex(statementHash(block.entries[index] ?? new Uint8Array()));
+      const hash = toHex(statementHash(entryBytes(block, index)));
       if (this.early.delete(hash)) counts.countersigned += 1;
       else this.waiting.set(hash, timeMs);
     }

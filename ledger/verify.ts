@@ -4,7 +4,7 @@ import { isSameBytes } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, MeshId } from '../protocol/ids.ts';
 import type { UnixMs } from '../protocol/units.ts';
 import type { AuthorEntry } from './entry.ts';
-import { type CheckedBlock, firstOf } from './feed-blocks.ts';
+import { type CheckedBlock, entryBytes, firstOf } from './feed-blocks.ts';
 import { FeedCheck } from './feed-check.ts';
 import { readBlockRow, readKey } from './feed-rows.ts';
 import { FeedState } from './feed-state.ts';
@@ -19,6 +19,8 @@ export interface Verdict {
   readonly entries: number;
   readonly lines: number;
   readonly requests: number;
+  /** Blocks whose settled statements are no more here, so nothing is said of them; absent when there are none. */
+  readonly pruned?: number;
   readonly problems: readonly Problem[];
 }
 
@@ -71,6 +73,7 @@ class Verification {
   readonly #holes = new Set<string>();
   /** Epochs of which statements were dropped once they were settled for good. */
   readonly #pruned = new Set<string>();
+  #prunedBlocks = 0;
   readonly #beginnings: Beginning[] = [];
   #newBeginnings: Beginning[] = [];
   readonly #explained = new Map<object, Problem>();
@@ -105,9 +108,15 @@ class Verification {
     // What is held of a feed is read on without a word where a row comes twice; here nothing is passed over.
     if (isSameEpoch && place.number <= last.number)
       this.#problems.add(blockText(place), 'the block comes twice, or too late');
-    else this.#check.takeBlock(key, row);
-    const damage = this.#check.damaged.at(-1);
-    const block = damage?.reason === 'contents' && damage.number === place.number ? readBlockRow(key, row) : undefined;
+    else this.#takeRow(key, row);
+  }
+
+  #takeRow(key: Uint8Array, row: Uint8Array): void {
+    const { damaged } = this.#check;
+    const known = damaged.length;
+    this.#check.takeBlock(key, row);
+    const damage = damaged[known];
+    const block = damage?.reason === 'contents' ? readBlockRow(key, row) : undefined;
     if (damage !== undefined && block !== undefined) this.#explained.set(damage, explainContents(block));
   }
 
@@ -118,7 +127,10 @@ class Verification {
     const isNext = before?.author === author && before.epoch === epoch && before.number === number - 1;
     // Statements that were pruned are not here, so nothing is known of what those behind them follow.
     const isPruned = this.#options.holds === 'all' && !('entries' in checked.block);
-    if (isPruned) this.#pruned.add(epochName(author, epoch));
+    if (isPruned) {
+      this.#pruned.add(epochName(author, epoch));
+      this.#prunedBlocks += 1;
+    }
     if (!isNext || isPruned) this.#statements.begin(author, epoch, number > 0 || isPruned);
     this.#at = { author, epoch, number, index: 0 };
     this.#tails.set(epochName(author, epoch), { number, hash });
@@ -127,15 +139,16 @@ class Verification {
       const spot = { author, epoch, number, index: 0 };
       this.#newBeginnings.push({ spot, entry: first, previous: header.previous, atMs: timeMs });
       if (first.role === 'issuer') this.#issuers.add(author);
+    } else if (number === 0) {
+      this.#problems.add(blockText(this.#at), 'an epoch begins with it, and no entry says who its author is');
     }
     const { block } = checked;
     for (const { index, entry } of checked.entries) {
       const place = { author, epoch, number, index, generation, timeMs, isAfterFork: false };
       if (entry.kind === 'statement' && this.#issuers.has(author)) {
         this.#problems.add(entryText(place), 'issuers have no work with nodes to state');
-      } else if (entry.kind === 'statement' && 'entries' in block) {
-        this.#statements.statement(place, entry, block.entries[index] ?? new Uint8Array());
-      } else if (entry.kind === 'countersign') this.#statements.countersign(place, entry);
+      } else if (entry.kind === 'statement') this.#statements.statement(place, entry, entryBytes(block, index));
+      else if (entry.kind === 'countersign') this.#statements.countersign(place, entry);
       else if (entry.kind === 'claim') this.#statements.claim(place, entry);
       else this.#money.apply({ entry, place });
     }
@@ -198,7 +211,8 @@ class Verification {
     this.#money.finish();
     const problems = [...broken.all(), ...this.#problems.all()];
     const { lines, requests } = this.#statements;
-    return { ok: problems.length === 0, entries: this.#check.entries, lines, requests, problems };
+    const pruned = this.#prunedBlocks === 0 ? {} : { pruned: this.#prunedBlocks };
+    return { ok: problems.length === 0, entries: this.#check.entries, lines, requests, ...pruned, problems };
   }
 }
 

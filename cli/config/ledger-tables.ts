@@ -119,3 +119,14 @@ export const ledgerReconcileOptions = {
   ),
   ...moments,
 } as const;
+
+/** By command, in the order of the documentation. */
+export const ledgerTables = {
+  'ledger status': {},
+  'ledger verify': ledgerVerifyOptions,
+  'ledger tail': ledgerTailOptions,
+  'ledger export': ledgerExportOptions,
+  'ledger reconcile': ledgerReconcileOptions,
+  'ledger backup': ledgerBackupOptions,
+  'ledger restore': ledgerRestoreOptions,
+} as const;

@@ -20,14 +20,7 @@ import {
   keysSetOptions,
   keysShowOptions,
 } from './key-tables.ts';
-import {
-  ledgerBackupOptions,
-  ledgerExportOptions,
-  ledgerReconcileOptions,
-  ledgerRestoreOptions,
-  ledgerTailOptions,
-  ledgerVerifyOptions,
-} from './ledger-tables.ts';
+import { ledgerTables } from './ledger-tables.ts';
 import {
   meshBackupOptions,
   meshBanOptions,
@@ -389,13 +382,7 @@ export const commandTables = {
   usage: usageOptions,
   'audit tail': auditTailOptions,
   'audit verify': auditVerifyOptions,
-  'ledger status': {},
-  'ledger verify': ledgerVerifyOptions,
-  'ledger tail': ledgerTailOptions,
-  'ledger export': ledgerExportOptions,
-  'ledger reconcile': ledgerReconcileOptions,
-  'ledger backup': ledgerBackupOptions,
-  'ledger restore': ledgerRestoreOptions,
+  ...ledgerTables,
   status: {},
   'sim run': simRunOptions,
   version: {},

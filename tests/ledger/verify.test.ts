@@ -4,10 +4,12 @@ import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import type { Block } from '../../ledger/block.ts';
 import type { Entry } from '../../ledger/entry.ts';
+import { type PrunedBlock, prune, writePrunedRow } from '../../ledger/feed-prune.ts';
 import { blockKey, liftKey, proofKey, writeBlockRow, writeLiftRow, writeProofRow } from '../../ledger/feed-rows.ts';
 import { type LeaseEntry, leaseTag, type PriceEntry } from '../../ledger/money.ts';
 import { verifyFeeds } from '../../ledger/verify.ts';
 import { rowsInOrder } from '../../ledger/verify-rows.ts';
+import { encodeValue } from '../../protocol/codec.ts';
 import type { AccountId, LeaseId, PriceId } from '../../protocol/ids.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -132,9 +134,9 @@ const lies: readonly Lie[] = [
   {
     name: 'an entry that is none',
     isFree: true,
-    tell: (g) => [ban(2), g.statement(alice.peer, [line('run', 1), line('run', 1)])],
+    tell: () => [ban(2), { kind: 'other', number: 128, bytes: encodeValue([128, 'nobody']) }],
     index: 1,
-    found: ': the author has signed an entry that does not parse: line: an attempt twice',
+    found: ': the author has signed an entry that does not parse: usage: no peer id',
   },
   {
     name: 'progress of an attempt that nobody told of',
@@ -369,6 +371,46 @@ describe('what is missing', () => {
     }
     const { problems } = await verifyFeeds(twice(), auditing);
     expect(problems).toEqual([{ place: `${g.author}/${g.epoch}/0`, what: 'the block comes twice, or too late' }]);
+  });
+});
+
+describe('blocks whose settled statements are gone', () => {
+  const pruned = (block: Block, keeps: (entry: Entry) => boolean): PrunedBlock =>
+    prune(block, (entry) => !keeps(entry)) as PrunedBlock;
+
+  async function prunedStore(g: FeedMaker, at: number, keeps: (entry: Entry) => boolean): Promise<MemoryStore> {
+    const store = await storeOf(g);
+    const block = g.blocks[at] as Block;
+    const key = blockKey(block.head.header);
+    await store.batch([{ type: 'put', key, value: writePrunedRow(key, pruned(block, keeps)) }]);
+    return store;
+  }
+
+  /** Each block holds a statement, and the word on the one before. */
+  function worked(): FeedMaker {
+    const g = gateway();
+    const entries = [1, 2, 3].map((serial) => g.statement(alice.peer, [line('run', serial)]));
+    for (const [at, entry] of entries.entries()) {
+      const before = entries[at - 1];
+      g.block(before === undefined ? [entry] : [entry, g.word(alice.key, before)]);
+    }
+    return g;
+  }
+
+  test('are told, and what is left of them is checked', async ({ expect }) => {
+    const store = await prunedStore(worked(), 0, ({ kind }) => kind !== 'statement');
+    expect(await audit(store)).toEqual({ ok: true, entries: 5, lines: 2, requests: 2, pruned: 1, problems: [] });
+  });
+
+  test('still say who may write', async ({ expect }) => {
+    const g = gateway();
+    g.block([ban(1), g.statement(alice.peer, [line('run', 1)])]);
+    const store = await prunedStore(g, 0, ({ kind }) => kind === 'ban');
+    const place = `${g.author}/${g.epoch}/0`;
+    const what = 'an epoch begins with it, and no entry says who its author is';
+    expect(await audit(store)).toMatchObject({ ok: false, problems: [{ place, what }] });
+    const whole = await prunedStore(g, 0, ({ kind }) => kind !== 'statement');
+    expect((await audit(whole, { mayWrite: async () => false })).ok).toBe(false);
   });
 });
 
