@@ -3,6 +3,7 @@
 import { parsePostgresUrl } from '../ledger/adapters/export-postgres-connect.ts';
 import { readProviderFile } from '../ledger/adapters/reconcile-file.ts';
 import { postgresSums } from '../ledger/adapters/reconcile-postgres.ts';
+import type { BlockHeader } from '../ledger/block.ts';
 import { type ExportOptions, type ExportRow, exportSettled } from '../ledger/export.ts';
 import {
   compareProvider,
@@ -11,6 +12,7 @@ import {
   type ProviderDifference,
   providerSums,
   type Sums,
+  sumsFrom,
   sumsOf,
   sumUp,
 } from '../ledger/reconcile.ts';
@@ -24,6 +26,8 @@ export type Compared = 'counters' | 'database' | 'file';
 export interface Reconciled {
   readonly ok: boolean;
   readonly compared: readonly Compared[];
+  /** The first day whose statements are all here, where those of others are gone. */
+  readonly from?: string;
   readonly differences: readonly (
     | (Difference & { readonly with: Compared })
     | (ProviderDifference & { readonly with: Compared })
@@ -31,9 +35,9 @@ export interface Reconciled {
 }
 
 /** Which attempts a file is about. */
-type Moments = Pick<ExportOptions, 'sinceMs' | 'untilMs'>;
+type Asked = Pick<ExportOptions, 'sinceMs' | 'untilMs' | 'pruned'>;
 
-const settled = ({ rows, known, role }: LedgerSource, moments: Moments = {}): AsyncGenerator<ExportRow> =>
+const settled = ({ rows, known, role }: LedgerSource, moments: Asked = {}): AsyncGenerator<ExportRow> =>
   exportSettled(rows, { meshId: known.mesh.meshId, holds: role === 'gateway' ? 'all' : 'open', ...moments });
 
 /** Everything that the daemon has counted, a day at a time. */
@@ -47,6 +51,7 @@ async function daemonSums({ dir }: LedgerSource): Promise<Sums> {
   return sumsOf(rows);
 }
 
+const dayMs = 86_400_000;
 const isUrl = (text: string): boolean => /^postgres(ql)?:\/\//.test(text);
 
 /**
@@ -57,7 +62,7 @@ const isUrl = (text: string): boolean => /^postgres(ql)?:\/\//.test(text);
 export async function reconcile(
   source: LedgerSource,
   other: string | undefined,
-  moments: Moments = {},
+  moments: Asked = {},
 ): Promise<Reconciled> {
   if (other === undefined && !source.isLive)
     throw new HelixFlowError('DAEMON_UNREACHABLE', { path: source.dir.socket });
@@ -66,15 +71,24 @@ export async function reconcile(
   const before = source.isLive ? await daemonSums(source) : undefined;
   const theirs = other !== undefined && isUrl(other) ? parsePostgresUrl(other) : undefined;
   const database = theirs && (await postgresSums(theirs, source.known.mesh.meshId));
-  const feeds = before !== undefined || database !== undefined ? await sumUp(settled(source)) : undefined;
+  let prunedMs = -1;
+  const pruned = ({ timeMs }: BlockHeader): void => {
+    prunedMs = Math.max(prunedMs, timeMs);
+  };
+  const feeds = before !== undefined || database !== undefined ? await sumUp(settled(source, { pruned })) : undefined;
+  // What was stated on a day had begun on it, or before.
+  const fromDay = prunedMs < 0 ? 0 : Math.floor(prunedMs / dayMs) + 1;
+  const whole = (sums: Sums): Sums => sumsFrom(sums, fromDay);
   if (feeds !== undefined && before !== undefined) {
-    const found = compareSums(feeds, before, await daemonSums(source));
+    const found = compareSums(whole(feeds), whole(before), whole(await daemonSums(source)));
     compared.push('counters');
     differences.push(...found.map((one) => ({ with: 'counters' as const, ...one })));
   }
   if (feeds !== undefined && database !== undefined) {
     compared.push('database');
-    differences.push(...compareSums(feeds, database).map((one) => ({ with: 'database' as const, ...one })));
+    differences.push(
+      ...compareSums(whole(feeds), whole(database)).map((one) => ({ with: 'database' as const, ...one })),
+    );
   }
   if (other !== undefined && !isUrl(other)) {
     const { key, rows } = await readProviderFile(other);
@@ -82,5 +96,6 @@ export async function reconcile(
     compared.push('file');
     differences.push(...found.map((one) => ({ with: 'file' as const, ...one })));
   }
-  return { ok: differences.length === 0, compared, differences };
+  const from = fromDay === 0 ? {} : { from: new Date(fromDay * dayMs).toISOString().slice(0, 10) };
+  return { ok: differences.length === 0, compared, ...from, differences };
 }

@@ -2,17 +2,20 @@
 
 import { openRawFile, type RawFile } from '../ledger/adapters/export-jsonl.ts';
 import { openLevelStore } from '../ledger/adapters/store-level.ts';
-import type { Block, OpenBlock } from '../ledger/block.ts';
+import { type Block, isSigned, type OpenBlock, type SignedHeader } from '../ledger/block.ts';
 import { createFeeds } from '../ledger/create-feeds.ts';
-import { sizeOfBlock } from '../ledger/feed-blocks.ts';
-import { readBlockRow, readKey, readProofRow } from '../ledger/feed-rows.ts';
+import { type CheckedBlock, checkContents, firstOf, sizeOfBlock } from '../ledger/feed-blocks.ts';
+import { checkPruned, readPrunedRow } from '../ledger/feed-prune.ts';
+import { blockKey, readBlockRow, readKey, readProofRow } from '../ledger/feed-rows.ts';
 import type { Acceptance, Feeds } from '../ledger/feeds.ts';
+import type { VerifyOptions } from '../ledger/verify.ts';
 import { systemClock } from '../protocol/adapters/clock.ts';
 import { createLog } from '../protocol/adapters/log.ts';
 import { systemRandom } from '../protocol/adapters/random.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { Role } from '../protocol/grants.ts';
 import { limits } from '../protocol/limits.ts';
+import type { Store } from '../protocol/ports.ts';
 import type { DataDir } from './data-dir.ts';
 import { fileExists } from './files.ts';
 import { auditOptions } from './ledger-source.ts';
@@ -31,6 +34,8 @@ export interface Restored {
   /** Of authors that have forked, or that may not write, or no blocks at all. */
   readonly refused: number;
   readonly proofs: number;
+  /** Put back without the statements that were settled and gone when the backup was made. */
+  readonly pruned: number;
 }
 
 const invalid = (path: string, reason: string): HelixFlowError =>
@@ -58,7 +63,7 @@ const fieldOf: Readonly<Record<Acceptance, keyof Restored>> = {
 
 /** Hands blocks over in windows, each of which shares its syncs. */
 class Restoring {
-  readonly counts = { blocks: 0, known: 0, gaps: 0, forked: 0, refused: 0, proofs: 0 };
+  readonly counts = { blocks: 0, known: 0, gaps: 0, forked: 0, refused: 0, proofs: 0, pruned: 0 };
   readonly #feeds: Feeds;
   #window: Promise<Acceptance>[] = [];
   #bytes = 0;
@@ -90,9 +95,59 @@ class Restoring {
       return;
     }
     const block = readBlockRow(key, row);
-    if (block === undefined) this.counts.refused += 1;
-    else await this.#accept(block);
+    if (block !== undefined) await this.#accept(block);
+    else if (readPrunedRow(key, row) === undefined) this.counts.refused += 1;
   }
+}
+
+/**
+ * Puts blocks back that no peer would take since their statements are gone: only where nothing is, of epochs whose first
+ * block proves who writes, each signed; the check of everything on disk then finds out whether they follow each other.
+ */
+class PrunedRows {
+  readonly #store: Store;
+  readonly #options: VerifyOptions;
+  #epoch = '';
+  #mayWrite = false;
+  pruned = 0;
+
+  constructor(store: Store, options: VerifyOptions) {
+    this.#store = store;
+    this.#options = options;
+  }
+
+  async take(key: Uint8Array, row: Uint8Array): Promise<void> {
+    const { kind, author, epoch, number } = readKey(key);
+    if (kind !== 'block' || this.#options.holds !== 'all') return;
+    if (this.#epoch !== `${author}/${epoch}`) {
+      this.#epoch = `${author}/${epoch}`;
+      this.#mayWrite = (await this.#store.get(blockKey({ author, epoch, number: 0 }))) !== undefined;
+    }
+    const block = readBlockRow(key, row);
+    const checked = checkPruned(key, row);
+    const head = block?.head ?? checked?.head;
+    if (head === undefined || !isSigned(head, this.#options.meshId)) return;
+    if (number === 0 && !this.#mayWrite) this.#mayWrite = await this.#provesAuthor(head, checked, block);
+    if (checked === undefined || !this.#mayWrite || (await this.#store.get(key)) !== undefined) return;
+    await this.#store.batch([{ type: 'put', key, value: row }], { sync: false });
+    this.pruned += 1;
+  }
+
+  async #provesAuthor(
+    { header }: SignedHeader,
+    pruned: CheckedBlock | undefined,
+    block: Block | OpenBlock | undefined,
+  ): Promise<boolean> {
+    const checked = pruned ?? (block && checkContents(block, block.head, 'all'));
+    const first = checked && firstOf(checked);
+    return first !== undefined && (await this.#options.mayWrite(header.author, first, header.timeMs));
+  }
+}
+
+async function restorePruned(store: Store, options: VerifyOptions, { rows }: RawFile): Promise<number> {
+  const pruned = new PrunedRows(store, options);
+  for await (const [key, row] of rows) await pruned.take(key, row);
+  return pruned.pruned;
 }
 
 async function restoreRows(feeds: Feeds, { rows }: RawFile): Promise<Restored> {
@@ -114,12 +169,14 @@ export async function restoreFeeds(path: string, dir: DataDir, known: KnownMesh)
   try {
     const log = createLog({ level: 'warn', destination: 'stderr' });
     const deps = { store, clock: systemClock(), random: systemRandom(), log };
+    const options = auditOptions(known.mesh, role);
+    const pruned = await restorePruned(store, options, await openRawFile(path));
     const nobody = { entry: () => {}, added: () => {}, forked: () => {} };
-    const feeds = createFeeds(deps, auditOptions(known.mesh, role), nobody);
+    const feeds = createFeeds(deps, options, nobody);
     await feeds.open();
     const restored = await restoreRows(feeds, await openRawFile(path));
     await feeds.close();
-    return restored;
+    return { ...restored, pruned };
   } finally {
     await store.close();
   }

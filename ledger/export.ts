@@ -3,6 +3,7 @@
 import type { AuthorId, MeshId } from '../protocol/ids.ts';
 import type { Store } from '../protocol/ports.ts';
 import type { UnixMs } from '../protocol/units.ts';
+import type { BlockHeader } from './block.ts';
 import { ExportIndex, requestName, type Word, whereOf } from './export-index.ts';
 import {
   type Mention,
@@ -32,6 +33,8 @@ export interface ExportOptions {
   /** Attempts that began from then on, or before; all without. */
   readonly sinceMs?: UnixMs | undefined;
   readonly untilMs?: UnixMs | undefined;
+  /** Told of each block whose settled statements are gone: they are not exported. */
+  readonly pruned?: ((head: BlockHeader) => void) | undefined;
 }
 
 /** Something said, with what its node has signed of it. */
@@ -135,10 +138,13 @@ class AuthorExport {
 /** @throws HelixFlowError what reading the rows throws. */
 export async function* exportSettled(
   rows: Pick<Store, 'range'>,
-  { sinceMs, untilMs, ...options }: ExportOptions,
+  { sinceMs, untilMs, pruned, ...options }: ExportOptions,
 ): AsyncGenerator<ExportRow> {
   const index = new ExportIndex(options.meshId);
-  for await (const block of readBlocks(rowsInOrder(rows), options)) index.take(block);
+  for await (const block of readBlocks(rowsInOrder(rows), options)) {
+    index.take(block);
+    if (options.holds === 'all' && !('entries' in block.block)) pruned?.(block.head.header);
+  }
   const isAsked = ({ settled: { line } }: ExportRow): boolean =>
     line.startMs >= (sinceMs ?? 0) && line.startMs < (untilMs ?? Number.POSITIVE_INFINITY);
   for await (const row of settledRows(rows, index, options)) if (isAsked(row)) yield row;

@@ -102,6 +102,10 @@ export function compareSums(feeds: Sums, before: Sums, after: Sums = before): re
   });
 }
 
+/** The sums of days from `day` on: of those before, statements may be gone from this disk. */
+export const sumsFrom = (sums: Sums, day: number): Sums =>
+  new Map([...sums].filter(([name]) => Number(/^day (\d+),/.exec(name)?.[1]) >= day));
+
 /** What a provider says of one attempt, or of one request, as far as it says it. */
 export interface ProviderRow {
   /** `run.serial`, or the request's id. */

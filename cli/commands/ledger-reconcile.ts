@@ -15,11 +15,11 @@ const shownMax = 100;
 const textOf = ({ with: side, place, field, feeds, theirs }: Reconciled['differences'][number]): string =>
   printable(`differs  ${side}: ${place}: ${field}: feeds ${feeds ?? 'nothing'}, ${side} ${theirs ?? 'nothing'}`);
 
-function reconciledText({ ok, compared, differences }: Reconciled): string {
+function reconciledText({ ok, compared, from, differences }: Reconciled): string {
   const shown = differences.slice(0, shownMax).map(textOf);
   const more = differences.length - shown.length;
   return [
-    `compared  with ${compared.join(' and ')}`,
+    `compared  with ${compared.join(' and ')}${from === undefined ? '' : `, from ${from} on: older statements are gone from here`}`,
     ...shown,
     ...(more > 0 ? [`… and ${more} more`] : []),
     ok ? 'found    no difference' : `found    ${differences.length} differences`,

@@ -9,10 +9,11 @@ import { holdDataDir } from '../holder.ts';
 import { type Restored, restoreFeeds } from '../ledger-restore.ts';
 import { readMeshOrFail } from '../mesh-files.ts';
 
-const text = ({ blocks, known, gaps, forked, refused, proofs }: Restored): string =>
+const text = ({ blocks, known, gaps, forked, refused, proofs, pruned }: Restored): string =>
   [
     `restored  ${blocks} blocks; ${known} were there already`,
     ...(proofs === 0 ? [] : [`proofs    ${proofs} of forks`]),
+    ...(pruned === 0 ? [] : [`pruned    ${pruned} blocks without the statements that were settled and gone`]),
     ...(gaps === 0 ? [] : [`gaps      ${gaps} blocks follow others that are nowhere: peers may have them`]),
     ...(forked === 0 ? [] : [`FORKED    ${forked} blocks contradict what is here; their authors are frozen now`]),
     ...(refused === 0 ? [] : [`refused   ${refused} blocks of authors that may not write, or are frozen`]),

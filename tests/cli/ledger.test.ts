@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { locateDataDir } from '../../cli/data-dir.ts';
 import { openLevelStore } from '../../ledger/adapters/store-level.ts';
-import { feedKeys } from '../../ledger/feed-rows.ts';
+import type { Entry } from '../../ledger/entry.ts';
+import { prune, writePrunedRow } from '../../ledger/feed-prune.ts';
+import { feedKeys, readBlockRow } from '../../ledger/feed-rows.ts';
 import { line } from '../ledger/verify-stage.ts';
 import { runHere } from './in-process.ts';
 import { alice, bob, linesFrom, makeMesh, tell } from './ledger-stage.ts';
@@ -197,6 +199,26 @@ describe('a backup', () => {
     expect(after['epochs']).toBe(Number(before['epochs']) + 1);
     expect(after['forks']).toEqual([]);
     expect(await dir.ok('ledger', 'verify')).toMatchObject({ ok: true, lines: 6 });
+  });
+
+  test('of feeds whose settled statements are gone is put back as it was', async ({ expect }) => {
+    await using dir = await furnished();
+    const store = locateDataDir(dir.path).peer('gateway').store;
+    await tamper(dir.path, (key, row) => {
+      const block = readBlockRow(key, row);
+      const isGone = ({ kind }: Entry): boolean => kind === 'statement';
+      const cut = block !== undefined && 'entries' in block ? prune(block, isGone) : undefined;
+      return cut === undefined ? row : writePrunedRow(key, cut);
+    });
+    const whole = await dir.ok('ledger', 'verify');
+    expect(whole).toMatchObject({ ok: true, lines: 0, pruned: 3 });
+    const file = join(dir.path, 'feeds.backup');
+    await dir.ok('ledger', 'backup', file);
+    await rm(store, { recursive: true });
+    expect(await dir.ok('ledger', 'restore', file)).toMatchObject({ blocks: 2, pruned: 3, refused: 0, gaps: 0 });
+    expect(await dir.ok('ledger', 'verify')).toEqual(whole);
+    await tell(dir.path, [{ by: alice, lines: linesFrom('run 5', 1, 1) }]);
+    expect(await dir.ok('ledger', 'verify')).toMatchObject({ ok: true, lines: 1, pruned: 3 });
   });
 
   test('of another mesh, and one that was changed, put nothing anywhere', async ({ expect }) => {
