@@ -3,7 +3,6 @@
 import { type Counted, deliveredTokens, promptTokensOf, wholeTokens } from '../protocol/counting.ts';
 import type { ModelDigest, PriceId, ProcessId, RequestId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
-import type { UnixMs } from '../protocol/units.ts';
 import { attemptName, type LineOutcome, type UsageLine } from './line.ts';
 import type { RefusalReason, RefusedLine, StatementEntry } from './statement.ts';
 import type { WorkEnd } from './work.ts';
@@ -33,8 +32,8 @@ export interface OwnRecords {
   workOf(line: Pick<UsageLine, 'run' | 'serial'>): OwnWork | undefined;
   /** A statement has covered it before. */
   wasCovered(line: Pick<UsageLine, 'run' | 'serial'>): boolean;
-  /** Work that began then may have been forgotten in a crash of this process. */
-  mayBeForgotten(startMs: UnixMs): boolean;
+  /** An earlier process of this node may have done the work, and forgotten it in its crash. */
+  mayBeForgotten(line: Pick<UsageLine, 'run' | 'serial' | 'startMs'>): boolean;
   /** Whether the line's price is one that counted at its start. */
   isPriceRight(line: UsageLine): boolean;
   /** Tokens that the gateway may still leave out of attempts that it ended while pieces of them were on their way. */
@@ -138,7 +137,7 @@ function judge(line: UsageLine, work: OwnWork): Verdict {
 
 /** Of a line without a record: nothing is said against one that costs nothing, as of an attempt that never came here. */
 function judgeUnknown(line: UsageLine, records: OwnRecords): Verdict {
-  return !hasTokens(line) || records.mayBeForgotten(line.startMs) ? { shortTokens: 0 } : refuse('unknown');
+  return !hasTokens(line) || records.mayBeForgotten(line) ? { shortTokens: 0 } : refuse('unknown');
 }
 
 function judgeAny(line: UsageLine, records: OwnRecords): Verdict {

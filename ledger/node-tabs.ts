@@ -77,6 +77,7 @@ class Tabs implements NodeTabs {
   #cancelWatch: Cancel | undefined;
   #cancelLook: Cancel | undefined;
   #forgottenMs = unixMs(0);
+  #hasForgotten = false;
 
   constructor(ports: NodeTabsPorts, options: NodeTabsOptions) {
     this.#ports = ports;
@@ -91,6 +92,7 @@ class Tabs implements NodeTabs {
     const { clock, log, prices, ledger } = this.#ports;
     const { meshId, self, key } = this.#options;
     const forgottenMs = () => this.#forgottenMs;
+    const hasForgotten = () => this.#hasForgotten;
     return {
       clock,
       log,
@@ -99,6 +101,9 @@ class Tabs implements NodeTabs {
       key,
       get forgottenMs() {
         return forgottenMs();
+      },
+      get hasForgotten() {
+        return hasForgotten();
       },
       isPriceRight: ({ price, model, startMs }) => prices.allows(price, { model, node: self, atMs: startMs }),
       isPriceHeld: (id) => prices.byId(id) !== undefined,
@@ -121,7 +126,8 @@ class Tabs implements NodeTabs {
       this.#tabs.set(record.gateway, new WorkTab(record.gateway, this.#shared, records));
     }
     // What ran when the last process ended is forgotten; gateways may be ahead by a little.
-    if (found.size > 0) this.#forgottenMs = unixMs(this.#forgottenMs + limits.clockSkewMaxMs);
+    this.#hasForgotten = found.size > 0;
+    if (this.#hasForgotten) this.#forgottenMs = unixMs(this.#forgottenMs + limits.clockSkewMaxMs);
     this.#watchOn();
   }
 

@@ -29,6 +29,9 @@ const noteEveryMs = 2_000;
 /** Uncovered attempts of one gateway; it gets no more work above it. */
 export const worksMax = 65_536;
 
+/** Processes of one gateway whose first attempt is remembered. */
+const runsMax = 64;
+
 /** What all tabs of a node share. */
 export interface TabShared {
   readonly clock: Clock;
@@ -38,6 +41,8 @@ export interface TabShared {
   readonly key: SigningKey;
   /** Work that began by then may have been done, and forgotten, by a process before this one. */
   readonly forgottenMs: UnixMs;
+  /** There was one. */
+  readonly hasForgotten: boolean;
   isPriceRight(line: UsageLine): boolean;
   isPriceHeld(id: PriceId): boolean;
   /** Something is to be written: at once, or soon. */
@@ -72,6 +77,8 @@ export class WorkTab {
   };
   /** The present window of time, and the tokens of work that ended in it. */
   #window = { at: 0, tokens: 0 };
+  /** Of each process of the gateway, the first attempt that came to this process. */
+  readonly #firsts = new Map<ProcessId, number>();
   #newest: { readonly epoch: EpochId; readonly number: number } | undefined;
   /** Connected time, up to a moment of the clock. */
   #connectedMs = 0;
@@ -132,9 +139,17 @@ export class WorkTab {
       throw new HelixFlowError('PROTOCOL_VIOLATION', { reason: 'the serial of an attempt is used twice' });
     }
     this.#noteRun(start.run);
+    this.#noteFirst(start);
     const work = TabWork.begin(start, this.#shared.clock.wallMs(), this.nowMs);
     this.waiting.add(work);
     return { end: (end) => this.#end(work, end) };
+  }
+
+  #noteFirst({ run, serial }: WorkStart): void {
+    if (this.#firsts.has(run)) return;
+    this.#firsts.set(run, serial);
+    const [oldest] = this.#firsts.keys();
+    if (this.#firsts.size > runsMax && oldest !== undefined) this.#firsts.delete(oldest);
   }
 
   #end(work: TabWork, end: WorkEnd): void {
@@ -204,7 +219,7 @@ export class WorkTab {
     const checked = checkStatement(proven.entry, {
       workOf: (line) => this.waiting.find(line),
       wasCovered: ({ run, serial }) => this.#seen.has(run, serial),
-      mayBeForgotten: (startMs) => startMs <= this.#shared.forgottenMs,
+      mayBeForgotten: (line) => this.#mayBeForgotten(line),
       isPriceRight: (line) => this.#shared.isPriceRight(line),
       toleranceTokens: toleranceTokens(this.#counts) + this.#runningTokens(proven.entry.lines),
     });
@@ -212,6 +227,12 @@ export class WorkTab {
     this.#counts.statements += 1;
     this.#counts.lines += proven.entry.lines.length;
     this.#sign(proven, checked, link);
+  }
+
+  /** A gateway's clock may be wrong, its serials are not: what it opened before the first one that came here was for an earlier process. */
+  #mayBeForgotten({ run, serial, startMs }: Pick<UsageLine, 'run' | 'serial' | 'startMs'>): boolean {
+    const { forgottenMs, hasForgotten } = this.#shared;
+    return startMs <= forgottenMs || (hasForgotten && serial < (this.#firsts.get(run) ?? Number.POSITIVE_INFINITY));
   }
 
   /** Of work that has ended at the gateway and not yet here. */

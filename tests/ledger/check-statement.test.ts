@@ -138,7 +138,7 @@ describe('a line without a record', () => {
     expect([
       wordOn(line, undefined),
       wordOn(free, undefined),
-      wordOn(line, undefined, { mayBeForgotten: (startMs) => startMs === line.startMs }),
+      wordOn(line, undefined, { mayBeForgotten: ({ startMs }) => startMs === line.startMs }),
     ]).toEqual(['unknown', 'agreed', 'agreed']);
   });
 
