@@ -67,6 +67,8 @@ class Wire implements LeaseWire {
   readonly #deps: LeaseWireDeps;
   readonly #events: LeaseWireEvents;
   readonly #gateways = new Map<Connection, PeerInfo>();
+  /** Of nodes. */
+  readonly #strangers = new Set<Connection>();
   /** Opened by a peer whose admission we have not heard of yet. */
   readonly #early = new Map<Connection, Channel>();
   /** Channels on which this process asks, and those on which it answers. */
@@ -86,6 +88,8 @@ class Wire implements LeaseWire {
     const early = this.#early.get(connection);
     this.#early.delete(connection);
     if (info.membership.role !== 'gateway') {
+      this.#strangers.add(connection);
+      connection.onClose(() => this.#strangers.delete(connection));
       if (early !== undefined) this.#refuse(early);
       return;
     }
@@ -104,7 +108,7 @@ class Wire implements LeaseWire {
     const { connection } = channel;
     if (this.#gateways.has(connection)) {
       this.#serve(channel);
-    } else if (this.#early.has(connection) || this.#stop.signal.aborted) {
+    } else if (this.#strangers.has(connection) || this.#early.has(connection) || this.#stop.signal.aborted) {
       this.#refuse(channel);
     } else {
       this.#early.set(connection, channel);
