@@ -1,7 +1,7 @@
 /** The exchange with one peer on one channel: reads its frames, keeps it to the rules, hands on what is good. */
 
 import { isSameBytes } from '../protocol/crypto.ts';
-import { errorText, HelixFlowError, isHelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
+import { errorText, HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { Role } from '../protocol/grants.ts';
 import type { AuthorId, MeshId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
@@ -18,8 +18,9 @@ import type { Channel, Clock, Log } from '../protocol/ports.ts';
 import { Allowance } from './allowance.ts';
 import { type Block, type ForkProof, isFork, type OpenBlock } from './block.ts';
 import type { Acceptance, Feeds } from './feeds.ts';
-import { type Asked, AskedWants } from './replicate-asked.ts';
+import { AskedWants } from './replicate-asked.ts';
 import { Heard, type HeardEpoch } from './replicate-have.ts';
+import { Jobs } from './replicate-jobs.ts';
 import type { Outbox } from './replicate-outbox.ts';
 import { Patience } from './replicate-patience.ts';
 import type { Contradiction, Source, Wants } from './replicate-wants.ts';
@@ -53,14 +54,24 @@ const itemUnits = 0.1;
 const mishapUnits = 500;
 /** Two signatures to check. */
 const proofUnits = 20;
-/** Blocks that are handed over to be stored at a time. */
-const storeBatch = 32;
+/** Blocks that are checked in one turn: requests are served meanwhile. */
+const checkedPerTurn = 32;
 /** Naming everything anew is for states that got lost. */
 const againMinMs = 10_000;
 /** Jobs that wait behind storing; more pushes and heartbeats are passed over. */
 const jobsMax = 64;
 
 const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
+
+/** Whoever waits for it may come late to an error, so that is a value here. */
+async function outcomesOf(accepted: readonly Promise<Acceptance>[]): Promise<readonly Acceptance[] | HelixFlowError> {
+  try {
+    return await Promise.all(accepted);
+  } catch (error) {
+    if (isHelixFlowError(error)) return error;
+    throw error;
+  }
+}
 
 export class Exchange implements Source {
   readonly heard: Heard;
@@ -81,8 +92,10 @@ export class Exchange implements Source {
   readonly #empty = new Set<EpochKey>();
   readonly #patience: Patience;
   #storingBytes = 0;
-  #jobs = 0;
-  #tail: Promise<void> = Promise.resolve();
+  /** One after the other, in the order of the frames: what the root said counts for the blocks behind it. */
+  readonly #jobs: Jobs;
+  /** What becomes of blocks that were handed over, in their order. */
+  readonly #verdicts: Jobs;
   #restartedMs = Number.NEGATIVE_INFINITY;
   #isOver = false;
 
@@ -100,6 +113,9 @@ export class Exchange implements Source {
       },
       regained: () => world.progressed(),
     });
+    const owner = { isOver: () => this.#isOver, failed: (error: HelixFlowError) => this.fail(error) };
+    this.#jobs = new Jobs(owner);
+    this.#verdicts = new Jobs(owner);
     this.heardMs = world.clock.nowMs();
     this.outbox = outbox(this);
   }
@@ -152,12 +168,12 @@ export class Exchange implements Source {
       case 'proof': {
         const proof = readProof(frame);
         this.#spend(proofUnits);
-        this.#later(() => this.#proof(proof));
+        this.#jobs.add(() => this.#proof(proof));
         break;
       }
       case 'heartbeat':
-        if (this.#jobs >= jobsMax) break;
-        this.#later(() => {
+        if (this.#jobs.size >= jobsMax) break;
+        this.#jobs.add(() => {
           if (!this.#world.beat(frame, this)) throw violation('a heartbeat that nobody signed');
         });
         break;
@@ -192,8 +208,8 @@ export class Exchange implements Source {
 
   #tokens(tokens: readonly RootToken[]): void {
     this.#spend(tokens.length);
-    if (this.#jobs >= jobsMax) throw violation('more tokens than the root signs');
-    this.#later(async () => {
+    if (this.#jobs.size >= jobsMax) throw violation('more tokens than the root signs');
+    this.#jobs.add(async () => {
       for (const token of tokens) await this.#world.said(token, this);
     });
   }
@@ -245,8 +261,8 @@ export class Exchange implements Source {
   }
 
   #compareEarlier(key: EpochKey, count: number, hash: Uint8Array): void {
-    if (this.#jobs >= jobsMax) return;
-    this.#later(async () => {
+    if (this.#jobs.size >= jobsMax) return;
+    this.#jobs.add(async () => {
       const header = await this.#world.feeds.headerAt({ ...nameOf(key), number: count - 1 });
       if (header === undefined) return;
       this.#compare(key, count, isSameBytes(shortHash(header), hash));
@@ -269,8 +285,16 @@ export class Exchange implements Source {
     if (isLast && asked.next === asked.from) this.#gaveNothing(asked.key);
     this.#storingBytes += bytes;
     this.#patience.answered(isLast, bytes, asked.gotBytes);
-    if (asked.contradiction === undefined) this.#world.wants.came(asked.key, this, asked.next, isLast);
-    this.#later(() => this.#store(blocks, asked, bytes));
+    const { contradiction } = asked;
+    if (contradiction === undefined) {
+      this.#world.wants.came(asked.key, this, asked.next, isLast);
+      this.#jobs.add(() => this.#handOver(blocks, asked.key, bytes));
+    } else {
+      this.#jobs.add(async () => {
+        await this.#narrow(blocks[0], asked.key, contradiction);
+        this.#stored(bytes);
+      });
+    }
     this.#world.wants.fill(this);
   }
 
@@ -280,26 +304,29 @@ export class Exchange implements Source {
     this.#empty.add(key);
   }
 
-  async #store(blocks: readonly (Block | OpenBlock)[], asked: Asked, bytes: number): Promise<void> {
-    const { wants } = this.#world;
-    const { key, contradiction } = asked;
-    try {
-      if (contradiction === undefined) await this.#accept(blocks, key);
-      else await this.#narrow(blocks[0], key, contradiction);
-    } finally {
-      this.#storingBytes -= bytes;
+  /** Without waiting for the disk: blocks that come while it syncs share its next sync. */
+  async #handOver(blocks: readonly (Block | OpenBlock)[], key: EpochKey, bytes: number): Promise<void> {
+    const { feeds, clock, wants } = this.#world;
+    for (let at = 0; at < blocks.length && !this.#isOver; at += checkedPerTurn) {
+      const part = blocks.slice(at, at + checkedPerTurn);
+      const outcomes = outcomesOf(part.map((block) => feeds.accept(block)));
+      this.#verdicts.add(async () => {
+        const settled = await outcomes;
+        if (isHelixFlowError(settled)) throw settled;
+        for (const [index, outcome] of settled.entries()) this.#judge(outcome, part[index] as Block | OpenBlock, key);
+      });
+      await clock.turn();
     }
-    if (contradiction === undefined) wants.stored(key, this);
-    wants.fill(this);
-    this.#world.progressed();
+    this.#verdicts.add(() => {
+      wants.stored(key, this);
+      this.#stored(bytes);
+    });
   }
 
-  async #accept(blocks: readonly (Block | OpenBlock)[], key: EpochKey): Promise<void> {
-    for (let at = 0; at < blocks.length && !this.#isOver; at += storeBatch) {
-      const batch = blocks.slice(at, at + storeBatch);
-      const outcomes = await Promise.all(batch.map((block) => this.#world.feeds.accept(block)));
-      for (const [index, outcome] of outcomes.entries()) this.#judge(outcome, batch[index] as Block | OpenBlock, key);
-    }
+  #stored(bytes: number): void {
+    this.#storingBytes -= bytes;
+    this.#world.wants.fill(this);
+    this.#world.progressed();
   }
 
   /** Halves what lies between the last block that both branches share and one that differs; the first proves the fork. */
@@ -329,34 +356,16 @@ export class Exchange implements Source {
     const key = keyOf({ author, epoch });
     this.heard.showed(key, number + 1);
     if (this.#world.wants.held(key) > number || !this.#world.isWanted(key, this)) return;
-    if (this.#jobs >= jobsMax) {
+    if (this.#jobs.size >= jobsMax) {
       this.#lacks(key);
       return;
     }
-    this.#later(async () => {
+    this.#jobs.add(async () => {
       const outcome = await this.#world.feeds.accept(block);
       this.#judge(outcome, block, key);
       if (outcome === 'gap') this.#lacks(key);
       this.#world.wants.fill(this);
       this.#world.progressed();
-    });
-  }
-
-  /** One after the other, in the order of the frames: what the root said counts for the blocks behind it. */
-  #later(job: () => void | Promise<void>): void {
-    this.#jobs += 1;
-    this.#tail = this.#tail.then(async () => {
-      try {
-        if (!this.#isOver) await job();
-      } catch (error) {
-        this.fail(
-          toHelixFlowError(error, (cause) => {
-            throw cause;
-          }),
-        );
-      } finally {
-        this.#jobs -= 1;
-      }
     });
   }
 
