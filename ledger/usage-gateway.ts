@@ -218,7 +218,9 @@ export class GatewayUsage {
       for (const settled of before) this.#count(settled, -1);
       for (const settled of request.settled) this.#count(settled, 1);
     }
-    this.#queue(request, run);
+    // All of it is looked at each time that more is said.
+    if (request.sayings > this.state.bounds.sayingsMax) this.#letGo(request);
+    else this.#queue(request, run);
   }
 
   #queue(request: OpenRequest, run: Run): void {

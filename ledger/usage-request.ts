@@ -48,6 +48,11 @@ export class OpenRequest {
     this.run = run;
   }
 
+  /** How much was said of it. */
+  get sayings(): number {
+    return this.facts.reduce((sum, { said }) => sum + said.length, 0);
+  }
+
   factsOf(serial: number, node: PeerId): OpenFacts | undefined {
     return this.facts.find((facts) => facts.serial === serial && facts.node === node);
   }

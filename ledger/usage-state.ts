@@ -14,6 +14,8 @@ export interface UsageBounds {
   readonly wholeMax: number;
   /** Requests that nothing has ended yet, or whose attempts run. */
   readonly unendedMax: number;
+  /** Lines and running rows of one request; one of which more is said is let go. */
+  readonly sayingsMax: number;
   /** Lines of statements that wait for their countersignatures. */
   readonly unsignedLinesMax: number;
   /** Countersignatures, and counts of running attempts, of which the statement is not known yet. */
@@ -29,6 +31,7 @@ export interface UsageBounds {
 export const usageBounds: UsageBounds = {
   wholeMax: 4_096,
   unendedMax: 16_384,
+  sayingsMax: 64,
   unsignedLinesMax: 65_536,
   earlyMax: 8_192,
   runsMax: 16_384,

@@ -13,7 +13,7 @@ import { UsageTable } from '../../ledger/usage-table.ts';
 import { fromHex } from '../../protocol/crypto.ts';
 import type { AuthorId, PeerId, Tag } from '../../protocol/ids.ts';
 import { peerIdOf } from '../../protocol/peer/identity.ts';
-import { unixMs } from '../../protocol/units.ts';
+import { ms, unixMs } from '../../protocol/units.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { answersOf, countersign, epochs, expectedOf, meshId, sumRows, UsageFeeds } from './usage-feeds.ts';
 import { anyhow, feedsOf, honestFeeds, someRequest, someStated } from './usage-histories.ts';
@@ -52,6 +52,23 @@ test('requests that were let go stay what they came to, while everyone is honest
     }),
     { numRuns: 200 },
   );
+});
+
+test('a request of which too much is said is let go: billed once, and not looked at each time', ({ expect }) => {
+  const feeds = new UsageFeeds();
+  const [author, epoch, node] = [authors[0], epochs[0], nodes[0]];
+  const counted = () => {
+    const { requests, attempts, promptTokens, completionTokens } = heardBy(feeds.held).totals();
+    return { requests, attempts, promptTokens, completionTokens };
+  };
+  for (let less = 0; less < 65; less += 1) {
+    feeds.state({ author, epoch, node, lines: [lineOf(1, { promptTokens: 100 - less, durationMs: ms(less) })] });
+  }
+  const kept = { requests: 1, attempts: 1, promptTokens: 36, completionTokens: 20 };
+  expect(counted()).toEqual(kept);
+  feeds.state({ author, epoch, node, lines: [lineOf(1, { promptTokens: 1 })] });
+  feeds.state({ author, epoch, node, lines: [lineOf(2, { first: 1 })] });
+  expect(counted()).toEqual({ ...kept, attempts: 2, completionTokens: 40 });
 });
 
 const someBy = fc.subarray([...usageDimensions]);
@@ -223,6 +240,7 @@ test('whoever says more than is kept only loses what it says', ({ expect }) => {
   const bounds: UsageBounds = {
     wholeMax: 2,
     unendedMax: 2,
+    sayingsMax: 64,
     unsignedLinesMax: 2,
     earlyMax: 2,
     runsMax: 4,
@@ -260,4 +278,28 @@ test('a request that was let go is not billed again by another attempt', ({ expe
     promptTokens: 20,
     completionTokens: 60,
   });
+});
+
+test('a few of many callers come in the order in which they come among all', ({ expect }) => {
+  const table = new UsageTable();
+  const counts = { requests: 1, attempts: 1, promptTokens: 1, cachedTokens: 0, completionTokens: 1 };
+  const whole = { ...counts, accountMicro: 1, gatewayMicro: 0, refused: 0, lower: 0 };
+  const tagOf = (at: number): Tag => ((at * 7_919) % 10_007).toString(16).padStart(16, '0') as Tag;
+  const add = (at: number): void => {
+    const tags = { day: 20_000 + (at % 3), tagDay: 20_000 + (at % 3), account: tagOf(at % 50), key: tagOf(at) };
+    table.addRow(
+      { ...tags, model: `m${at % 7}`, node: `n${at % 11}` as PeerId, gateway: authors[at % 2] as AuthorId },
+      whole,
+    );
+  };
+  for (let at = 0; at < 1_000; at += 1) add(at);
+  const few = new Set([3, 14, 15, 92, 653].map(tagOf));
+  const filter = { caller: ({ key }: { readonly key: Tag }) => few.has(key) };
+  const by = ['account', 'key', 'model', 'node', 'gateway'] as const;
+  const first = table.rollUp(filter, by);
+  // Sorted among all this time, and among few again once there are others.
+  const all = table.rollUp({}, by).filter(([key]) => filter.caller(key));
+  add(1_000);
+  expect([all, table.rollUp(filter, by)]).toEqual([first, first]);
+  expect(first).toHaveLength(5);
 });
