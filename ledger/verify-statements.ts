@@ -1,6 +1,6 @@
 /** Statements as an auditor reads them: the chain of each tab, each attempt once, and what nodes and gateways have signed of them. */
 
-import { isSameBytes } from '../protocol/crypto.ts';
+import { isSameBytes, sha256 } from '../protocol/crypto.ts';
 import type { AuthorId, EpochId, MeshId, PeerId } from '../protocol/ids.ts';
 import { peerOf } from './authors.ts';
 import {
@@ -57,6 +57,9 @@ interface Epoch {
   readonly stated: Map<string, Stated>;
 }
 
+/** Beyond that a claim that comes again is checked again. */
+const claimsMax = 65_536;
+
 const epochName = (author: AuthorId, epoch: EpochId): string => `${author}/${epoch}`;
 
 const isSameWord = (a: readonly RefusedLine[], b: readonly RefusedLine[]): boolean =>
@@ -70,6 +73,8 @@ export class StatementAudit {
   readonly #epochs = new Map<string, Epoch>();
   readonly #runs = new Map<string, RunSerials>();
   readonly #repeats: Repeat[] = [];
+  /** Those that checked, by hash. */
+  readonly #claims = new Set<string>();
   readonly #waiting: { readonly spot: EntrySpot; readonly entry: CountersignEntry }[] = [];
   #current: Epoch | undefined;
   #tabs = new Map<PeerId, TabEnd>();
@@ -178,9 +183,13 @@ export class StatementAudit {
     return isOther ? `${node} has signed another word on this statement before` : undefined;
   }
 
-  claim(spot: EntrySpot, entry: ClaimEntry): void {
-    if (!isClaimed(entry, this.#meshId))
+  /** Several gateways may have appended the same. */
+  claim(spot: EntrySpot, entry: ClaimEntry, bytes: Uint8Array): void {
+    const name = hashName(sha256(bytes));
+    if (this.#claims.has(name)) return;
+    if (!isClaimed(entry, this.#meshId)) {
       this.#problems.add(entryText(spot), `its signature is not that of ${entry.node}`);
+    } else if (this.#claims.size < claimsMax) this.#claims.add(name);
   }
 
   /** @param hasHole Whether something of an epoch is missing or damaged: what it leaves open is told by the hole alone. */

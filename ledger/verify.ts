@@ -149,7 +149,7 @@ class Verification {
         this.#problems.add(entryText(place), 'issuers have no work with nodes to state');
       } else if (entry.kind === 'statement') this.#statements.statement(place, entry, entryBytes(block, index));
       else if (entry.kind === 'countersign') this.#statements.countersign(place, entry);
-      else if (entry.kind === 'claim') this.#statements.claim(place, entry);
+      else if (entry.kind === 'claim') this.#statements.claim(place, entry, entryBytes(block, index));
       else this.#money.apply({ entry, place });
     }
   }

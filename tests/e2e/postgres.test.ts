@@ -21,6 +21,7 @@ import { type TempDir, tempDir } from '../cli/temp-dir.ts';
 import { feedsOf, scenarios, settledOf } from '../ledger/export-stage.ts';
 import { meshId } from '../ledger/feed-stage.ts';
 import { gateway, line, storeOf } from '../ledger/verify-stage.ts';
+import { Daemons, until } from '../support/daemons.ts';
 import '../support/seed.ts';
 
 const server = process.env['HELIXFLOW_TEST_POSTGRES'];
@@ -236,6 +237,47 @@ describe.runIf(server !== undefined)('PostgreSQL', () => {
     expect(await opened.pass(store)).toEqual({ blocks: 2, lines: 100 });
     expect(await opened.pass(await storeOf({ blocks }))).toEqual({ blocks: 3, lines: 150 });
     expect(await opened.pass(await storeOf({ blocks }))).toEqual({ blocks: 0, lines: 0 });
+  });
+
+  test('follows a daemon: what is asked is there a moment later, and changes when its node has signed', async ({
+    expect,
+  }) => {
+    await using database = await newDatabase();
+    await using daemons = new Daemons();
+    await daemons.json(['mesh', 'create', '--data-dir', daemons.path('gateway')]);
+    const at = await daemons.start('gateway', ['gateway', '--port', '0']);
+    const on = (...words: string[]) => daemons.json([...words, '--data-dir', at.dir]);
+    const { token } = await on('mesh', 'invite', '--role', 'node');
+    await daemons.start('node', ['node', '--join', '-', '--engine', 'synthetic'], String(token));
+    const { key } = await on('keys', 'create');
+    const args = ['ledger', 'export', '--follow', '--data-dir', at.dir, '--json'];
+    // The URL holds a password, which arguments would show to others.
+    const env = { ...process.env, HELIXFLOW_LEDGER_TO: database.url };
+    const exporter = spawn(process.execPath, [entry, ...args], { env, stdio: ['ignore', 'pipe', 'ignore'] });
+    let told = '';
+    exporter.stdout.setEncoding('utf8').on('data', (text: string) => {
+      told += text;
+    });
+    for (let left = 4; left > 0; left -= 1) {
+      const response = await fetch(`${String(at.ready['baseUrl'])}/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${String(key)}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ model: 'synthetic', max_tokens: 5, messages: [{ role: 'user', content: 'hello' }] }),
+      });
+      expect(response.status).toBe(200);
+      await response.arrayBuffer();
+    }
+    await until(async () => {
+      const [made] = await database.query("SELECT to_regclass('helixflow.lines') AS made");
+      if (made?.['made'] === null) return undefined;
+      const rows = await database.query("SELECT 1 FROM helixflow.lines WHERE state = 'agreed'");
+      return rows.length === 4 ? true : undefined;
+    }, 30_000);
+    exporter.kill('SIGINT');
+    await new Promise((resolve) => exporter.once('exit', resolve));
+    expect([exporter.exitCode, JSON.parse(told)]).toEqual([0, { blocks: expect.any(Number), lines: 4 }]);
+    const reconciled = await on('ledger', 'reconcile', '--with', database.url);
+    expect(reconciled).toEqual({ ok: true, compared: ['counters', 'database'], differences: [] });
   });
 
   test('what goes wrong is said without the password', async ({ expect }) => {
