@@ -7,8 +7,8 @@ import type { AuthorId, PeerId, Tag } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import { Reader } from '../protocol/reader.ts';
 import type { UsageRow } from './usage.ts';
+import type { UsageCaller } from './usage-codes.ts';
 import { countNames, readCounts } from './usage-day.ts';
-import type { UsageCaller } from './usage-table.ts';
 
 /** Rows in one part. */
 export const partRowsMax = 1_024;

@@ -1,6 +1,6 @@
 /** Counters over every attempt that was settled, by day, caller, model, node and gateway; and the sums over them. */
 
-import type { AuthorId, PeerId, Tag } from '../protocol/ids.ts';
+import type { AuthorId, PeerId } from '../protocol/ids.ts';
 import type { Caller } from './line.ts';
 import type { Settled } from './settlement.ts';
 import {
@@ -11,6 +11,7 @@ import {
   type UsageRow,
   usageDimensions,
 } from './usage.ts';
+import { CallerGroups, Codes, compare, compareCallers, nameOf, noCaller, type UsageCaller } from './usage-codes.ts';
 import { addCounts, countNames, countsWidth, type Kept, type RowCodes, readCounts, UsageDay } from './usage-day.ts';
 
 const dayMs = 86_400_000;
@@ -22,78 +23,6 @@ const daysPerGatewayMax = 16_384;
 const callersAtHandMax = 1_024;
 /** Groups up to which there is a place for each that there could be. */
 const placesMax = 1_048_576;
-
-export type UsageCaller = Pick<UsageKey, 'tagDay' | 'account' | 'key' | 'gateway'>;
-
-const compare = <T extends string | number>(a: T, b: T): number => (a < b ? -1 : a > b ? 1 : 0);
-
-/** Things by a number from 0. */
-class Codes<T> {
-  readonly all: T[] = [];
-  readonly #codes = new Map<string, number>();
-  #ranks: number[] = [];
-
-  /** The code of what goes by this name, made where there is none. */
-  of(name: string, make: () => T): number {
-    const known = this.#codes.get(name);
-    if (known !== undefined) return known;
-    const code = this.all.push(make()) - 1;
-    this.#codes.set(name, code);
-    return code;
-  }
-
-  find(name: string): number | undefined {
-    return this.#codes.get(name);
-  }
-
-  /** Of each code its place among all, sorted by `order`; always the same one for one table. */
-  ranks(order: (a: T, b: T) => number): readonly number[] {
-    if (this.#ranks.length < this.all.length) {
-      const codes = this.all.map((_, code) => code).sort((a, b) => order(this.all[a] as T, this.all[b] as T));
-      this.#ranks = new Array(codes.length).fill(0);
-      for (const [rank, code] of codes.entries()) this.#ranks[code] = rank;
-    }
-    return this.#ranks;
-  }
-}
-
-const noCaller: UsageCaller = { tagDay: 0, account: '' as Tag, key: '' as Tag, gateway: '' as AuthorId };
-
-/** Callers by what a sum tells apart of them. */
-class CallerGroups {
-  readonly #has: (dimension: UsageDimension) => boolean;
-  readonly groups = new Codes<UsageCaller>();
-  /** Of each caller the group. */
-  readonly codes: number[] = [];
-
-  constructor(has: (dimension: UsageDimension) => boolean) {
-    this.#has = has;
-  }
-
-  /** Takes in the callers that are new. */
-  extend(callers: readonly UsageCaller[]): void {
-    for (let at = this.codes.length; at < callers.length; at += 1) {
-      const bare = this.#bare(callers[at] as UsageCaller);
-      this.codes.push(this.groups.of(nameOf(bare), () => bare));
-    }
-  }
-
-  #bare({ tagDay, account, key, gateway }: UsageCaller): UsageCaller {
-    const isTagged = this.#has('account') || this.#has('key');
-    return {
-      tagDay: isTagged ? tagDay : 0,
-      account: this.#has('account') ? account : noCaller.account,
-      key: this.#has('key') ? key : noCaller.key,
-      // A tag of a gateway's own means nothing without it.
-      gateway: this.#has('gateway') || (isTagged && tagDay === 0) ? gateway : noCaller.gateway,
-    };
-  }
-}
-
-const nameOf = ({ tagDay, account, key, gateway }: UsageCaller): string => `${tagDay} ${account} ${key} ${gateway}`;
-
-const compareCallers = (a: UsageCaller, b: UsageCaller): number =>
-  a.tagDay - b.tagDay || compare(a.account, b.account) || compare(a.key, b.key) || compare(a.gateway, b.gateway);
 
 /** Adds what an attempt came to to the counts that begin at `at`, or (−1) takes it away again. */
 export function addSettled(counts: Float64Array, at: number, settled: Settled, sign: 1 | -1): void {
@@ -285,7 +214,7 @@ export class UsageTable {
   rollUp(filter: UsageFilter, by: readonly UsageDimension[]): readonly UsageRow[] {
     const look = this.#look(filter, by);
     if (look === undefined) return [];
-    const sums = new Sums(look.callers.groups.all.length * this.#width(look, 'model') * this.#width(look, 'node'));
+    const sums = new Sums(this.#callersMax(look) * this.#width(look, 'model') * this.#width(look, 'node'));
     const rows: UsageRow[] = [];
     for (const day of this.days(filter)) {
       this.#sum(day.summed(look.kept), look, sums);
@@ -307,13 +236,18 @@ export class UsageTable {
     const kind = (['account', 'key', 'gateway'] as const).map((dimension) => Number(has(dimension))).join('');
     const callers = this.#groups.get(kind) ?? new CallerGroups(has);
     this.#groups.set(kind, callers);
-    callers.extend(this.#callers.all);
     const kept = {
       caller: filter.caller !== undefined || has('account') || has('key') || has('gateway'),
       model: model !== undefined || has('model'),
       node: node !== undefined || has('node'),
     };
     return { has, callers, verdicts: new Uint8Array(this.#callers.all.length), filter, model, node, kept };
+  }
+
+  /** Groups of callers that there may be. */
+  #callersMax({ has }: Pick<Look, 'has'>): number {
+    if (has('account') || has('key')) return this.#callers.all.length;
+    return has('gateway') ? this.#gateways.size : 1;
   }
 
   #width({ has }: Pick<Look, 'has'>, dimension: 'model' | 'node'): number {
@@ -324,7 +258,7 @@ export class UsageTable {
   #sum(day: UsageDay, look: Look, sums: Sums): void {
     const { callers, models, nodes, counts, size } = day;
     const { model = -1, node = -1, filter } = look;
-    const groupOf = look.callers.codes;
+    const { all } = this.#callers;
     const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
     const callerStep = modelWidth * nodeWidth;
     const modelStep = look.has('model') ? nodeWidth : 0;
@@ -337,7 +271,7 @@ export class UsageTable {
       if (!(isAnyCaller || this.#isAsked(caller, look)) || day.isEmpty(row)) continue;
       const ofModel = modelStep * (models[row] as number);
       const ofNode = nodeStep * (nodes[row] as number);
-      const at = sums.at((groupOf[caller] as number) * callerStep + ofModel + ofNode);
+      const at = sums.at(look.callers.of(caller, all) * callerStep + ofModel + ofNode);
       addCounts(sums.counts, at, counts, row * countsWidth);
     }
   }
@@ -350,20 +284,37 @@ export class UsageTable {
     return isAsked === true;
   }
 
+  #rankOf(
+    { has }: Look,
+    dimension: 'model' | 'node',
+    parts: readonly { readonly model: number; readonly node: number }[],
+  ): (code: number) => number {
+    if (!has(dimension)) return () => 0;
+    const codes: Codes<string> = dimension === 'model' ? this.#models : this.#nodes;
+    return codes.ranks(
+      compare,
+      parts.map((part) => part[dimension]),
+    );
+  }
+
   #told(sums: Sums, look: Look, day: number): UsageRow[] {
     const [modelWidth, nodeWidth] = [this.#width(look, 'model'), this.#width(look, 'node')];
     const callers = look.callers.groups;
-    const callerRanks = callers.ranks(compareCallers);
-    const modelRanks = look.has('model') ? this.#models.ranks(compare) : [0];
-    const nodeRanks = look.has('node') ? this.#nodes.ranks(compare) : [0];
     const parts = sums.groups.map((group, slot) => {
       const node = group % nodeWidth;
       const rest = (group - node) / nodeWidth;
       const model = rest % modelWidth;
-      const caller = (rest - model) / modelWidth;
-      const rank = (callerRanks[caller] as number) * modelWidth + (modelRanks[model] as number);
-      return { slot, caller, model, node, rank: rank * nodeWidth + (nodeRanks[node] as number) };
+      return { slot, caller: (rest - model) / modelWidth, model, node, rank: 0 };
     });
+    const callerRank = callers.ranks(
+      compareCallers,
+      parts.map(({ caller }) => caller),
+    );
+    const modelRank = this.#rankOf(look, 'model', parts);
+    const nodeRank = this.#rankOf(look, 'node', parts);
+    for (const part of parts) {
+      part.rank = (callerRank(part.caller) * modelWidth + modelRank(part.model)) * nodeWidth + nodeRank(part.node);
+    }
     parts.sort((a, b) => a.rank - b.rank);
     return parts.map(({ slot, caller, model, node }): UsageRow => {
       const { tagDay, account, key, gateway } = callers.all[caller] as UsageCaller;
