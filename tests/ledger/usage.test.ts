@@ -66,7 +66,7 @@ test('a request of which too much is said is let go: billed once, and not looked
   }
   const kept = { requests: 1, attempts: 1, promptTokens: 36, completionTokens: 20 };
   expect(counted()).toEqual(kept);
-  feeds.state({ author, epoch, node, lines: [lineOf(1, { promptTokens: 1 })] });
+  feeds.state({ author, epoch, node, lines: [lineOf(1, { promptTokens: 4 })] });
   feeds.state({ author, epoch, node, lines: [lineOf(2, { first: 1 })] });
   expect(counted()).toEqual({ ...kept, attempts: 2, completionTokens: 40 });
 });
