@@ -43,8 +43,9 @@ const parts = 3;
 const tidyEveryMs = ms(2_000);
 /** Somebody who was refused gets an answer soon, but not with each request. */
 const askAgainMs = 100;
-/** What nobody has asked for in this time is given back. */
+/** What nobody has asked for in this time is given back; strict keys keep a little for longer, since without it they wait. */
 const idleMs = 60_000;
+const strictIdleMs = 600_000;
 /** Whoever has not answered for this long cannot be reached. */
 const silentMs = 2_000;
 
@@ -73,6 +74,16 @@ interface Held {
 interface Asked {
   readonly rows: readonly Held[];
   readonly sentMs: number;
+}
+
+const keepMsOf = ({ isStrict }: Held): number => (isStrict ? strictIdleMs : idleMs);
+
+/** Twice as much where something was refused, a quarter more where it is used. */
+function wantedOf(held: Held, used: number, nowMs: number): number {
+  const { share, missed, usedMs } = held;
+  const quietMs = nowMs - usedMs;
+  if (used === 0 && quietMs >= idleMs) return quietMs < keepMsOf(held) ? 1 : 0;
+  return missed > 0 ? Math.max(2 * share, used + missed) : Math.ceil(1.25 * used) + 1;
 }
 
 class SharesHeld implements ShareHolder {
@@ -197,10 +208,9 @@ class SharesHeld implements ShareHolder {
     const id = this.#ids;
     this.#asked.set(id, { rows, sentMs: nowMs });
     const asked = rows.map((held): ShareRow => {
-      const { subject, total, share, answer, missed, endMs } = held;
+      const { subject, total, share, answer, endMs } = held;
       const used = held.used();
-      const isIdle = used === 0 && nowMs - held.usedMs >= idleMs;
-      const wanted = isIdle ? 0 : missed > 0 ? Math.max(2 * share, used + missed) : Math.ceil(1.25 * used) + 1;
+      const wanted = wantedOf(held, used, nowMs);
       Object.assign(held, { missed: 0, askedMs: nowMs, awaits: id });
       const forMs = Math.max(0, Math.ceil(endMs - nowMs));
       return { ...subject, total, share, answer, forMs, used, wanted: Math.min(wanted, total) };
@@ -259,7 +269,7 @@ class SharesHeld implements ShareHolder {
     const nowMs = this.#deps.clock.nowMs();
     for (const [id, { sentMs }] of this.#asked) if (nowMs - sentMs > silentMs) this.#forget(id);
     for (const held of this.#all.values()) {
-      const isIdle = nowMs - held.usedMs >= idleMs;
+      const isIdle = nowMs - held.usedMs >= keepMsOf(held);
       if (isIdle && nowMs >= held.endMs) this.#all.delete(held.name);
       else if (nowMs >= held.renewMs && held.awaits === 0 && !(isIdle && held.share === 0)) this.#due.add(held);
     }

@@ -19,8 +19,6 @@ export interface WindowDeps {
 /** The authority's side of shared limits: soft state, nothing of it is kept. */
 export interface WindowAuthority {
   ask(from: PeerId, ask: ShareAsk): Shares;
-  /** What is in force of a limit now, by holder. */
-  inForce(subject: ShareSubject): ReadonlyMap<PeerId, number>;
 }
 
 /** A share counts for this long, and what was used under it for a minute more; a place among those under way lapses at once. */
@@ -200,17 +198,6 @@ class SharedWindows implements WindowAuthority {
       holder.pokedMs = nowMs;
       this.#deps.poke(peer, [limit.subject]);
     }
-  }
-
-  inForce(subject: ShareSubject): ReadonlyMap<PeerId, number> {
-    const limit = this.#limits.get(shareName(subject));
-    const nowMs = this.#deps.clock.nowMs();
-    return new Map(
-      [...(limit?.holders ?? [])].map(([peer, holder]) => {
-        const inForce = holder.given.filter(({ untilMs }) => nowMs < untilMs).map(({ share }) => share);
-        return [peer, Math.max(0, ...inForce)];
-      }),
-    );
   }
 
   #sweep(nowMs: number): void {

@@ -233,6 +233,22 @@ test('what was used just before a share lapsed counts for a minute more', async 
   door.close();
 });
 
+test('a strict key that was quiet for minutes still has a share; after ten of them it is given back', async ({
+  expect,
+}) => {
+  const door = new Door('rpm', 10);
+  await door.clock.advance(61_000);
+  door.take(1);
+  for (let round = 0; round < 10; round += 1) await door.clock.advance(100);
+  await door.clock.advance(400_000);
+  expect(door.take(1)).toBe(true);
+  await door.clock.advance(800_000);
+  door.take(2);
+  for (let round = 0; round < 10; round += 1) await door.clock.advance(100);
+  expect(door.shares()).toEqual([0, 0, 10]);
+  door.close();
+});
+
 describe('where the one who shares out cannot be reached', () => {
   test('strict keys are refused once their share is over, others use the whole limit, and status says so', async ({
     expect,
