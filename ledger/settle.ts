@@ -5,8 +5,11 @@ import type { LineOutcome, UsageLine } from './line.ts';
 import { costMicro } from './price.ts';
 import type { AttemptFacts, Said, Settled, SettledState } from './settlement.ts';
 
-/** It pays nothing: the node says that it did no such work, or that it was told of it before. */
-const isVoid = ({ refused }: Said): boolean => refused === 'unknown' || refused === 'repeated';
+/** It pays nothing: the node says that it did no such work. */
+const isVoid = ({ refused }: Said): boolean => refused === 'unknown';
+
+/** The node has signed that it did the work that this line tells of. */
+const isOwedFor = (said: Said): boolean => said.isCountersigned && !isVoid(said) && said.refused !== 'repeated';
 
 /** Only who ended a request is paid for its prompt. */
 const ends = (outcome: LineOutcome): boolean => outcome === 'done' || outcome === 'cancelled';
@@ -19,7 +22,10 @@ interface Choice {
   readonly settled: Settled;
 }
 
-/** What the node has signed outweighs what it has not; that it heard a line before says nothing of the line. */
+/**
+ * What the node has signed outweighs what it has not; that it heard a line before says nothing of the line, which counts
+ * only where what it heard then is gone with its gateway's disk.
+ */
 const rankOf = ({ isCountersigned, refused }: Said): number => (refused === 'repeated' ? 2 : isCountersigned ? 0 : 1);
 
 /** Everything that lines of one attempt may differ in, but for the count of one that runs. */
@@ -104,14 +110,13 @@ export function withoutPrompt(settled: Settled): Settled {
  * them do, where they have signed that they did it.
  */
 function elsewhere({ said, settled }: Choice): Settled {
-  const isOwed = said.isCountersigned && !isVoid(said);
-  return { ...withoutPrompt(isOwed ? settled : { ...settled, completionTokens: 0 }), payer: 'gateway' };
+  return { ...withoutPrompt(isOwedFor(said) ? settled : { ...settled, completionTokens: 0 }), payer: 'gateway' };
 }
 
 /** What an attempt comes to whose serial was settled before, for whomever; undefined when nothing is owed for it. */
 export function settleAgain(facts: AttemptFacts): Settled | undefined {
   const choice = choose(facts);
-  return choice?.said.isCountersigned === true && !isVoid(choice.said) ? elsewhere(choice) : undefined;
+  return choice !== undefined && isOwedFor(choice.said) ? elsewhere(choice) : undefined;
 }
 
 /** The prompt goes to the attempt that ended the request; of several, to the first that its node has signed. */

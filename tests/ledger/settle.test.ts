@@ -44,7 +44,7 @@ test('both counts agree, or the lower one is paid', ({ expect }) => {
     inflatedByGateway: ['lower', 10, 4, 20, 'account', true],
     alone: ['alone', 10, 4, 15, 'account', true],
     unknown: ['refused', 0, 0, 0, 'account', false],
-    repeated: ['refused', 0, 0, 0, 'account', false],
+    repeated: ['refused', 10, 4, 20, 'account', true],
     count: ['refused', 10, 4, 15, 'account', true],
     price: ['refused', 10, 4, 20, 'account', true],
     lost: ['agreed', 0, 0, 20, 'account', true],
