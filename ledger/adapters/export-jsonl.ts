@@ -100,7 +100,8 @@ const hex = (value: unknown, bytes: number): value is string =>
 
 function parseHead(path: string, line: string): RawHeader {
   const { helixflow, format: found, meshId, rootPublicKey, role } = readLine(line) ?? {};
-  if (helixflow !== 'ledger' || typeof found !== 'number') throw invalid(path, 'it holds no signed blocks: it was exported without --raw');
+  if (helixflow !== 'ledger' || typeof found !== 'number')
+    throw invalid(path, 'it holds no signed blocks: it was exported without --raw');
   if (found > format) throw new HelixFlowError('FORMAT_TOO_NEW', { path, found, known: format });
   if (!isMeshId(meshId) || !hex(rootPublicKey, 32) || (role !== 'gateway' && role !== 'node')) {
     throw invalid(path, 'its first line is damaged');
