@@ -21,8 +21,8 @@ export interface Prices {
    */
   inForce(query: PriceQuery): PriceRule | undefined;
   byId(id: PriceId): PriceRule | undefined;
-  /** When another rule took the place of this one; undefined while it is in force, 0 where it never was. */
-  supersededMs(rule: PriceRule, query: PriceQuery): UnixMs | undefined;
+  /** When another rule took the place of this one; undefined while it is in force, 0 where it never was, or not since. */
+  supersededMs(rule: PriceRule, query: PriceQuery, sinceMs?: UnixMs): UnixMs | undefined;
   /** Whether work that begins then may cost this: the rule in force, or one superseded `limits.priceGraceMs` ago at most. */
   allows(price: Price, query: PriceQuery): boolean;
   /** By model, node and moment. */
@@ -138,13 +138,15 @@ class LivePrices implements Prices {
     return undefined;
   }
 
-  supersededMs(rule: PriceRule, query: PriceQuery): UnixMs | undefined {
+  supersededMs(rule: PriceRule, query: PriceQuery, sinceMs = unixMs(0)): UnixMs | undefined {
+    if (this.inForce(query)?.id === rule.id) return undefined;
     const moments = this.#subjects(query)
-      .flat()
-      .flatMap(({ fromMs }) => (fromMs <= query.atMs ? [fromMs] : []))
+      .flatMap((rules) => rules.filter(({ fromMs }) => fromMs >= sinceMs && fromMs <= query.atMs))
+      .map(({ fromMs }) => fromMs)
       .sort((a, b) => b - a);
     let endMs: UnixMs | undefined;
-    for (const atMs of moments) {
+    // What ended at the very beginning was in force right before.
+    for (const atMs of [...moments, unixMs(Math.max(0, sinceMs - 1))]) {
       if (this.inForce({ ...query, atMs })?.id === rule.id) return endMs;
       endMs = atMs;
     }
@@ -161,8 +163,7 @@ class LivePrices implements Prices {
     const rule = this.byId(id);
     const isSame = rule?.prompt === prompt && rule.cached === cached && rule.completion === completion;
     if (rule === undefined || !isSame) return false;
-    const endMs = this.supersededMs(rule, query);
-    return endMs === undefined || (endMs > 0 && endMs >= graceFromMs);
+    return this.supersededMs(rule, query, graceFromMs) !== 0;
   }
 
   list(): readonly PriceRule[] {

@@ -193,3 +193,16 @@ test('the rule in force is the best of those that have begun', ({ expect }) => {
     }),
   );
 });
+
+test('a price that is long superseded costs no look at all that came since', ({ expect }) => {
+  let looks = 0;
+  const prices = createPrices(() => {
+    looks += 1;
+    return true;
+  });
+  const dayMs = 86_400_000;
+  for (let day = 0; day < 1_000; day += 1) prices.apply(told(day, { fromMs: unixMs(day * dayMs) }));
+  const old = prices.byId(idOf(1)) ?? freePrice;
+  looks = 0;
+  expect([prices.allows(old, query(999 * dayMs)), looks < 20]).toEqual([false, true]);
+});
