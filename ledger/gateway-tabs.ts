@@ -25,7 +25,7 @@ export interface GatewayTabsPorts {
   readonly clock: Clock;
   readonly store: Store;
   readonly log: Log;
-  readonly ledger: Pick<Ledger, 'append' | 'onEntry' | 'onBlock' | 'own' | 'read' | 'status'>;
+  readonly ledger: Pick<Ledger, 'append' | 'heads' | 'onEntry' | 'onBlock' | 'own' | 'read' | 'status'>;
 }
 
 export interface GatewayTabsOptions {
@@ -107,14 +107,13 @@ class Tabs implements GatewayTabs, TabOwner {
       this.#tabs.of(node).tab.lines.push(pending);
       this.#unstated += 1;
     }
-    this.#past.read();
+    const hasUnheard = this.#past.hasUnheard(this.#ports.ledger, this.#author);
+    this.#past.read(hasUnheard);
     this.#tabs.dropIdle();
     this.#state = 'open';
     this.#log.sweep();
-    if (this.#unstated > 0) {
-      log.info('lines.left', { lines: this.#unstated });
-      this.#ask(true);
-    }
+    if (this.#unstated > 0) log.info('lines.left', { lines: this.#unstated });
+    if (this.#unstated > 0 || hasUnheard) this.#ask(true);
   }
 
   now(): Ms {
@@ -186,6 +185,7 @@ class Tabs implements GatewayTabs, TabOwner {
   /** An earlier process stated this; it was on disk, or others gave it back. */
   #found(entry: StatementEntry, place: EntryPlace): void {
     const { tab, sender } = this.#tabs.of(entry.node);
+    this.#past.found(place, entry.lines);
     sender.found(place, entry.number);
     for (const line of entry.lines) {
       const pending = this.#past.stated(line);
@@ -283,7 +283,13 @@ class Tabs implements GatewayTabs, TabOwner {
   async #work(): Promise<void> {
     try {
       // Until others have had their time to tell what this process stated before, nothing is stated again.
-      if (!this.#maySign) await this.#ports.ledger.append('gateway', []);
+      if (!this.#maySign) {
+        await this.#ports.ledger.append('gateway', []);
+        for await (const { node, line } of this.#past.unheard(this.#ports.ledger, this.#author)) {
+          this.#tabs.of(node).tab.writing += 1;
+          this.ended(this.#tabs.of(node).tab, line, () => {});
+        }
+      }
       this.#maySign = true;
       do this.#isAsked = false;
       while ((await this.#write()) || this.#isAsked);

@@ -129,6 +129,7 @@ export class GatewayStage {
       onEntry: (listener) => entries.add(listener),
       onBlock: (listener) => blocks.add(listener),
       own: () => ({ author: gatewayAuthor, epoch: this.#writer?.epoch }),
+      heads: () => this.feeds.heads(),
       read: (...place) => this.feeds.read(...place),
       status: () => ({
         authors: 0,

@@ -93,6 +93,7 @@ async function openTabs(dir: string, writes: Write[]) {
         onEntry: (listener) => entries.add(listener),
         onBlock: (listener) => blocks.add(listener),
         own: () => ({ author: gatewayAuthor, epoch: own.epoch }),
+        heads: () => feeds.heads(),
         read: (...place) => feeds.read(...place),
         status: () => ({
           authors: 0,
