@@ -84,8 +84,17 @@ function partsOf(url: string): { readonly host: string; readonly path: string; r
   };
 }
 
-/** Takes a URL apart. @throws HelixFlowError EXPORT_FAILED when its TLS is none. */
+/** A `?` or `#` that should be part of a password ends it, and what follows is taken for something else. */
+function isWhole(url: string): boolean {
+  const [before = '', ...queries] = url.replace(/^postgres(ql)?:\/\//, '').split('?');
+  const hasPlace = before.includes('@') || before.includes('/') || !queries.join('?').includes('@');
+  // The driver takes a user without a host, too.
+  return hasPlace && !url.includes('#') && URL.canParse(url.replace('@/', '@host/'));
+}
+
+/** Takes a URL apart. @throws HelixFlowError EXPORT_FAILED when it is none, or its TLS. */
 export function parsePostgresUrl(url: string): PostgresTarget {
+  if (!isWhole(url)) throw failed('postgres://…', 'it is no URL; in a password / is written %2F, ? %3F, # %23, @ %40');
   const { host, path, query } = partsOf(url);
   const name = `postgres://${path}`;
   const given = new URLSearchParams(query);

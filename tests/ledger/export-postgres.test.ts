@@ -54,6 +54,18 @@ describe('an error', () => {
     expect(error.details).toEqual({ target: name, reason: 'cannot log in with "…"' });
   });
 
+  test.for([
+    'postgres://user:12?cret@db.example/db',
+    'postgres://user:s?cret@db.example/db?sslmode=require',
+    'postgres://user:12#cret@db.example/db',
+    'postgres://user:s/cret@db.example/db',
+    'postgres://user:cret@[db.example/db',
+  ])('about %s shows nothing of a password that ends too early', async (url, { expect }) => {
+    const refused = await failure(() => parsePostgresUrl(url));
+    expect(refused).toMatchObject({ code: 'EXPORT_FAILED', target: 'postgres://…' });
+    expect(JSON.stringify(refused)).not.toMatch(/cret|12/);
+  });
+
   test('of our own is no error of the database', ({ expect }) => {
     expect(isDatabaseError(new TypeError('x'))).toBe(false);
     expect(isDatabaseError(new HelixFlowError('STORE_FAILED', { reason: 'x' }))).toBe(false);
