@@ -2,6 +2,7 @@
 
 import { createRecords, type Records } from '../gateway/admin/records.ts';
 import { authorIdOf } from '../ledger/block.ts';
+import { createCheckpoints } from '../ledger/checkpoint.ts';
 import { createUsage } from '../ledger/create-usage.ts';
 import type { OpenLease } from '../ledger/desk.ts';
 import { createIssuers } from '../ledger/issuers.ts';
@@ -26,6 +27,8 @@ interface OfflineParts {
 
 export interface OfflineRecords extends AsyncDisposable {
   readonly records: Records;
+  /** Call before `Ledger.open`: some of what was settled may be held nowhere else. @throws HelixFlowError STORE_FAILED */
+  load(): Promise<void>;
   /** Call after `Ledger.open`. @throws HelixFlowError STORE_FAILED */
   open(): Promise<void>;
   openLease(lease: LeaseId): OpenLease | undefined;
@@ -58,6 +61,9 @@ export function createOfflineRecords(world: World, parts: OfflineParts): Offline
       ...{ self, clock: world.clock, standing: ledger.standing, usage, prices, tags },
       sheet: (account) => authority?.sheet(account),
     }),
+    load: async () => {
+      await createCheckpoints({ ...world, store, usage }).open();
+    },
     open: () => tags.open(),
     openLease: (lease) => authority?.openLease(lease),
     [Symbol.asyncDispose]: async () => {

@@ -132,6 +132,7 @@ export async function openOffline(dir: DataDir, known: KnownMesh, command: strin
   stack.defer(() => ledger.close());
   const self = peerIdOf(peer.key.publicKey);
   const offline = stack.use(createOfflineRecords(world, { self, store, ledger, ...known }));
+  await offline.load();
   await ledger.open();
   await offline.open();
   const context = await contextOf(opened, ledger, offline);

@@ -1,6 +1,7 @@
 /** Everything that keeps account at a gateway: tabs, prices, tags, usage and budgets, over its ledger. */
 
 import { authorIdOf } from '../ledger/block.ts';
+import { createCheckpoints } from '../ledger/checkpoint.ts';
 import { createUsage } from '../ledger/create-usage.ts';
 import { createGatewayTabs } from '../ledger/gateway-tabs.ts';
 import { createIssuers } from '../ledger/issuers.ts';
@@ -8,6 +9,7 @@ import { type BudgetOptions, createBudgets, type GatewayBudgets } from '../ledge
 import type { Ledger, LedgerPorts } from '../ledger/ledger.ts';
 import { leaseTag } from '../ledger/money.ts';
 import { createPrices, type Prices } from '../ledger/prices.ts';
+import { createRetention, type Retention, type RetentionOptions } from '../ledger/retention.ts';
 import type { GatewayTabs } from '../ledger/tabs.ts';
 import { createTags, type TagKeys } from '../ledger/tag-keys.ts';
 import type { Usage } from '../ledger/usage.ts';
@@ -16,7 +18,7 @@ import { publicKeyOf } from '../protocol/peer/identity.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import { type AccountingDeps, createAccounting } from './accounting.ts';
 
-export interface BookkeepingOptions extends BudgetOptions {
+export interface BookkeepingOptions extends BudgetOptions, RetentionOptions {
   readonly meshId: MeshId;
   /** Names this process in its lines. */
   readonly run: ProcessId;
@@ -31,6 +33,9 @@ export interface Bookkeeping {
   readonly prices: Prices;
   readonly usage: Usage;
   readonly budgets: GatewayBudgets;
+  readonly retention: Pick<Retention, 'fold' | 'last'>;
+  /** Call before `Ledger.open`: usage goes on from its last checkpoint. @throws HelixFlowError STORE_FAILED */
+  load(): Promise<void>;
   /** Call after `Ledger.open`. @throws HelixFlowError STORE_FAILED */
   open(): Promise<void>;
   /** States what was done, and gives back what is left of leases: while others can still be told. */
@@ -48,6 +53,8 @@ export function createBookkeeping(
   const issuers = createIssuers(roots);
   const prices = createPrices((author) => issuers.counts(author));
   const usage = createUsage(ports, { meshId });
+  const checkpoints = createCheckpoints({ ...ports, usage });
+  const retention = createRetention({ ...ports, usage, checkpoints }, options);
   const tags = createTags(ports);
   const tabs = createGatewayTabs(
     ports,
@@ -89,14 +96,20 @@ export function createBookkeeping(
     prices,
     usage,
     budgets,
+    retention,
+    load: async () => {
+      await checkpoints.open();
+    },
     open: async () => {
       await tags.open();
       await tabs.open();
       await budgets.open();
+      retention.start();
     },
     leave,
     close: async () => {
       await leave();
+      await retention.close();
       await tags.close();
       for (const cancel of cancels) cancel();
     },

@@ -28,6 +28,8 @@ export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models
   /** Lets others be admitted here. */
   readonly admission: AdmissionOptions;
   readonly budgets?: Omit<BudgetOptions, 'issuer'>;
+  /** As `RetentionOptions`: what was settled longer ago leaves the disk; undefined: nothing does. */
+  readonly retainDays?: number;
 }
 
 export interface GatewayPeer extends Pick<Bookkeeping, 'tabs' | 'tags' | 'prices' | 'usage' | 'budgets'> {
@@ -118,6 +120,7 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     idempotency,
     admitter,
     start: async (join) => {
+      await books.load();
       await ledger.open();
       await books.open();
       idempotency.open();
