@@ -1,9 +1,15 @@
 /** Tables for people, and lists that come in pieces. */
 
+/** Of each column the most characters; of any number of rows. */
+export const widthsOf = (columnCount: number, rows: readonly (readonly string[])[]): number[] =>
+  Array.from({ length: columnCount }, (_, column) =>
+    rows.reduce((most, row) => Math.max(most, row[column]?.length ?? 0), 0),
+  );
+
 /** Rows in columns; nothing that somebody else wrote can steer a terminal, since `Output` prints each line cleaned. */
 export function columns(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  const widths = widthsOf(head.length, all);
   return all
     .map((row) =>
       row

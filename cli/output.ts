@@ -24,6 +24,7 @@ function write(descriptor: 1 | 2, text: string): void {
 
 /** One line that cannot steer a terminal, whoever wrote parts of it. */
 export const printable = (line: string): string => line.replaceAll(/\p{C}/gu, '?');
+const printableLines = (text: string): string => text.split('\n').map(printable).join('\n');
 
 export interface Output {
   readonly json: boolean;
@@ -35,7 +36,7 @@ export interface Output {
 
 export const createOutput = (json: boolean): Output => ({
   json,
-  data: (value, text) => write(1, `${json ? JSON.stringify(value) : text}\n`),
+  data: (value, text) => write(1, `${json ? JSON.stringify(value) : printableLines(text)}\n`),
   note: (text) => {
     if (!json) write(2, `${text}\n`);
   },

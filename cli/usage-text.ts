@@ -4,7 +4,7 @@ import type { PriceView } from '../gateway/admin/price-operations.ts';
 import type { UsageSums, UsageView } from '../gateway/admin/usage-rows.ts';
 import { printMicro } from '../ledger/amounts.ts';
 import type { UsageDimension } from '../ledger/usage.ts';
-import { columns, isoOf, moment } from './lists.ts';
+import { columns, isoOf, moment, widthsOf } from './lists.ts';
 
 export interface UsageReport {
   readonly by: readonly UsageDimension[];
@@ -79,7 +79,7 @@ export function usageTable(report: UsageReport): string {
   ]);
   const totalLine = [...by.map((_, at) => (at === 0 ? 'total' : '')), ...sums.map(([, of]) => of(total))];
   const head = [...by.map((dimension) => dimension.toUpperCase()), ...sums.map(([name]) => name)];
-  const widths = head.map((_, at) => Math.max(...[head, ...lines, totalLine].map((line) => line[at]?.length ?? 0)));
+  const widths = widthsOf(head.length, [head, ...lines, totalLine]);
   const rightAligned = (line: readonly string[]): readonly string[] =>
     line.map((cell, at) => (at < by.length ? cell : cell.padStart(widths[at] ?? 0)));
   const until = dayOf(range.untilMs - 1);

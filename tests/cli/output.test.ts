@@ -1,6 +1,8 @@
 /** Errors as people read them. */
 
+import { execFileSync } from 'node:child_process';
 import { describe, test } from 'vitest';
+import { columns } from '../../cli/lists.ts';
 import { describeError } from '../../cli/output.ts';
 import { commandIn } from '../../cli/program.ts';
 import { errorTable } from '../../protocol/error-table.ts';
@@ -61,5 +63,23 @@ describe('an error for people', () => {
         '  do:  fix that, or use another --data-dir',
       ].join('\n'),
     );
+  });
+});
+
+describe('a result', () => {
+  const printed = (isJson: boolean, text: string): string => {
+    const module = JSON.stringify(new URL('../../cli/output.ts', import.meta.url).href);
+    const script = `import { createOutput } from ${module}; createOutput(${isJson}).data('value', ${JSON.stringify(text)});`;
+    return execFileSync(process.execPath, ['--input-type=module', '--eval', script], { encoding: 'utf8' });
+  };
+
+  test('for people keeps its lines, and nothing in them steers the terminal', ({ expect }) => {
+    const evil = 'MODEL  COST\n\u001b]0;title\u0007\u001b[2Jm\r\u202e  1';
+    expect([printed(false, evil), printed(true, evil)]).toEqual(['MODEL  COST\n?]0;title??[2Jm??  1\n', '"value"\n']);
+  });
+
+  test('may have more rows than a call may have arguments', ({ expect }) => {
+    const rows = Array.from({ length: 200_000 }, (_, at) => [`${at}`, 'x']);
+    expect(columns(['NUMBER', 'X'], rows).split('\n').slice(-1)).toEqual(['199999  x']);
   });
 });
