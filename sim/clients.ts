@@ -31,6 +31,8 @@ export interface MovingTraffic {
   readonly perSecond: number;
   /** On the average. */
   readonly moveEveryMs: number;
+  /** Every answer has a bound, and none more than this: what is set aside for one is little. */
+  readonly maxTokens: number;
 }
 
 /** Of the requests. */
@@ -93,7 +95,7 @@ export class Clients {
       if (kernel.nowMs + delayMs >= untilMs) return;
       kernel.schedule(delayMs, () => {
         const gateway = gateways[random.chance(movingShare) ? place : random.int(gateways.length)];
-        if (gateway !== undefined) this.ask(gateway, phase);
+        if (gateway !== undefined) this.ask(gateway, phase, moving.maxTokens);
         next();
       });
     };
@@ -110,13 +112,13 @@ export class Clients {
     }
   }
 
-  ask(site: GatewaySite, phase: Phase): WatchedRequest | undefined {
+  ask(site: GatewaySite, phase: Phase, maxTokens?: number): WatchedRequest | undefined {
     const { gateway, machine } = site;
     const ports = machine.ports;
     if (gateway === undefined || ports === undefined || ports.lifeline.isPaused) return undefined;
     const { kernel } = this.#world;
     const random = this.#random.fork('request');
-    const chat = this.#chat(random);
+    const chat = this.#chat(random, maxTokens);
     const id = toHex(random.bytes(16)) as RequestId;
     const callers = this.callersIn(phase);
     const caller = callers[random.fork('caller').int(callers.length)] ?? anybody;
@@ -160,9 +162,10 @@ export class Clients {
     return request;
   }
 
-  #chat(random: SimRandom): ChatRequest {
+  #chat(random: SimRandom, bound: number | undefined): ChatRequest {
     const content = `prompt ${random.int(2 ** 32)} ${'word '.repeat(random.int(60))}`;
-    const maxTokens = random.chance(0.3) ? { maxTokens: 1 + random.int(80) } : {};
+    const isBound = bound !== undefined || random.chance(0.3);
+    const maxTokens = isBound ? { maxTokens: 1 + random.int(bound ?? 80) } : {};
     return { messages: [{ role: 'user', content }], ...maxTokens };
   }
 

@@ -65,6 +65,11 @@ export class Custody {
     if (before.has(disk)) this.#damages.push({ disk, before, after: disk.durable() });
   }
 
+  /** A disk of this machine was damaged. */
+  isDamaged({ machine }: Site): boolean {
+    return this.#damages.some(({ disk }) => disk === machine.disk);
+  }
+
   /** Lines that no disk held any more when one of them was damaged. Whatever another one held is not among them. */
   async lost(): Promise<Lines> {
     const lost = new Map<string, UsageLine>();

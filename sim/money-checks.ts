@@ -8,10 +8,11 @@ import type { AccountId, AuthorId, PeerId, RequestId, Tag } from '../protocol/id
 import type { Caller } from './accounts.ts';
 import type { WatchedRequest } from './checkers.ts';
 import { epochMs } from './clock.ts';
+import type { Custody } from './custody.ts';
 import type { UsageRead } from './feeds-read.ts';
 import type { Liars } from './liars.ts';
 import type { Site, Sites } from './sites.ts';
-import { type Truth, trueName } from './truth.ts';
+import { type Truth, trueName, worthMicro } from './truth.ts';
 
 /** Told of a promise that was broken. */
 export type Violate = (check: string, detail: string) => void;
@@ -21,6 +22,7 @@ export interface MoneyParts {
   readonly sites: Sites;
   readonly truth: Truth;
   readonly liars: Liars;
+  readonly custody: Custody;
 }
 
 /** What was found when all was over; of forked authors nothing. */
@@ -85,6 +87,7 @@ export class MoneyChecks {
   all(): void {
     this.#checkRequests();
     this.#checkRecorded();
+    this.#checkPaid();
     this.#checkCounts();
     this.#checkRefusals();
     this.#checkTabs();
@@ -101,6 +104,11 @@ export class MoneyChecks {
   #isHonestAuthor(author: AuthorId): boolean {
     const site = this.#gatewayOf(author);
     return site !== undefined && this.#parts.liars.of(site) === undefined;
+  }
+
+  #isDamaged(author: AuthorId): boolean {
+    const site = this.#gatewayOf(author);
+    return site !== undefined && this.#parts.custody.isDamaged(site);
   }
 
   #nameOf(peer: PeerId): string {
@@ -144,6 +152,20 @@ export class MoneyChecks {
     }
   }
 
+  /** Whoever has honest work on record at an honest gateway is paid for it. */
+  #checkPaid(): void {
+    const { settled, lost } = this.#found;
+    const paid = new Map(settled.map(({ line, node, amountMicro }) => [`${trueName(line)} ${node}`, amountMicro]));
+    for (const attempt of this.#parts.truth.attempts()) {
+      const { gateway, node, isRecorded } = attempt;
+      const name = trueName(attempt);
+      const isHonest = this.#isHonest(node) && this.#parts.liars.of(gateway) === undefined;
+      if (!isHonest || !isRecorded || lost.has(name)) continue;
+      const [micro, worth] = [paid.get(`${name} ${node}`) ?? 0, worthMicro(attempt)];
+      if (micro < worth) this.#violate('honest work is paid', `attempt ${name}: ${micro} for ${worth}`);
+    }
+  }
+
   /** Nobody is charged for more than was sent, nor for more than the bytes of it, whoever lies. */
   #checkCounts(): void {
     const { truth } = this.#parts;
@@ -165,7 +187,8 @@ export class MoneyChecks {
     for (const { author, said, node } of this.#found.facts) {
       if (!this.#isHonest(node) || !this.#isHonestAuthor(author)) continue;
       for (const { line, refused } of said) {
-        if (refused === undefined) continue;
+        // A gateway with an old disk may state again what its node has heard, and nobody else.
+        if (refused === undefined || (refused === 'repeated' && this.#isDamaged(author))) continue;
         const { outcome, promptTokens, completionTokens, nodeTokens, startMs, durationMs } = line;
         const counts = `${promptTokens}+${completionTokens} (node ${nodeTokens ?? 'none'})`;
         const times = `begun ${startMs - epochMs} ms, for ${durationMs} ms`;

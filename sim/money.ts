@@ -113,7 +113,7 @@ export class Money {
     const settled = settleAll(facts);
     const lost = await this.custody.lost();
     const found = { read, facts, settled, requests, lost };
-    const parts = { sites: this.#sites, truth: this.#truth, liars: this.#liars };
+    const parts = { sites: this.#sites, truth: this.#truth, liars: this.#liars, custody: this.custody };
     checkSame(reads, forked, violate);
     new MoneyChecks(parts, found, violate).all();
     const spent = checkBudgets(this.#accounts.callers, read.leases, { settled, violate });
