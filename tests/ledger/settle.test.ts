@@ -67,6 +67,18 @@ test('without a line the highest running count is paid, and no prompt', ({ expec
   ]);
 });
 
+test('counts of statements that tell of it as running once more are what it was at least', ({ expect }) => {
+  const settle = (changes: Partial<UsageLine>, runningTokens: number) =>
+    settleAttempt({ ...factsOf([said(lineOnly(lineOf(1, changes)))]), runningTokens })?.completionTokens;
+  expect([settle({ completionTokens: 5 }, 9), settle({ completionTokens: 5, outcome: 'running' }, 9)]).toEqual([9, 9]);
+});
+
+test('no prompt has more tokens from a cache than it has', ({ expect }) => {
+  expect(paid(settleAttempt(factsOf([said(lineOf(1, { cachedTokens: 50 }))])))).toEqual(
+    paid(settleAttempt(factsOf([said(lineOf(1, { cachedTokens: 10 }))]))),
+  );
+});
+
 test('a line below what was signed while the attempt ran does not lower what is paid', ({ expect }) => {
   const running = said(lineOnly(lineOf(1, { outcome: 'running', completionTokens: 18 })));
   const settle = (changes: Partial<UsageLine>) =>
@@ -104,6 +116,15 @@ test('of two attempts that say they ended a request the first is paid for the pr
   expect(settleRequest([ended(3), ended(2)]).map(paid)).toEqual([
     ['agreed', 10, 4, 20, 'account', true],
     ['agreed', 0, 0, 20, 'account', false],
+  ]);
+});
+
+test('of two that say so, the one that a node has signed is paid for the prompt', ({ expect }) => {
+  const ended = (serial: number, isCountersigned: boolean) =>
+    factsOf([said(lineOf(serial, { first: 1 }), { isCountersigned })]);
+  expect(settleRequest([ended(1, false), ended(2, true)]).map(paid)).toEqual([
+    ['alone', 0, 0, 20, 'account', false],
+    ['agreed', 10, 4, 20, 'account', true],
   ]);
 });
 
