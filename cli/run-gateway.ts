@@ -38,6 +38,8 @@ export interface GatewayOptions extends Omit<PeerOptions, 'role'> {
   readonly port: number;
   readonly metricsListen: { readonly host: string; readonly port: number } | undefined;
   readonly callsMax: number;
+  /** As `RetentionOptions`. */
+  readonly retainDays?: number | undefined;
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
   readonly tlsMinVersion: '1.2' | '1.3';
@@ -93,7 +95,11 @@ async function openDoorTls(world: World, options: GatewayOptions): Promise<Tls |
   return openTls(world, { certFile, keyFile, minVersion: `TLSv${tlsMinVersion}` });
 }
 
-function createPeer(world: World, runtime: PeerRuntime, callsMax: number): GatewayPeer {
+function createPeer(
+  world: World,
+  runtime: PeerRuntime,
+  { callsMax, retainDays }: Pick<GatewayOptions, 'callsMax' | 'retainDays'>,
+): GatewayPeer {
   const { network, store, entry, key, roots } = runtime;
   const { meshId } = entry.mesh;
   // An issuer whom others know asks them first: its store may be new, as after a restore.
@@ -108,6 +114,7 @@ function createPeer(world: World, runtime: PeerRuntime, callsMax: number): Gatew
       roots,
       audit: world.audit,
       callsMax,
+      ...(retainDays === undefined ? {} : { retainDays }),
       admission: { mesh: entry.mesh, isMember: (member) => peer.ledger.isMember(member) },
       ...issuer,
     },
@@ -176,11 +183,11 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   opened.defer(() => runtime.close());
   const { entry, network, roots } = runtime;
   const { meshId } = entry.mesh;
-  const peer = createPeer(world, runtime, options.callsMax);
+  const peer = createPeer(world, runtime, options);
   const granting: Granting = openGranting(world, runtime, peer);
   opened.defer(() => peer.close());
   // What a key may do is judged by the ledger, so nothing is answered before it is read.
-  await peer.ledger.open();
+  await peer.open();
   const contacts = (): readonly Contact[] => [
     { peer: network.self, addresses: network.addresses() },
     ...connectedGateways(peer.member),

@@ -39,7 +39,9 @@ export interface GatewayPeer extends Pick<Bookkeeping, 'tabs' | 'tags' | 'prices
   readonly idempotency: Idempotency;
   /** Admits and renews, where this gateway holds an issuer's key. */
   readonly admitter: Admitter | undefined;
-  /** Opens the ledger, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
+  /** Reads what is on disk: usage as it was written down, then the ledger. A second call does nothing. @throws HelixFlowError STORE_FAILED */
+  open(): Promise<void>;
+  /** As `open`, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
   start(join?: () => Promise<void>): Promise<void>;
   /** Finishes the calls under way, takes no new ones, states what was done, says goodbye. */
   drain(): Promise<void>;
@@ -107,6 +109,11 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     if (change.kind === 'ban') member.review(change.peer);
     else if (change.kind === 'roots') member.review();
   });
+  let opening: Promise<void> | undefined;
+  const open = (): Promise<void> => {
+    opening ??= books.load().then(() => ledger.open().then(() => {}));
+    return opening;
+  };
   const unfollow = followCuts({ clock: ports.clock, ledger, cut: (key, of) => gateway.cut(key, of) });
   return {
     member,
@@ -119,9 +126,9 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
     budgets,
     idempotency,
     admitter,
+    open,
     start: async (join) => {
-      await books.load();
-      await ledger.open();
+      await open();
       await books.open();
       idempotency.open();
       await member.start(join);

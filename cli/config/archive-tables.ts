@@ -11,4 +11,12 @@ export const archiveOptions = {
     about:
       'Clients are served. With --no-http nothing listens for them: an archive, which keeps every feed of the mesh.',
   }),
+  retainDays: option(z.int().min(1).max(36_500).optional(), {
+    flag: '--retain-days <days>',
+    env: 'HELIXFLOW_RETAIN_DAYS',
+    unit: 'days',
+    otherwise: 'everything stays',
+    about:
+      'Statements that were countersigned longer ago leave this disk; counters, headers and roots stay. Some gateway of the mesh should keep everything.',
+  }),
 } as const;

@@ -173,7 +173,7 @@ async function copy(dir: string, port: number): Promise<void> {
 async function reopen(dir: string): Promise<void> {
   const running = await makeGateway({ mesh: await meshNamed(meshName), name: 'taker', dir: join(dir, 'taker') });
   const spent = stopwatch();
-  await running.gateway.ledger.open();
+  await running.gateway.open();
   const { seconds } = spent();
   await running.gateway.start();
   const opened = spent();
