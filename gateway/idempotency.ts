@@ -19,9 +19,14 @@ import { type RunOwner, SharedRun } from './idempotency-run.ts';
 
 /** A key is remembered for so long. */
 const keepMs = 86_400_000;
-/** Keys that are remembered for one API key, and for all of them; on disk, at some 120 bytes each. */
-const keysPerOwnerMax = 250_000;
-const keysMax = 1_000_000;
+/** On disk, at some 120 bytes each. */
+export interface IdempotencyBounds {
+  /** Keys that are remembered for one API key, and for all of them. */
+  readonly keysPerOwnerMax: number;
+  readonly keysMax: number;
+}
+
+const idempotencyBounds: IdempotencyBounds = { keysPerOwnerMax: 250_000, keysMax: 1_000_000 };
 /** All answers that are kept; the oldest is forgotten for a new one. */
 const answersMaxBytes = 67_108_864;
 const sweepEveryMs = ms(3_600_000);
@@ -84,6 +89,7 @@ const ignore = (): void => {};
 class Keys implements Idempotency, RunOwner {
   readonly clock: Clock;
   readonly #ports: IdempotencyPorts;
+  readonly #bounds: IdempotencyBounds;
   readonly #writer: FeedWriter;
   readonly #opened = Promise.withResolvers<void>();
   /** Those that run, and those whose answers are kept, oldest first; by name. */
@@ -102,7 +108,8 @@ class Keys implements Idempotency, RunOwner {
   #isClosed = false;
   isDraining = false;
 
-  constructor(ports: IdempotencyPorts) {
+  constructor(ports: IdempotencyPorts, bounds: IdempotencyBounds) {
+    this.#bounds = bounds;
     this.clock = ports.clock;
     this.#ports = ports;
     this.#writer = createFeedWriter(ports, { batchMaxBytes });
@@ -219,6 +226,7 @@ class Keys implements Idempotency, RunOwner {
   }
 
   #checkRoom(owner: string): void {
+    const { keysPerOwnerMax, keysMax } = this.#bounds;
     const isOwners = (this.#counts.get(owner) ?? 0) >= keysPerOwnerMax;
     if (!isOwners && this.#total < keysMax) return;
     const limit = isOwners ? keysPerOwnerMax : keysMax;
@@ -301,4 +309,5 @@ class Keys implements Idempotency, RunOwner {
 }
 
 /** Remembers keys in `ports.store`, below `i/`; answers only in memory. */
-export const createIdempotency = (ports: IdempotencyPorts): Idempotency => new Keys(ports);
+export const createIdempotency = (ports: IdempotencyPorts, bounds = idempotencyBounds): Idempotency =>
+  new Keys(ports, bounds);

@@ -1,6 +1,11 @@
 /** Idempotency keys over a store in memory, with the service's and the clients' sides in the test's hands. */
 
-import { createIdempotency, type Idempotency, type IdempotentAsk } from '../../gateway/idempotency.ts';
+import {
+  createIdempotency,
+  type Idempotency,
+  type IdempotencyBounds,
+  type IdempotentAsk,
+} from '../../gateway/idempotency.ts';
 import type { SharedRun } from '../../gateway/idempotency-run.ts';
 import type { Answer, AnswerEnd, AnswerEvents, Served } from '../../gateway/service.ts';
 import { type HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
@@ -69,9 +74,9 @@ export class Stage {
   readonly works: Work[] = [];
   #requests = 0;
 
-  constructor(store = new MemoryStore()) {
+  constructor(store = new MemoryStore(), bounds?: IdempotencyBounds) {
     this.store = store;
-    this.keys = createIdempotency({ store, clock: this.clock, log: quietLog });
+    this.keys = createIdempotency({ store, clock: this.clock, log: quietLog }, bounds);
     this.keys.open();
   }
 

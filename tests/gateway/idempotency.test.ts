@@ -267,6 +267,85 @@ describe('the disk', () => {
   });
 });
 
+describe('keys', () => {
+  const other = accessOf({ keyId: 'ffffffffffffffff' as KeyId });
+  const limited = (limit: number, scope: 'key' | 'gateway') => [
+    'RATE_LIMITED',
+    { limit, unit: 'idempotency keys a day', scope, retryAfterMs: 60_000 },
+  ];
+  const begin = async (stage: Stage, key: string, caller = accessOf()) => stage.claim({ key, caller });
+
+  test('are so many for one API key, and for all', async ({ expect }) => {
+    const stage = new Stage(undefined, { keysPerOwnerMax: 2, keysMax: 3 });
+    await begin(stage, 'a');
+    await begin(stage, 'b');
+    expect(await stage.refusal({ key: 'c' })).toEqual(limited(2, 'key'));
+    await begin(stage, 'a', other);
+    expect(await stage.refusal({ key: 'b', caller: other })).toEqual(limited(3, 'gateway'));
+    // What is known is answered all the same.
+    expect(await stage.refusal({ key: 'b' })).toMatchObject({ isFirst: false });
+  });
+
+  test('count again after a restart, and no more once they are a day old', async ({ expect }) => {
+    const bounds = { keysPerOwnerMax: 2, keysMax: 3 };
+    const first = new Stage(undefined, bounds);
+    await begin(first, 'a');
+    await begin(first, 'b');
+    await first.keys.close();
+    const stage = new Stage(first.store, bounds);
+    await stage.clock.turn();
+    await stage.clock.turn();
+    expect(await stage.refusal({ key: 'c' })).toEqual(limited(2, 'key'));
+    await stage.clock.advance(dayMs + 3_600_000);
+    await stage.clock.turn();
+    expect(await stage.refusal({ key: 'c' })).toMatchObject({ isFirst: true });
+  });
+
+  test('that are taken up again after a day count once', async ({ expect }) => {
+    const stage = new Stage(undefined, { keysPerOwnerMax: 2, keysMax: 2 });
+    const { run } = await begin(stage, 'a');
+    run.begin((events) => {
+      queueMicrotask(() => events.done(end));
+      return { rate: undefined, isBilled: true, cancel: () => {}, consumed: () => {} };
+    });
+    // Just before the sweep that would have removed it.
+    await stage.clock.advance(dayMs);
+    await begin(stage, 'a');
+    await expect(begin(stage, 'b')).resolves.toMatchObject({ isFirst: true });
+  });
+
+  test('that are written while others are swept stay, and are counted', async ({ expect }) => {
+    const before = new Stage();
+    await begin(before, 'old');
+    await before.keys.close();
+    const { store } = before;
+    const read = Promise.withResolvers<void>();
+    const go = Promise.withResolvers<void>();
+    const range = store.range.bind(store);
+    store.range = async function* (of) {
+      const rows = [];
+      for await (const row of range(of)) rows.push(row);
+      read.resolve();
+      await go.promise;
+      yield* rows;
+    };
+    const clock = new ManualClock();
+    await clock.advance(dayMs);
+    const keys = createIdempotency({ store, clock, log: quietLog }, { keysPerOwnerMax: 1, keysMax: 2 });
+    const claim = (key: string) =>
+      keys.claim({ caller: accessOf(), key, body: 'b', request: '0f'.repeat(16) as RequestId });
+    keys.open();
+    await read.promise;
+    // Its old row was seen by the sweep, which must not take the new one.
+    await expect(claim('old')).resolves.toMatchObject({ isFirst: true });
+    await expect(claim('new')).resolves.toMatchObject({ isFirst: true });
+    go.resolve();
+    for (let turn = 0; turn < 5; turn += 1) await clock.turn();
+    expect(store.size).toBe(2);
+    await expect(claim('more')).rejects.toMatchObject({ code: 'RATE_LIMITED' });
+  });
+});
+
 test('claims wait until everything is open, and are refused when it never is', async ({ expect }) => {
   const clock = new ManualClock();
   const keys = createIdempotency({ store: new MemoryStore(), clock, log: quietLog });
