@@ -20,7 +20,7 @@ import { type Block, type ForkProof, isFork, type OpenBlock } from './block.ts';
 import type { Acceptance, Feeds } from './feeds.ts';
 import { AskedWants } from './replicate-asked.ts';
 import { Heard, type HeardEpoch } from './replicate-have.ts';
-import { Jobs } from './replicate-jobs.ts';
+import { allOf, Jobs } from './replicate-jobs.ts';
 import type { Outbox } from './replicate-outbox.ts';
 import { Patience } from './replicate-patience.ts';
 import type { Contradiction, Source, Wants } from './replicate-wants.ts';
@@ -63,16 +63,6 @@ const jobsMax = 64;
 
 const violation = (reason: string): HelixFlowError => new HelixFlowError('PROTOCOL_VIOLATION', { reason });
 
-/** Whoever waits for it may come late to an error, so that is a value here. */
-async function outcomesOf(accepted: readonly Promise<Acceptance>[]): Promise<readonly Acceptance[] | HelixFlowError> {
-  try {
-    return await Promise.all(accepted);
-  } catch (error) {
-    if (isHelixFlowError(error)) return error;
-    throw error;
-  }
-}
-
 export class Exchange implements Source {
   readonly heard: Heard;
   readonly todo = new Set<EpochKey>();
@@ -82,6 +72,8 @@ export class Exchange implements Source {
   readonly channel: Channel;
   /** The newest block pushed of an epoch, and one. */
   readonly pushed = new Map<EpochKey, number>();
+  /** As much of an epoch as comes with what was pushed to us and is being stored. */
+  readonly #coming = new Map<EpochKey, number>();
   /** Time of the newest heartbeat of each issuer that the peer holds, as far as is known. */
   readonly beats = new Map<AuthorId, number>();
   heardMs: number;
@@ -192,9 +184,10 @@ export class Exchange implements Source {
     this.contradictions.clear();
   }
 
-  /** The peer has more of this epoch than is held here, as far as is remembered of it. */
+  /** Asks for what the peer has of this epoch, as far as is remembered of it, beyond what is held and what has come. */
   #lacks(key: EpochKey): void {
-    if (this.heard.countOf(key) > this.#world.wants.held(key)) this.todo.add(key);
+    const held = Math.max(this.#world.wants.held(key), this.#coming.get(key) ?? 0);
+    if (this.heard.countOf(key) > held) this.todo.add(key);
   }
 
   async #proof(proof: ForkProof): Promise<void> {
@@ -232,7 +225,7 @@ export class Exchange implements Source {
     for (const { key, count, hash } of epochs) {
       const held = wants.held(key);
       if (count > held) {
-        if (this.#world.isWanted(key, this)) this.todo.add(key);
+        if (this.#world.isWanted(key, this)) this.#lacks(key);
       } else if (count === held) {
         const { author, epoch } = nameOf(key);
         const head = feeds.headOf(author, epoch);
@@ -309,7 +302,7 @@ export class Exchange implements Source {
     const { feeds, clock, wants } = this.#world;
     for (let at = 0; at < blocks.length && !this.#isOver; at += checkedPerTurn) {
       const part = blocks.slice(at, at + checkedPerTurn);
-      const outcomes = outcomesOf(part.map((block) => feeds.accept(block)));
+      const outcomes = allOf(part.map((block) => feeds.accept(block)));
       this.#verdicts.add(async () => {
         const settled = await outcomes;
         if (isHelixFlowError(settled)) throw settled;
@@ -354,16 +347,19 @@ export class Exchange implements Source {
   #pushed(block: Block): void {
     const { author, epoch, number } = block.head.header;
     const key = keyOf({ author, epoch });
-    this.heard.showed(key, number + 1);
+    const count = number + 1;
+    this.heard.showed(key, count);
     if (this.#world.wants.held(key) > number || !this.#world.isWanted(key, this)) return;
     if (this.#jobs.size >= jobsMax) {
       this.#lacks(key);
       return;
     }
+    this.#coming.set(key, count);
     this.#jobs.add(async () => {
       const outcome = await this.#world.feeds.accept(block);
+      if (this.#coming.get(key) === count) this.#coming.delete(key);
       this.#judge(outcome, block, key);
-      if (outcome === 'gap') this.#lacks(key);
+      if (outcome !== 'refused' && outcome !== 'frozen') this.#lacks(key);
       this.#world.wants.fill(this);
       this.#world.progressed();
     });

@@ -1,6 +1,6 @@
 /** Work that one exchange leaves for later: one job after the other, none once the exchange is over. */
 
-import { type HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
+import { type HelixFlowError, isHelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 
 type Job = () => void | Promise<void>;
 
@@ -8,6 +8,16 @@ interface JobsOwner {
   isOver(): boolean;
   /** A job failed. */
   failed(error: HelixFlowError): void;
+}
+
+/** Whoever waits for them may come late to an error, so that is a value here. */
+export async function allOf<T>(promised: readonly Promise<T>[]): Promise<readonly T[] | HelixFlowError> {
+  try {
+    return await Promise.all(promised);
+  } catch (error) {
+    if (isHelixFlowError(error)) return error;
+    throw error;
+  }
 }
 
 export class Jobs {

@@ -43,6 +43,8 @@ interface PeerStart {
   /** Of the store. */
   readonly dir: string;
   readonly bootstrap?: readonly Contact[];
+  /** True for the gateway that holds the issuer's key. */
+  readonly isIssuer?: boolean;
 }
 
 async function openPorts({ mesh, name, dir }: PeerStart) {
@@ -74,12 +76,13 @@ const disposing = (close: () => Promise<void>, network: Network, store: Store) =
 
 /** A gateway whose ledger is not read yet: `start` reads it, and looks for others. */
 export async function makeGateway(start: PeerStart): Promise<Running & { readonly gateway: GatewayPeer }> {
-  const { mesh, bootstrap = [] } = start;
+  const { mesh, bootstrap = [], isIssuer = false } = start;
   const { key, roots, ports } = await openPorts(start);
   const credentials = await credentialsOf(mesh, peerIdOf(key.publicKey), 'gateway');
   const gateway: GatewayPeer = createGatewayPeer(ports, {
     ...{ meshId: mesh.mesh.meshId, key, bootstrap, roots, callsMax: 10_000 },
     credentials: () => credentials,
+    ...(isIssuer ? { issuer: mesh.issuer } : {}),
     admission: { mesh: mesh.mesh, isMember: (member) => gateway.ledger.isMember(member) },
   });
   const { network, store } = ports;
