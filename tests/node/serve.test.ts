@@ -187,18 +187,20 @@ describe('the tab with a gateway', () => {
   const gateway = { peer: 'gateway', peerProcess: '22'.repeat(16) } as unknown as Session;
 
   /** A server of one slot; what it told the gateway and its tab, in order. */
-  const start = (uncovered?: HelixFlowError<'TAB_UNCOVERED'>) => {
+  const start = (uncovered?: HelixFlowError<'TAB_UNCOVERED'>, maxTokens?: number) => {
     const clock = new ManualClock();
     const engine = new ScriptedEngine(1);
     const told: unknown[] = [];
+    const counts: (() => readonly number[])[] = [];
     const server = createNodeServer(
       {
         clock,
         log: quietLog,
         tabs: {
           refusal: () => uncovered,
-          begin: ({ sent: _, acknowledgedTokens: __, ...named }) => {
+          begin: ({ sent, acknowledgedTokens, ...named }) => {
             told.push(named);
+            counts.push(() => [sent().tokens, acknowledgedTokens()]);
             return { end: (end) => told.push(end) };
           },
         },
@@ -207,7 +209,10 @@ describe('the tab with a gateway', () => {
     );
     const abort = new AbortController();
     const { body: _, ...asked } = requestOf(new Uint8Array());
-    const body = encodeChatRequest({ messages: [{ role: 'user', content: 'hi' }] });
+    const body = encodeChatRequest({
+      messages: [{ role: 'user', content: 'hi' }],
+      ...(maxTokens === undefined ? {} : { maxTokens }),
+    });
     const open = (): void =>
       server.opened(gateway, {
         open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body },
@@ -218,12 +223,12 @@ describe('the tab with a gateway', () => {
         fail: ({ code }) => told.push(code),
         cancelled: (completionTokens, promptTokens) => told.push(['cancelled', promptTokens, completionTokens]),
         sent: () => ({ tokens: 7, bytes: 28, hasIds: true }),
-        acknowledgedTokens: () => 0,
+        acknowledgedTokens: () => 6,
       });
     open();
     const { deadlineMs: _ms, account: _tag, ...named } = asked;
     const begun = { gateway: gateway.peer, run: gateway.peerProcess, ...named, bodyBytes: body.length };
-    return { clock, engine, abort, told, begun, open, bodyBytes: body.length };
+    return { clock, engine, abort, told, counts, begun, open, bodyBytes: body.length };
   };
 
   test('refuses work while too much is uncovered, before anything else', async ({ expect }) => {
@@ -244,6 +249,19 @@ describe('the tab with a gateway', () => {
     engine.running[0]?.fail(new HelixFlowError('ENGINE_FAILED', { reason: 'broken' }));
     await clock.turn();
     expect(told).toEqual([begun, { kind: 'failed' }, 'ENGINE_FAILED']);
+  });
+
+  test('counts no more than was asked for, whatever the engine sends', async ({ expect }) => {
+    for (const [maxTokens, expected] of [
+      [undefined, [7, 6]],
+      [5, [5, 5]],
+    ] as const) {
+      const { clock, told, counts, abort } = start(undefined, maxTokens);
+      expect(counts[0]?.()).toEqual(expected);
+      abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
+      await clock.turn();
+      expect(told.at(-2)).toMatchObject({ kind: 'cancelled', completionTokens: expected[0] });
+    }
   });
 
   test('hears of one that was stopped, with all that was sent and a guess of the prompt', async ({ expect }) => {

@@ -6,6 +6,7 @@ import {
   bytesPerToken,
   type Counted,
   countDelta,
+  countedWithin,
   deliveredTokens,
   nothingCounted,
   promptTokensOf,
@@ -125,4 +126,13 @@ test('a prompt is never charged as more than its bytes', ({ expect }) => {
       expect(Number.isSafeInteger(tokens) && tokens >= 0 && tokens <= bodyBytes).toBe(true);
     }),
   );
+});
+
+test('nobody owes for more than was asked for', ({ expect }) => {
+  const counted = { tokens: 12, bytes: 40, hasIds: true };
+  expect([countedWithin(counted, undefined), countedWithin(counted, 12), countedWithin(counted, 10)]).toEqual([
+    counted,
+    counted,
+    { ...counted, tokens: 10 },
+  ]);
 });
