@@ -50,7 +50,9 @@ const gatewaysMax = limits.authorsMax;
 const batchMaxBytes = 4_194_304;
 
 interface Queued {
-  readonly proven: ProvenStatement;
+  readonly frame: StatementFrame;
+  /** Undefined until there was time to look at it. */
+  proven: ProvenStatement | undefined;
   readonly link: WorkLink;
   readonly untilMs: number;
 }
@@ -203,10 +205,11 @@ class Tabs implements NodeTabs {
   received(link: WorkLink, frame: StatementFrame): void {
     if (this.#hasFailed || this.#isFull(link.peer)) return;
     const tab = this.#tabOf(link.peer);
-    const proven = tab.prove(frame);
     const queue = this.#queues.get(tab) ?? [];
     if (queue.length >= queueMax) throw violation('more of them than may be in flight');
-    queue.push({ proven, link, untilMs: this.#ports.clock.nowMs() + priceWaitMs });
+    // Whoever sends faster than anybody needs to is answered more slowly.
+    const proven = tab.mayProve() ? tab.prove(frame) : undefined;
+    queue.push({ frame, proven, link, untilMs: this.#ports.clock.nowMs() + priceWaitMs });
     this.#queues.set(tab, queue);
     this.#pump(tab, queue);
   }
@@ -215,12 +218,14 @@ class Tabs implements NodeTabs {
   #pump(tab: WorkTab, queue: Queued[]): void {
     const nowMs = this.#ports.clock.nowMs();
     for (let next = queue[0]; next !== undefined && !tab.isWriting; next = queue[0]) {
-      if (nowMs < next.untilMs && tab.lacksPrice(next.proven)) {
+      if (next.proven === undefined && tab.mayProve()) next.proven = tab.prove(next.frame);
+      const { proven } = next;
+      if (proven === undefined || (nowMs < next.untilMs && tab.lacksPrice(proven))) {
         this.#look();
         return;
       }
       queue.shift();
-      tab.take(next.proven, next.link);
+      tab.take(proven, next.link);
     }
     if (queue.length === 0) this.#queues.delete(tab);
   }
@@ -230,9 +235,9 @@ class Tabs implements NodeTabs {
       try {
         this.#pump(tab, queue);
       } catch (error) {
-        if (!isHelixFlowError(error, 'PROTOCOL_VIOLATION')) throw error;
+        if (!isHelixFlowError(error)) throw error;
         this.#queues.delete(tab);
-        this.#ports.log.warn('tab.violated', { gateway: tab.gateway, reason: error.details.reason });
+        this.#ports.log.warn('tab.violated', { gateway: tab.gateway, reason: error.message });
       }
     }
   }

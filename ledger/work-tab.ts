@@ -6,6 +6,7 @@ import { limits } from '../protocol/limits.ts';
 import type { StatementFrame } from '../protocol/messages/tab.ts';
 import type { Clock, Log, SigningKey, StoreOp } from '../protocol/ports.ts';
 import { ms, type UnixMs } from '../protocol/units.ts';
+import { Allowance } from './allowance.ts';
 import type { ForkProof } from './block.ts';
 import { type CheckedStatement, checkStatement, ownPromptTokens } from './check-statement.ts';
 import { attemptName, type UsageLine } from './line.ts';
@@ -22,6 +23,9 @@ import { WaitingWorks } from './work-waiting.ts';
 
 /** Statements whose countersignature is on its way to the disk; others wait. */
 const writingMax = 64;
+
+/** Statements of one gateway that are looked at, 0.3 ms each: far more than there are where each holds what it may. */
+export const statementPace = { perSecond: 500, burst: 4_000 };
 
 /** While work is uncovered for longer, its age is noted so often. */
 const noteEveryMs = 2_000;
@@ -61,6 +65,7 @@ export interface TabRecords {
 export class WorkTab {
   readonly gateway: PeerId;
   readonly waiting: WaitingWorks;
+  readonly #pace: Allowance;
   readonly #links = new Set<WorkLink>();
   readonly #shared: TabShared;
   readonly #chain = new TabChain();
@@ -89,6 +94,7 @@ export class WorkTab {
     this.gateway = gateway;
     this.#shared = shared;
     this.#observedMs = shared.clock.nowMs();
+    this.#pace = new Allowance(shared.clock, statementPace);
     this.#changes = new TabChanges(gateway);
     this.#chain.load(record?.heads ?? [], kept);
     this.#seen.load(pieces);
@@ -188,6 +194,11 @@ export class WorkTab {
     const { nowMs } = this;
     const isRefused = this.waiting.size >= worksMax || this.waiting.isOverdue(nowMs);
     return isRefused ? this.waiting.uncoveredMs(nowMs) : undefined;
+  }
+
+  /** One more statement may be looked at. */
+  mayProve(): boolean {
+    return this.#pace.take(1);
   }
 
   /** @throws HelixFlowError FRAME_MALFORMED, FRAME_TOO_LARGE, PROTOCOL_VIOLATION */

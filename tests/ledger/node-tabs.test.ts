@@ -5,6 +5,7 @@ import { describe, test } from 'vitest';
 import { encodeEntry } from '../../ledger/entry.ts';
 import { freePrice, type Price } from '../../ledger/price.ts';
 import { createPrices } from '../../ledger/prices.ts';
+import { statementPace } from '../../ledger/work-tab.ts';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { PriceId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
@@ -277,6 +278,35 @@ describe('many statements at once', () => {
     release();
     await node.settle(20);
     expect(gateway.link.countersigns(gateway.peer).map(({ number }) => number)).toEqual([...Array(150).keys()]);
+  });
+
+  test('of a gateway that sends no end of them take no more than their share of time', async ({ expect }) => {
+    const { node, gateway } = await open();
+    const [first] = [gateway.send(node, [])];
+    await node.settle();
+    for (let sent = 1; sent < statementPace.burst; sent += 1) node.tabs.received(gateway.link, first);
+    await node.settle();
+    expect(gateway.link.frames).toHaveLength(statementPace.burst);
+    // What comes next waits, and what would fill the queue ends the session.
+    const some = 2 * limits.statementsInFlightMax;
+    for (let sent = 0; sent < some; sent += 1) node.tabs.received(gateway.link, first);
+    expect(codeOf(() => node.tabs.received(gateway.link, first))).toBe('PROTOCOL_VIOLATION');
+    expect(gateway.link.frames).toHaveLength(statementPace.burst);
+    await node.clock.advance(5_000);
+    expect(gateway.link.frames).toHaveLength(statementPace.burst + some);
+  });
+
+  test('that are wrong and waited for their turn are let go', async ({ expect }) => {
+    const { node, gateway } = await open();
+    const first = gateway.send(node, []);
+    await node.settle();
+    for (let sent = 1; sent < statementPace.burst; sent += 1) node.tabs.received(gateway.link, first);
+    node.tabs.received(gateway.link, { ...first, entry: Uint8Array.of(0xff) });
+    node.tabs.received(gateway.link, first);
+    await node.clock.advance(5_000);
+    expect([gateway.link.frames.length, node.clock.timers]).toEqual([statementPace.burst, 0]);
+    node.tabs.received(gateway.link, first);
+    expect(gateway.link.frames).toHaveLength(statementPace.burst + 1);
   });
 
   test('that wait are those of the present session only, and not too many of them', async ({ expect }) => {
