@@ -57,7 +57,9 @@ async function hammer(seed: number) {
   return { requests, spentMicro, mostMicro, heldMicro: stillHeldMicro, refusals };
 }
 
-test('whatever is parted from what, all of them together never take more than there is', async ({ expect }) => {
+test('whatever is parted from what, all of them together never take more than there is', {
+  timeout: 180_000,
+}, async ({ expect }) => {
   const { requests, spentMicro, mostMicro, heldMicro, refusals } = await hammer(1);
   console.info(
     `16 gateways, parted every second: ${requests} requests, ${((100 * spentMicro) / budgetMicro).toFixed(1)} % of the budget spent, ` +

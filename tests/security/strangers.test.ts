@@ -20,6 +20,7 @@ import { limits } from '../../protocol/limits.ts';
 import { createIdentity, createMesh, issueCredentials, type NewMesh } from '../../protocol/mesh.ts';
 import { ADMIT_PROTOCOL, parseAdmitFrame } from '../../protocol/messages/admit.ts';
 import { HELLO_PROTOCOL, parseHelloFrame } from '../../protocol/messages/hello.ts';
+import { LEASE_PROTOCOL } from '../../protocol/messages/lease.ts';
 import { LEDGER_PROTOCOL } from '../../protocol/messages/ledger.ts';
 import { SESSION_PROTOCOL } from '../../protocol/messages/session.ts';
 import { createRoots } from '../../protocol/peer/create-roots.ts';
@@ -206,6 +207,7 @@ test('a member learns of every protocol, and those are the ones that are written
       ADMIT_PROTOCOL,
       SESSION_PROTOCOL,
       LEDGER_PROTOCOL,
+      LEASE_PROTOCOL,
       kadProtocol(meshId),
       '/ipfs/id/1.0.0',
       '/ipfs/ping/1.0.0',
