@@ -24,8 +24,6 @@ export const runs = ['11', '22'].map((two) => two.repeat(16) as ProcessId) as [P
 const hex = (number: number, characters: number): string => number.toString(16).padStart(characters, '0');
 export const tagOf = (number: number): Tag => hex(number, 16) as Tag;
 
-/** A credit for a thousand prompt tokens, two for as many others. */
-export const price: Price = { id: hex(1, 16) as PriceId, prompt: 1_000_000_000, cached: 100_000_000, completion: 2 };
 export const prices: readonly Price[] = [
   freePrice,
   { id: hex(2, 16) as PriceId, prompt: 3_000_000, cached: 1_000_000, completion: 7_000_000 },
