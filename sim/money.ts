@@ -142,7 +142,8 @@ export class Money {
 
   #checkLimits(requests: readonly WatchedRequest[], violate: Violate): LimitsUsed | undefined {
     const { limited } = this.#accounts;
-    return limited && checkLimits(limited, { requests, attempts: this.#truth.attempts() }, violate);
+    const { restartsMs } = this.#truth;
+    return limited && checkLimits(limited, { requests, attempts: this.#truth.attempts(), restartsMs }, violate);
   }
 
   counts(): MoneyCounts | undefined {

@@ -53,6 +53,8 @@ export class Truth {
   readonly #works = new Map<string, TrueWork>();
   /** How often each node has refused each gateway for what it did not cover. */
   readonly #refusals = new Map<string, number>();
+  /** When gateways began to run again. */
+  readonly restartsMs: number[] = [];
 
   /** Made before everybody who changes what processes say. */
   constructor(world: World, sites: Sites) {
@@ -91,6 +93,7 @@ export class Truth {
     const tabs = site.gateway?.tabs;
     const lifeline = site.machine.ports?.lifeline;
     if (tabs === undefined || lifeline === undefined) return;
+    if (site.machine.runs > 1) this.restartsMs.push(kernel.nowMs);
     const running = new Set<TrueAttempt>();
     this.#running.set(lifeline, running);
     const begin = tabs.begin.bind(tabs);

@@ -36,7 +36,9 @@ function printMoney({ money }: Pick<SimResult, 'money'>): string[] {
     ...(poorBudgetMicro === 0 ? [] : [`budgets     strict ones of ${poorBudgetMicro} were spent up to ${share} %`]),
     ...(limits === undefined
       ? []
-      : [`limits      of one key at all gateways: at most ${limits.rpm} a minute and ${limits.concurrency} at a time`]),
+      : [
+          `limits      of one key at all gateways: at most ${limits.rpm} a minute, ${limits.rpmAfterRestarts} where a gateway started again, ${limits.concurrency} at a time`,
+        ]),
     ...gains.map(({ lie, micro, windowMicro }) => {
       const windows = (micro / Math.max(1, windowMicro)).toFixed(2);
       return `gain        by '${lie}' at most ${micro} micro-credits from one member: ${windows} windows`;
