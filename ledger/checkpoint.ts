@@ -51,8 +51,8 @@ export interface Checkpoints {
   write(): Promise<UsageFold>;
 }
 
-/** Of one write that does not wait for the disk. */
-const batchMaxBytes = 262_144;
+/** Of one write that does not wait for the disk; others have their turn after it. */
+const batchMaxBytes = 65_536;
 const valuesEach = 64;
 const pairsEach = 1_024;
 

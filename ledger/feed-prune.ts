@@ -94,6 +94,8 @@ export interface PruneOptions {
   readonly beforeMs: UnixMs;
   /** What is counted for good, and not needed by anybody here. */
   readonly isDropped: (author: AuthorId, epoch: EpochId, entry: Entry) => boolean;
+  /** True once there is no more time for it. */
+  readonly isOver?: () => boolean;
 }
 
 /** What became of one epoch. */
@@ -104,7 +106,9 @@ export interface Pruned {
   readonly next: number;
 }
 
-const batchMaxBytes = 262_144;
+/** Of rows that are looked at without a pause, and of those that share a sync. */
+const pauseBytes = 65_536;
+const batchMaxBytes = 1_048_576;
 
 /**
  * Prunes the blocks of an epoch from `from` on. What they say is dropped from this disk alone: whoever wants it asks those
@@ -115,24 +119,18 @@ export async function pruneEpoch(
   deps: { readonly store: Store; readonly clock: Pick<Clock, 'turn'> },
   { author, epoch, number: to }: Pick<EpochHead, 'author' | 'epoch' | 'number'>,
   from: number,
-  { beforeMs, isDropped }: PruneOptions,
+  { beforeMs, isDropped, isOver = () => false }: PruneOptions,
 ): Promise<Pruned> {
   const { store, clock } = deps;
   let [blocks, freed, next] = [0, 0, from];
   let ops: StoreOp[] = [];
-  let bytes = 0;
-  const write = async (): Promise<void> => {
-    if (ops.length > 0) await store.batch(ops, { sync: true });
-    await clock.turn();
-    ops = [];
-    bytes = 0;
-  };
+  let [unwritten, unpaused] = [0, 0];
   for await (const [key, row] of store.range(blockKeys(author, epoch, from, to))) {
     const block = readBlockRow(key, row);
     const header = block?.head.header ?? readPrunedRow(key, row)?.head.header;
-    if (header === undefined || header.timeMs >= beforeMs) break;
+    if (header === undefined || header.timeMs >= beforeMs || isOver()) break;
     next = header.number + 1;
-    bytes += row.length;
+    unpaused += row.length;
     const pruned =
       block !== undefined && 'entries' in block ? prune(block, (entry) => isDropped(author, epoch, entry)) : undefined;
     if (pruned !== undefined) {
@@ -140,9 +138,16 @@ export async function pruneEpoch(
       ops.push({ type: 'put', key, value });
       blocks += 1;
       freed += row.length - value.length;
+      unwritten += value.length;
     }
-    if (bytes >= batchMaxBytes) await write();
+    if (unpaused < pauseBytes) continue;
+    unpaused = 0;
+    await clock.turn();
+    if (unwritten < batchMaxBytes) continue;
+    await store.batch(ops, { sync: true });
+    ops = [];
+    unwritten = 0;
   }
-  await write();
+  if (ops.length > 0) await store.batch(ops, { sync: true });
   return { blocks, bytes: freed, next };
 }

@@ -107,7 +107,8 @@ class DailyRetention implements Retention {
         if (this.#isClosed) break;
         const name = `${head.author}/${head.epoch}`;
         const from = this.#looked.get(name) ?? 0;
-        const pruned = await pruneEpoch(this.#deps, head, from, { beforeMs, isDropped: covers });
+        const isOver = (): boolean => this.#isClosed;
+        const pruned = await pruneEpoch(this.#deps, head, from, { beforeMs, isDropped: covers, isOver });
         this.#looked.set(name, pruned.next);
         blocks += pruned.blocks;
         bytes += pruned.bytes;
