@@ -7,13 +7,14 @@ import type { Entry } from '../../ledger/entry.ts';
 import { type PrunedBlock, prune, writePrunedRow } from '../../ledger/feed-prune.ts';
 import { blockKey, liftKey, proofKey, writeBlockRow, writeLiftRow, writeProofRow } from '../../ledger/feed-rows.ts';
 import { type LeaseEntry, leaseTag, type PriceEntry } from '../../ledger/money.ts';
+import { signCountersign } from '../../ledger/statement.ts';
 import { verifyFeeds } from '../../ledger/verify.ts';
 import { rowsInOrder } from '../../ledger/verify-rows.ts';
 import { encodeValue } from '../../protocol/codec.ts';
 import type { AccountId, LeaseId, PriceId } from '../../protocol/ids.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { MemoryStore } from '../support/memory-store.ts';
-import { ban } from './feed-stage.ts';
+import { ban, meshId } from './feed-stage.ts';
 import {
   audit,
   auditing,
@@ -24,6 +25,7 @@ import {
   line,
   node,
   price,
+  runNamed,
   startMs,
   storeOf,
 } from './verify-stage.ts';
@@ -84,6 +86,15 @@ test('what everybody signed as it was has no problems, whatever is not covered y
   expect(await audit(store)).toEqual({ ok: true, entries: 12, lines: 6, requests: 5, problems: [] });
 });
 
+test('processes of two gateways may go by one name', async ({ expect }) => {
+  const feeds = ['one', 'two'].map((name) => {
+    const g = gateway(name);
+    g.block([g.statement(alice.peer, [line('run', 1)])]);
+    return g;
+  });
+  expect(await audit(await storeOf(...feeds))).toMatchObject({ ok: true, lines: 2, requests: 2 });
+});
+
 test('nothing is wrong with nothing', async ({ expect }) => {
   expect(await audit(new MemoryStore())).toEqual({ ok: true, entries: 0, lines: 0, requests: 0, problems: [] });
 });
@@ -122,6 +133,12 @@ const lies: readonly Lie[] = [
     found: ': its totals are not those before it and its lines together',
   },
   {
+    name: 'totals with fewer prompt tokens than the lines have',
+    isFree: true,
+    tell: (g) => [g.statement(alice.peer, [line('run', 1)], { totals: { ...totals(1), promptTokens: 9 } })],
+    found: ': its totals are not those before it and its lines together',
+  },
+  {
     name: 'an attempt that is stated twice',
     isFree: true,
     tell: (g) => [
@@ -145,6 +162,17 @@ const lies: readonly Lie[] = [
     found: ': it tells how far attempt RUN.7 is, which it never told as running',
   },
   {
+    name: 'progress of an attempt that has its line',
+    isFree: true,
+    tell: (g) => [
+      g.statement(alice.peer, [], { run: runNamed('run'), running: [line('run', 7, { outcome: 'running' })] }),
+      g.statement(alice.peer, [line('run', 7)]),
+      g.statement(alice.peer, [], { run: runNamed('run'), progress: [{ serial: 7, completionTokens: 30 }] }),
+    ],
+    index: 2,
+    found: ': it tells how far attempt RUN.7 is, which it never told as running',
+  },
+  {
     name: 'a countersignature by another node',
     isFree: true,
     tell: (g) => {
@@ -158,6 +186,27 @@ const lies: readonly Lie[] = [
     isFree: true,
     tell: (g) => [g.word(bob.key, g.statement(alice.peer, [line('run', 1)]))],
     found: ': it countersigns a statement that does not stand in epoch EPOCH',
+  },
+  {
+    name: 'a countersignature of a statement that another node got',
+    isFree: true,
+    tell: (g) => {
+      const entry = g.statement(alice.peer, [line('run', 1)]);
+      return [entry, g.word(bob.key, entry)];
+    },
+    index: 1,
+    found: `: ${bob.peer} countersigns a statement of the tab with ${alice.peer}`,
+  },
+  {
+    name: 'a countersignature that counts a statement as another one',
+    isFree: true,
+    tell: (g) => {
+      const entry = g.statement(alice.peer, [line('run', 1)]);
+      const { signature: _, ...word } = g.word(alice.key, entry);
+      return [entry, signCountersign({ ...word, number: 5 }, { meshId, gateway: g.peer }, alice.key)];
+    },
+    index: 1,
+    found: ': it names statement 0 of its tab as 5',
   },
   {
     name: 'a claim that the node did not sign',
@@ -358,6 +407,31 @@ describe('what is missing', () => {
     ]);
   });
 
+  test('the end of an epoch that has a hole, too', async ({ expect }) => {
+    const g = gateway();
+    for (const at of [0, 1, 2, 3]) g.block([ban(at)]);
+    const [, second, , last] = g.blocks as [Block, Block, Block, Block];
+    const later = new (g.constructor as typeof FeedMaker)('gateway', 'gateway', 'later', last);
+    later.block([]);
+    const store = await storeOf(g, later);
+    for (const block of [second, last]) await drop(store, block);
+    const { problems } = await audit(store);
+    expect(problems.map(({ place, what }) => `${place}: ${what}`).sort()).toEqual([
+      `${g.author}/${g.epoch}/1: blocks are missing from here on`,
+      `${g.author}/${g.epoch}/3: blocks up to 3 are missing, which epoch ${later.epoch} follows`,
+    ]);
+  });
+
+  test('what an epoch says it follows, where another block stands', async ({ expect }) => {
+    const g = gateway();
+    const last = g.block([ban(1)]);
+    const later = new (g.constructor as typeof FeedMaker)('gateway', 'gateway', 'later', last);
+    later.block([], { previous: new Uint8Array(32).fill(7) });
+    expect(await placesOf(g, later)).toEqual([
+      `${g.author}/${later.epoch}/0: the block does not follow block 0 of epoch ${g.epoch}, which it names`,
+    ]);
+  });
+
   test('a block that comes twice is not passed over', async ({ expect }) => {
     const g = gateway();
     for (const at of [1, 2]) g.block([ban(at)]);
@@ -367,10 +441,11 @@ describe('what is missing', () => {
     });
     async function* twice() {
       yield* rows;
-      yield* rows.slice(0, 1);
+      yield* rows.toReversed();
     }
     const { problems } = await verifyFeeds(twice(), auditing);
-    expect(problems).toEqual([{ place: `${g.author}/${g.epoch}/0`, what: 'the block comes twice, or too late' }]);
+    const what = 'the block comes twice, or too late';
+    expect(problems).toEqual([1, 0].map((number) => ({ place: `${g.author}/${g.epoch}/${number}`, what })));
   });
 });
 
