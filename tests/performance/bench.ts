@@ -6,7 +6,8 @@
  * alone. `npm run bench -- tokens [--count 1000000] [--seed 1]`: texts that are no keys. `npm run bench -- lines`: durable
  * lines beside bare LevelDB. `npm run bench -- usage`: lines settled, and questions about ten million of them, beside
  * SQLite. `npm run bench -- verify`: a million lines checked by `ledger verify`. `npm run bench -- leases`: how near gateways
- * come to what they share. Linux only: CPU times come from /proc.
+ * come to what they share. `npm run bench -- catch-up`: a million lines between two gateways, beside a bare copy.
+ * `npm run bench -- bytes`: what a request costs between gateways and on disks. Linux only: CPU times come from /proc.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,12 +15,14 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type AccessReport, fuzzTokens, measureAccess } from './access.ts';
+import { bytesText, measureBytes } from './bytes.ts';
+import { catchUpText, measureCatchUp } from './catch-up.ts';
 import { leasesText, measureLeases } from './leases.ts';
 import { type LinesReport, measureLines } from './lines.ts';
 import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
 import { type Child, start } from './processes.ts';
-import { measureUsage, type UsageReport, usageText } from './usage.ts';
-import { measureVerify, type VerifyReport, verifyText } from './verify.ts';
+import { measureUsage, usageText } from './usage.ts';
+import { measureVerify, verifyText } from './verify.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -134,37 +137,27 @@ const firstContent = (results: readonly StreamResult[], share: number): number =
 
 const round = (value: number): number => Math.round(value * 100) / 100;
 
+const sections = ['access', 'tokens', 'lines', 'usage', 'verify', 'leases', 'catch-up', 'bytes'];
+
 async function main(): Promise<void> {
   const [section = 'all'] = positionals;
   if (section === 'access') printAccess(await measureAccess());
   else if (section === 'tokens') await tokens();
   else if (section === 'lines') printLines(await measureLines(seconds));
-  else if (section === 'usage') printUsage(measureUsage());
-  else if (section === 'verify') printVerify(await measureVerify());
-  else if (section === 'leases') await printLeases();
+  else if (section === 'usage') printText(measureUsage(), usageText);
+  else if (section === 'verify') printText(await measureVerify(), verifyText);
+  else if (section === 'leases') printText(await measureLeases(), leasesText);
+  else if (section === 'catch-up') printText(await measureCatchUp(), catchUpText);
+  else if (section === 'bytes') printText(await measureBytes(), bytesText);
   else if (section === 'all') await all();
-  else
-    throw new Error(
-      `no part of the bench is named ${section}; there are access, tokens, lines, usage, verify and leases`,
-    );
+  else throw new Error(`no part of the bench is named ${section}; there are ${sections.join(', ')}`);
 }
 
 const printJson = (report: object): void => void process.stdout.write(`${JSON.stringify(report)}\n`);
 
-async function printLeases(): Promise<void> {
-  const report = await measureLeases();
+function printText<T extends object>(report: T, textOf: (report: T) => string): void {
   if (options.json) printJson(report);
-  else process.stdout.write(`${leasesText(report)}\n`);
-}
-
-function printVerify(report: VerifyReport): void {
-  if (options.json) printJson(report);
-  else process.stdout.write(`${verifyText(report)}\n`);
-}
-
-function printUsage(report: UsageReport): void {
-  if (options.json) printJson(report);
-  else process.stdout.write(`${usageText(report)}\n`);
+  else process.stdout.write(`${textOf(report)}\n`);
 }
 
 function printAccess(report: AccessReport): void {

@@ -20,7 +20,6 @@ import { SimRandom } from '../../sim/random.ts';
 import { accessOf } from '../support/access.ts';
 import { makeGateway, makeNode, meshNamed, watchSockets } from './real-peers.ts';
 
-const sockets = watchSockets();
 const keyCount = 1_000;
 /** For the first searches of the directory, and for what is on its way. */
 const startMs = 12_000;
@@ -35,11 +34,11 @@ const all = { gte: new Uint8Array(0), lt: new Uint8Array(64).fill(255) };
 export interface BytesRow {
   readonly requestsPerSecond: number;
   readonly linesPerStatement: number;
-  /** Both ways on the socket between two gateways, encrypted, less what is said there without any request. */
-  readonly wire: number;
-  /** Frames of the ledger between them, both ways, before they are multiplexed and encrypted. */
+  /** Both ways on the socket between two gateways, encrypted, with everything else that is said there. */
+  readonly socket: number;
+  /** Frames of the ledger on it, both ways: what requests cost. */
   readonly ledger: number;
-  /** On that socket while no request comes, a second; searches of the directory for the most part. */
+  /** On the socket while no request comes, a second: mostly searches of the directory. */
   readonly idlePerSecond: number;
   readonly statements: number;
   readonly countersigns: number;
@@ -104,7 +103,7 @@ async function openStage(name: string): Promise<Stage> {
 }
 
 /** The socket between two peers, at the end of the one that was dialled. */
-function socketBetween(at: Gateway, peer: PeerId): Socket {
+function socketBetween(sockets: ReadonlySet<Socket>, at: Gateway, peer: PeerId): Socket {
   const ports = at.network
     .connections()
     .filter((connection) => connection.peer === peer)
@@ -117,12 +116,15 @@ function socketBetween(at: Gateway, peer: PeerId): Socket {
 /** Bytes of ledger frames that left on each connection. */
 const framed = new Map<Connection, number>();
 const { send } = StreamChannel.prototype;
-StreamChannel.prototype.send = function (this: StreamChannel, frame) {
-  if (this.protocol === LEDGER_PROTOCOL) {
-    framed.set(this.connection, (framed.get(this.connection) ?? 0) + frame.length + lengthBytes);
-  }
-  return send.call(this, frame);
-};
+
+function watchFrames(): void {
+  StreamChannel.prototype.send = function (this: StreamChannel, frame) {
+    if (this.protocol === LEDGER_PROTOCOL) {
+      framed.set(this.connection, (framed.get(this.connection) ?? 0) + frame.length + lengthBytes);
+    }
+    return send.call(this, frame);
+  };
+}
 
 const framedBetween = (a: Gateway, b: Gateway): number =>
   [...a.network.connections(), ...b.network.connections()]
@@ -209,14 +211,14 @@ function sumOf(blocks: readonly Block[]) {
   return sum;
 }
 
-async function measure(requestsPerSecond: number, seconds: number): Promise<BytesRow> {
+async function measure(sockets: ReadonlySet<Socket>, requestsPerSecond: number, seconds: number): Promise<BytesRow> {
   await using stage = await openStage(`${requestsPerSecond}`);
   const { gateway, other } = stage;
   const { ledger } = gateway.gateway;
   const own = ledger.own()?.author;
   const blocks: Block[] = [];
   await pass(startMs);
-  const socket = socketBetween(gateway, other.network.self);
+  const socket = socketBetween(sockets, gateway, other.network.self);
   const idleFrom = passed(socket);
   await pass(seconds * 1_000);
   const idleBytes = passed(socket) - idleFrom;
@@ -226,9 +228,9 @@ async function measure(requestsPerSecond: number, seconds: number): Promise<Byte
   ledger.onBlock((block) => {
     if (block.head.header.author === own && 'entries' in block) blocks.push(block);
   });
-  const from = { wire: passed(socket), ledger: framedBetween(gateway, other) };
+  const from = { socket: passed(socket), ledger: framedBetween(gateway, other) };
   await pass(seconds * 1_000);
-  const wireBytes = passed(socket) - from.wire - idleBytes;
+  const socketBytes = passed(socket) - from.socket;
   const ledgerBytes = framedBetween(gateway, other) - from.ledger;
   const sum = sumOf(blocks.splice(0));
   stop();
@@ -244,7 +246,7 @@ async function measure(requestsPerSecond: number, seconds: number): Promise<Byte
   return {
     requestsPerSecond,
     linesPerStatement: Math.round((10 * sum.lines) / sum.statementCount) / 10,
-    wire: perLine(wireBytes),
+    socket: perLine(socketBytes),
     ledger: perLine(ledgerBytes),
     idlePerSecond: Math.round(idleBytes / seconds),
     statements: perLine(sum.statements),
@@ -258,9 +260,35 @@ async function measure(requestsPerSecond: number, seconds: number): Promise<Byte
 
 /** All rates at once, each in a mesh of its own. */
 export async function measureBytes(seconds = 30, rates: readonly number[] = [1, 5, 25, 100]): Promise<BytesReport> {
+  const sockets = watchSockets();
+  watchFrames();
   const loadBefore = loadavg()[0] ?? 0;
-  const rows = await Promise.all(rates.map((rate) => measure(rate, seconds)));
+  const rows = await Promise.all(rates.map((rate) => measure(sockets, rate, seconds)));
   return { loadBefore, loadAfter: loadavg()[0] ?? 0, rows };
+}
+
+/** For people. */
+export function bytesText({ rows, loadBefore, loadAfter }: BytesReport): string {
+  const row = (...cells: readonly (string | number)[]): string => {
+    const [first = '', ...rest] = cells.map(String);
+    return first.padEnd(22) + rest.map((cell) => cell.padStart(13)).join('');
+  };
+  const each = rows.flatMap((one) => {
+    const { statements, countersigns, headers, socket, ledger, node } = one;
+    return [
+      row(`${one.linesPerStatement} lines a statement`, ledger, statements, countersigns, headers, socket, node),
+      row(
+        '  rows, once compacted',
+        ...(['gateway', 'other', 'node'] as const).map((at) => `${one.rows[at]}, ${one.disk[at]}`),
+      ),
+    ];
+  });
+  return [
+    `bytes a request between two gateways (to reach: ≤ 300 at ≥ 25 lines a statement, ≤ 900 at one), and on disk at the gateway, the other gateway and the node; load ${loadBefore} to ${loadAfter}`,
+    row('', 'ledger', 'statements', 'countersig.', 'headers', 'socket', 'to node'),
+    ...each,
+    `without requests: ${Math.max(...rows.map(({ idlePerSecond }) => idlePerSecond))} B/s on the socket`,
+  ].join('\n');
 }
 
 if (import.meta.main) {

@@ -216,6 +216,19 @@ export async function measureCatchUp(lines = 1_000_000, linesPerStatement = 100,
   }
 }
 
+const tenth = (value: number): string => value.toFixed(1);
+
+/** For people. */
+export function catchUpText(report: CatchUpReport): string {
+  const { lines, made, caughtUp, giver, byteRatio, copied, opened, loadBefore, loadAfter } = report;
+  return [
+    `caught up         ${lines} lines, ${made.blocks} blocks, in ${tenth(caughtUp.seconds)} s (to reach: ≤ 30); ${tenth(caughtUp.cpuSeconds)} s of CPU, ${tenth(giver.cpuSeconds)} s at who gave; ${caughtUp.peakMiB} MiB at most; load ${tenth(loadBefore)} to ${tenth(loadAfter)}`,
+    `bytes             ${byteRatio.toFixed(3)} × those of the blocks, ${tenth(made.bytes / lines)} a line (to reach: ≤ 1.1)`,
+    `bare copy         ${tenth(copied.seconds)} s for the same rows over a socket into synced batches; ${tenth(copied.cpuSeconds)} s of CPU`,
+    `started with it   ${tenth(opened.seconds)} s, ${tenth(opened.cpuSeconds)} s of CPU; ${opened.peakMiB} MiB at most, ${opened.heapMiB} MiB then held`,
+  ].join('\n');
+}
+
 if (import.meta.main) {
   // An end by signal would leave no profile behind.
   process.once('SIGTERM', () => process.exit());
