@@ -2,11 +2,11 @@
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createWriteStream, type WriteStream } from 'node:fs';
-import { link, rm, stat } from 'node:fs/promises';
+import type { WriteStream } from 'node:fs';
+import { link, open, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HelixFlowError } from '../protocol/errors.ts';
-import { syncDirectory, systemCode, systemReason } from './files.ts';
+import { fileExists, syncDirectory, systemCode, systemReason } from './files.ts';
 
 /** Takes text; waits while whoever reads it is slow. */
 export interface Sink {
@@ -66,19 +66,26 @@ class StreamSink implements Sink {
   }
 }
 
+const reasons: Readonly<Record<string, string>> = {
+  EEXIST: 'there is such a file already',
+  ENOENT: 'its directory does not exist',
+  EFBIG: 'it grows larger than files may be here',
+};
+
 const cannot = (path: string, cause: unknown): HelixFlowError => {
-  const reason = systemCode(cause) === 'EEXIST' ? 'there is such a file already' : systemReason(cause);
+  const reason = reasons[systemCode(cause) ?? ''] ?? systemReason(cause);
   return new HelixFlowError('CONFIG_INVALID', { reason: `${path}: cannot be written: ${reason}` }, { cause });
 };
 
 async function closed(stream: WriteStream): Promise<void> {
   stream.end();
-  await once(stream, 'close');
+  // One that has failed has closed already, and says so no more.
+  if (!stream.closed) await once(stream, 'close');
 }
 
 async function writeDraft(draft: string, produce: (sink: Sink) => Promise<void>): Promise<void> {
-  // Its data is synced before the stream closes.
-  const stream = createWriteStream(draft, { flags: 'wx', mode: 0o600, flush: true });
+  // Before anything is read for it; its data is synced before the stream closes.
+  const stream = (await open(draft, 'wx', 0o600)).createWriteStream({ flush: true });
   const sink = new StreamSink(stream);
   try {
     await produce(sink);
@@ -94,6 +101,9 @@ async function writeDraft(draft: string, produce: (sink: Sink) => Promise<void>)
  * @throws HelixFlowError CONFIG_INVALID when there is such a file, or it cannot be written; what `produce` throws.
  */
 export async function writeNewFileStream(path: string, produce: (sink: Sink) => Promise<void>): Promise<number> {
+  if (await fileExists(path)) {
+    throw new HelixFlowError('CONFIG_INVALID', { reason: `${path}: cannot be written: ${reasons['EEXIST']}` });
+  }
   const draft = `${path}.${randomBytes(4).toString('hex')}.new`;
   try {
     await writeDraft(draft, produce);

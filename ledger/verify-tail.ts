@@ -26,10 +26,16 @@ export interface TailLine {
 type Rows = Pick<Store, 'range'>;
 type Words = Map<string, ReadonlyMap<number, RefusalReason>>;
 
+/** A line whose node may have its say in a block that was not read yet: of an epoch after this one, too. */
+interface ReadLine extends Omit<TailLine, 'state' | 'refused'> {
+  readonly statement: string;
+  readonly at: number;
+}
+
 interface ReadBlock {
   readonly timeMs: UnixMs;
   /** Newest first. */
-  readonly lines: readonly TailLine[];
+  readonly lines: readonly ReadLine[];
 }
 
 /** @param words What nodes have said; grows with each block. */
@@ -42,17 +48,22 @@ function readRow(key: Uint8Array, row: Uint8Array, words: Words): ReadBlock | un
     if (entry?.kind !== 'countersign') continue;
     words.set(toHex(entry.statement), new Map(entry.refused.map(({ index, reason }) => [index, reason])));
   }
-  const lines = entries.flatMap((entry, index): TailLine[] => {
+  const lines = entries.flatMap((entry, index): ReadLine[] => {
     if (entry?.kind !== 'statement') return [];
-    const word = words.get(toHex(statementHash(block.entries[index] ?? new Uint8Array())));
-    return entry.lines.map((line, at): TailLine => {
-      const refused = word?.get(at);
+    const statement = toHex(statementHash(block.entries[index] ?? new Uint8Array()));
+    return entry.lines.map((line, at): ReadLine => {
       const place = lineText({ author, epoch, number, index }, 'line', at, line);
-      const state = refused !== undefined ? 'refused' : word === undefined ? 'waiting' : 'countersigned';
-      return { place, statedMs: timeMs, node: entry.node, author, line, state, ...(refused ? { refused } : {}) };
+      return { place, statedMs: timeMs, node: entry.node, author, line, statement, at };
     });
   });
   return { timeMs, lines: lines.toReversed() };
+}
+
+function judged({ statement, at, ...line }: ReadLine, words: Words): TailLine {
+  const word = words.get(statement);
+  const refused = word?.get(at);
+  if (refused !== undefined) return { ...line, state: 'refused', refused };
+  return { ...line, state: word === undefined ? 'waiting' : 'countersigned' };
 }
 
 /** Blocks of one epoch that are fetched at a time. */
@@ -93,7 +104,7 @@ export async function tailLines(rows: Rows, count: number): Promise<readonly Tai
     await advance(cursor);
     cursors.push(cursor);
   }
-  const lines: TailLine[] = [];
+  const lines: ReadLine[] = [];
   while (lines.length < count) {
     const newest = cursors.reduce<Cursor | undefined>(
       (best, cursor) => ((cursor.next?.timeMs ?? -1) > (best?.next?.timeMs ?? -1) ? cursor : best),
@@ -103,10 +114,14 @@ export async function tailLines(rows: Rows, count: number): Promise<readonly Tai
     lines.push(...newest.next.lines);
     await advance(newest);
   }
-  return lines.slice(0, count).toReversed();
+  return lines
+    .slice(0, count)
+    .toReversed()
+    .map((line) => judged(line, words));
 }
 
 /** The lines of rows that come from now on, in their order. */
 export function linesOfRow(key: Uint8Array, row: Uint8Array): readonly TailLine[] {
-  return readRow(key, row, new Map())?.lines.toReversed() ?? [];
+  const words: Words = new Map();
+  return (readRow(key, row, words)?.lines ?? []).toReversed().map((line) => judged(line, words));
 }

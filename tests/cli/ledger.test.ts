@@ -1,14 +1,18 @@
 /** `helixflow ledger`: what is told, checked, exported, backed up and put back of a directory that no daemon holds. */
 
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { locateDataDir } from '../../cli/data-dir.ts';
+import { writeNewFileStream } from '../../cli/ledger-sink.ts';
 import { openLevelStore } from '../../ledger/adapters/store-level.ts';
-import type { Entry } from '../../ledger/entry.ts';
+import { type Entry, encodeEntry } from '../../ledger/entry.ts';
 import { prune, writePrunedRow } from '../../ledger/feed-prune.ts';
 import { feedKeys, readBlockRow } from '../../ledger/feed-rows.ts';
-import { line } from '../ledger/verify-stage.ts';
+import { addTotals, noTotals, statementHash } from '../../ledger/statement.ts';
+import type { EpochId } from '../../protocol/ids.ts';
+import { unixMs } from '../../protocol/units.ts';
+import { line, runNamed } from '../ledger/verify-stage.ts';
 import { runHere } from './in-process.ts';
 import { alice, bob, linesFrom, makeMesh, tell } from './ledger-stage.ts';
 import { tempDir } from './temp-dir.ts';
@@ -163,6 +167,50 @@ test('tail shows the newest attempts last', async ({ expect }) => {
   // Each is a JSON line of its own; the last one stays.
   expect(await dir.ok('ledger', 'tail', '-n', '2')).toMatchObject({ serial: 2, state: 'waiting', node: alice.peer });
   expect(await dir.run('ledger', 'tail', '--follow')).toMatchObject({ error: 'DAEMON_UNREACHABLE' });
+});
+
+test('tail knows what a node said after the gateway was started again', async ({ expect }) => {
+  await using dir = await furnished();
+  const { running, progress } = { running: [], progress: [] };
+  const lines = linesFrom('run 2', 1, 2);
+  const first = { number: 0, previous: new Uint8Array(32), totals: addTotals(noTotals, lines) };
+  const run = runNamed('run 2');
+  const statement = statementHash(
+    encodeEntry({ kind: 'statement', node: alice.peer, ...first, run, lines, running, progress }),
+  );
+  const [, epoch] = String((await dir.ok('ledger', 'tail', '-n', '1'))['place']).split('/');
+  const word = { kind: 'countersign', node: alice.peer, epoch: epoch as EpochId, number: 0, statement } as const;
+  const signature = new Uint8Array(64);
+  await tell(dir.path, [], [{ ...word, refused: [], timeMs: unixMs(Date.now()), signature }]);
+  expect(await dir.ok('ledger', 'tail', '-n', '1')).toMatchObject({ serial: 2, state: 'countersigned' });
+});
+
+describe('an output file', () => {
+  test.for([
+    ['backup', '/nonexist/y'],
+    ['backup', '/proc/x'],
+    ['export', '--out', '/nonexist/z'],
+  ])('that cannot be made is an error at once: ledger %s', async (words, { expect }) => {
+    await using dir = await furnished();
+    expect(await dir.run('ledger', ...words)).toMatchObject({ code: 2, error: 'CONFIG_INVALID' });
+    // The directory is nobody's any more.
+    expect(await dir.run('ledger', 'status')).toMatchObject({ code: 0 });
+  });
+
+  test('that fails half-way is not there, nor is its draft', async ({ expect }) => {
+    await using temp = await tempDir();
+    const full = Object.assign(new Error('full'), { code: 'ENOSPC' });
+    const path = join(temp.path, 'out');
+    const written = writeNewFileStream(path, async (sink) => {
+      await sink.write('x'.repeat(300_000));
+      throw full;
+    });
+    await expect(written).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      details: { reason: `${path}: cannot be written: the disk is full` },
+    });
+    expect(await readdir(temp.path)).toEqual([]);
+  });
 });
 
 describe('a backup', () => {
