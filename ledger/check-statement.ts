@@ -104,8 +104,8 @@ const paysPrompt = (outcome: LineOutcome): boolean => outcome === 'done' || outc
 /** The least that may be stated of an attempt of which the gateway let go: what it had said to hold. */
 function leastTokens(outcome: LineOutcome, { acknowledgedTokens, statedTokens }: OwnWork): number {
   // A budget ends within the piece that it does not reach; the piece has come.
-  const beyondTokens = outcome === 'cut' ? limits.deltaTokensMax : 0;
-  return Math.max(acknowledgedTokens, statedTokens) - beyondTokens;
+  const beyondTokens = outcome === 'cancelled' ? limits.deltaTokensMax : 0;
+  return Math.max(acknowledgedTokens - beyondTokens, statedTokens);
 }
 
 /** The gateway let go of the attempt, or lost it, while pieces of it were on their way. */
@@ -120,8 +120,8 @@ function judgeLetGo(line: UsageLine, work: OwnWork): Verdict {
     return refuse('count');
   const short = Math.max(0, most - counted);
   const prompt = ownPromptTokens(work);
-  // Of an attempt that ended whole here the prompt was earned.
-  if (!paysPrompt(line.outcome)) return { shortTokens: short + (end?.kind === 'done' ? prompt : 0) };
+  // The prompt was earned here; how the attempt ended there is the gateway's word alone.
+  if (!paysPrompt(line.outcome)) return { shortTokens: short + prompt };
   const cachedTokens = end?.kind === 'done' ? Math.min(end.cachedTokens, prompt) : 0;
   // Where the node had not counted it, or was not heard, the gateway guesses.
   if (line.promptTokens > bodyBytes || line.cachedTokens > cachedTokens) return refuse('count');

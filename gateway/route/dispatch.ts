@@ -206,9 +206,12 @@ export class Dispatch implements Answer, BagItem {
   /** The answer ends here, as one that has reached its bound. */
   #outOfMoney(running: RunningAttempt): void {
     this.#work.meter?.stopped();
-    this.#takeAway(running, 'done');
-    const end = running.failedEnd('cut', this.#books.within);
-    this.#write(running, end, (error) => this.#recorded(running, { ...end, finish: 'length' }, error));
+    this.#phase = 'ending';
+    this.#cancelDeadline();
+    this.#takeAway(running, 'done', (said) => {
+      const end = running.cancelledEnd(said, this.#books.within);
+      this.#write(running, end, (error) => this.#recorded(running, { ...end, finish: 'length' }, error));
+    });
   }
 
   #done(running: RunningAttempt, done: Done): void {

@@ -106,8 +106,19 @@ describe('an answer that its gateway let go', () => {
   test.for<[string, Partial<UsageLine>, Partial<OwnWork>, string | number]>([
     ['is agreed where all came', { completionTokens: 20 }, {}, 0],
     ['is agreed but for what was on its way', {}, {}, 8],
-    ['is refused below what was acknowledged', { completionTokens: 11 }, {}, 'count'],
-    ['is refused where the node is said to have counted less', { nodeTokens: 11 }, {}, 'count'],
+    ['is refused below what was acknowledged', { outcome: 'lost', completionTokens: 11, promptTokens: 0 }, {}, 'count'],
+    [
+      'is refused where the node is said to have counted less',
+      { outcome: 'lost', nodeTokens: 11, promptTokens: 0 },
+      {},
+      'count',
+    ],
+    [
+      'owes its prompt, however it is said to have ended',
+      { outcome: 'hedged', promptTokens: 0, completionTokens: 20 },
+      {},
+      100,
+    ],
     ['is refused below what was stated while it ran', { completionTokens: 12 }, { statedTokens: 13 }, 'count'],
     ['is refused above what was sent', { completionTokens: 21, nodeTokens: 21 }, {}, 'count'],
     ['never was whole', { outcome: 'done' }, {}, 'outcome'],
@@ -115,7 +126,7 @@ describe('an answer that its gateway let go', () => {
     ['is refused with a prompt beyond its bytes', { promptTokens: 4_001 }, {}, 'count'],
     ['is charged a guess of a prompt that nobody counted', {}, { end: { ...cancelled, promptTokens: 0 } }, 8],
     ['has nothing cached', { cachedTokens: 1 }, {}, 'count'],
-    ['may end in the piece that money did not reach', { outcome: 'cut', completionTokens: 11 }, {}, 9],
+    ['may end in the piece that money did not reach', { outcome: 'cancelled', completionTokens: 11 }, {}, 9],
     ['may still run here', {}, { end: undefined }, 8],
     ['may have failed here', { outcome: 'failed', promptTokens: 0 }, { end: { kind: 'failed' } }, 8],
   ])('%s', ([, change, own, expected], { expect }) => {
@@ -295,8 +306,8 @@ describe('whatever was on its way', () => {
         const { statedTokens, acknowledgedTokens } = work;
         const paid = Math.min(line.nodeTokens ?? line.completionTokens, Math.max(line.completionTokens, statedTokens));
         const own = ownTokens(work);
-        const beyond = line.outcome === 'cut' ? limits.deltaTokensMax : 0;
-        expect(paid).toBeGreaterThanOrEqual(Math.min(own, Math.max(acknowledgedTokens, statedTokens)) - beyond);
+        const beyond = line.outcome === 'cancelled' ? limits.deltaTokensMax : 0;
+        expect(paid).toBeGreaterThanOrEqual(Math.min(own, Math.max(acknowledgedTokens - beyond, statedTokens)));
         expect(own - paid).toBeLessThanOrEqual(word);
         if (line.outcome === 'done') expect(own - paid).toBeLessThanOrEqual(1);
         mostTokens = Math.max(mostTokens, own - paid);

@@ -99,7 +99,7 @@ describe('an attempt leaves', () => {
     await under.mesh.gateway.drain();
   });
 
-  test('cut, when no more money is there, as an answer that has reached its length', async ({ expect }) => {
+  test('cancelled, when no more money is there, as an answer that has reached its length', async ({ expect }) => {
     const mesh = new SmallMesh();
     const node = mesh.add(new ScriptedEngine(2, [{ ...scriptedModel(), contextTokens: 1_000_000 }]));
     mesh.accounting.price = { id: '', prompt: 7, cached: 7, completion: 1_000_000 };
@@ -113,9 +113,10 @@ describe('an attempt leaves', () => {
     }
     await mesh.settle();
     expect(seen.texts).toHaveLength(2_048 + 1_024);
-    expect(seen.ends).toMatchObject([{ finish: 'length', ...nothing, completionTokens: 3_072 }]);
-    expect(mesh.accounting.ends()).toMatchObject([{ outcome: 'cut', ...nothing, completionTokens: 3_072 }]);
-    expect([mesh.accounting.heldMicro, mesh.accounting.spentMicro]).toEqual([0, 3_072]);
+    const billed = { promptTokens: promptEstimate, cachedTokens: 0, completionTokens: 3_072 };
+    expect(seen.ends).toMatchObject([{ finish: 'length', ...billed }]);
+    expect(mesh.accounting.ends()).toMatchObject([{ outcome: 'cancelled', ...billed }]);
+    expect([mesh.accounting.heldMicro, mesh.accounting.spentMicro]).toEqual([0, 3_073]);
     expect(node.engine.running).toEqual([]);
   });
 
