@@ -7,6 +7,7 @@ import { link, open, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { fileExists, syncDirectory, systemCode, systemReason } from './files.ts';
+import { unwritable } from './output.ts';
 
 /** Takes text; waits while whoever reads it is slow. */
 export interface Sink {
@@ -122,6 +123,11 @@ export async function writeNewFileStream(path: string, produce: (sink: Sink) => 
 /** Has `produce` write to stdout, until nobody reads it any more. */
 export async function writeStdout(produce: (sink: Sink) => Promise<void>): Promise<void> {
   const sink = new StreamSink(process.stdout);
-  await produce(sink);
-  await sink.end();
+  try {
+    await produce(sink);
+    await sink.end();
+  } catch (cause) {
+    if (sink.failure === undefined || cause !== sink.failure) throw cause;
+    throw unwritable(cause);
+  }
 }

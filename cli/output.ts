@@ -2,8 +2,13 @@
 
 import { writeSync } from 'node:fs';
 import type { ErrorRow } from '../protocol/error-table.ts';
-import { type ErrorDetails, errorRow, errorText, type HelixFlowError } from '../protocol/errors.ts';
+import { type ErrorDetails, errorRow, errorText, HelixFlowError } from '../protocol/errors.ts';
+import { systemCode, systemReason } from './files.ts';
 import { redact } from './redact.ts';
+
+/** @returns what to throw when output cannot be written, of which a caller that reports errors makes one line. */
+export const unwritable = (cause: unknown): HelixFlowError =>
+  new HelixFlowError('OUTPUT_FAILED', { reason: systemReason(cause) }, { cause });
 
 /** Writes all of `text` before it returns, so that nothing is lost when the process exits next. */
 function write(descriptor: 1 | 2, text: string): void {
@@ -13,10 +18,12 @@ function write(descriptor: 1 | 2, text: string): void {
     try {
       written += writeSync(descriptor, bytes, written);
     } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : undefined;
+      const code = systemCode(error);
       // The reader has gone: there is nobody to tell.
       if (code === 'EPIPE') return;
-      if (code !== 'EAGAIN') throw error;
+      // Where nobody can be told anything, the exit code has to do.
+      if (code !== 'EAGAIN' && descriptor === 2) return;
+      if (code !== 'EAGAIN') throw unwritable(error);
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
   }

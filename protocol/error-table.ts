@@ -412,6 +412,11 @@ export const errorTable = {
   },
   STORE_FAILED: { ...local, exit: 1, text: 'the store failed: {reason}' },
   EXPORT_FAILED: { ...local, exit: 5, text: 'cannot export to {target}: {reason}' },
+  OUTPUT_FAILED: {
+    ...local,
+    exit: 1,
+    text: 'the output cannot be written: {reason}; write it to another place',
+  },
   LEASE_UNKNOWN: {
     ...local,
     http: 404,

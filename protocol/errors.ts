@@ -79,6 +79,7 @@ export interface ErrorDetails {
   DIRECTORY_UNAVAILABLE: Reason;
   STORE_FAILED: Reason;
   EXPORT_FAILED: { target: string; reason: string };
+  OUTPUT_FAILED: Reason;
   LEASE_UNKNOWN: { lease: string };
   CONFIG_INVALID: Reason;
   DATA_DIR_HELD: { path: string; holder: string };

@@ -1,12 +1,14 @@
 /** Errors as people read them. */
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { columns } from '../../cli/lists.ts';
 import { describeError } from '../../cli/output.ts';
 import { commandIn } from '../../cli/program.ts';
 import { errorTable } from '../../protocol/error-table.ts';
 import { type ErrorCode, type ErrorDetails, errorCodes, HelixFlowError } from '../../protocol/errors.ts';
+import { entry } from './run-cli.ts';
 
 /** A detail for every placeholder of the code's sentence. */
 const sample = (code: ErrorCode): HelixFlowError => {
@@ -82,4 +84,22 @@ describe('a result', () => {
     const rows = Array.from({ length: 200_000 }, (_, at) => [`${at}`, 'x']);
     expect(columns(['NUMBER', 'X'], rows).split('\n').slice(-1)).toEqual(['199999  x']);
   });
+});
+
+test.skipIf(!existsSync('/dev/full'))('output that cannot be written is an error in plain words', ({ expect }) => {
+  const full = openSync('/dev/full', 'w');
+  const { status, stderr } = spawnSync(process.execPath, [entry, 'version'], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  });
+  closeSync(full);
+  expect([status, stderr.split('\n')]).toEqual([
+    1,
+    [
+      'helixflow: the output cannot be written (OUTPUT_FAILED)',
+      '  why: the disk is full',
+      '  do:  write it to another place',
+      '',
+    ],
+  ]);
 });
