@@ -12,9 +12,9 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       project('unit', ['tests/{protocol,ledger,node,gateway,sim,cli,security}/**/*.test.ts', 'tests/*.test.ts'], {
-        testTimeout: 30_000,
+        testTimeout: 120_000,
       }),
-      project('contract', ['tests/contract/**/*.test.ts'], { testTimeout: 60_000, hookTimeout: 60_000 }),
+      project('contract', ['tests/contract/**/*.test.ts'], { testTimeout: 180_000, hookTimeout: 180_000 }),
       project('e2e', ['tests/e2e/**/*.test.ts'], {
         testTimeout: 120_000,
         hookTimeout: 120_000,

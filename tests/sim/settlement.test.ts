@@ -24,7 +24,7 @@ const calm: Scenario = {
 
 describe('settlement', () => {
   test('survives whatever a seed brings: every answer is billed once, and strict budgets hold', {
-    timeout: 300_000,
+    timeout: 900_000,
   }, async ({ expect }) => {
     const effects = new Set<string>();
     for (const seed of [1, 2, 3, 4, 5, 6]) {
@@ -37,7 +37,7 @@ describe('settlement', () => {
     expect(['crash', 'partition', 'diskFull'].filter((kind) => !effects.has(kind))).toEqual([]);
   });
 
-  test('played again it is the same to the last event', { timeout: 120_000 }, async ({ expect }) => {
+  test('played again it is the same to the last event', { timeout: 600_000 }, async ({ expect }) => {
     const untimed = ({ eventsPerSecond: _, ...rest }: SimResult) => rest;
     const [first, again] = [await runScenario(calm, { seed: 7 }), await runScenario(calm, { seed: 7 })];
     expect(untimed(again)).toEqual(untimed(first));
@@ -59,7 +59,7 @@ const lyingGateway =
       tabs.begin = change(tabs.begin.bind(tabs));
     });
 
-describe('a run notices', { timeout: 120_000 }, () => {
+describe('a run notices', { timeout: 600_000 }, () => {
   test('nothing, when nothing is planted', async ({ expect }) => {
     expect(checksOf(await play(() => {}))).toEqual([]);
   });
