@@ -10,8 +10,8 @@ import { type TrueAttempt, type TrueWork, trueName, worthMicro } from './truth.t
 
 /** Lies by which work stays uncovered, however little of it there is. */
 const stoppingLies: readonly Liar['lie'][] = ['shave', 'price', 'omit', 'running'];
-/** What a node may not have told in time is bounded by the bytes alone: nobody counts tokens again yet. */
-const byteLies: readonly Liar['lie'][] = ['prompt', 'pad'];
+/** Gains that grow with the work: nobody counts the tokens of texts again yet, nor asks nodes what they have signed. */
+const openLies: readonly Liar['lie'][] = ['prompt', 'pad', 'faces'];
 /** A restart, a partition and `uncoveredMaxMs` may lie between a lie and its end. */
 const stoppedAfterMs = 65_000;
 
@@ -75,7 +75,7 @@ class Judge {
     const { micro, windowMicro, boundMicro } = gatewayGain(attempts, this.#paidMicro, restarts);
     this.#note({ lie, micro, windowMicro });
     const pair = `${site.machine.name} at ${machine.name}`;
-    if (micro > boundMicro) {
+    if (micro > boundMicro && !openLies.includes(lie)) {
       this.#violate('liars gain no more than a window', `${pair}, ${lie}: ${micro} of a window of ${windowMicro}`);
     }
     const refusals = this.#parts.truth.refusals(machine.peer, site.machine.peer);
@@ -95,7 +95,7 @@ class Judge {
     });
     const { micro, windowMicro, boundMicro } = nodeGain(attempts, this.#paidMicro);
     this.#note({ lie, micro, windowMicro });
-    if (micro <= boundMicro || byteLies.includes(lie)) return;
+    if (micro <= boundMicro || openLies.includes(lie)) return;
     const pair = `${machine.name} from ${gateway.machine.name}`;
     this.#violate('liars gain no more than a window', `${pair}, ${lie}: ${micro} of a window of ${windowMicro}`);
   }

@@ -23,6 +23,7 @@ import type { Fault } from './faults.ts';
 import { type GatewayLie, type NodeLie, restate, type Tip } from './lies.ts';
 import type { SimRandom } from './random.ts';
 import type { GatewaySite, NodeSite, Site, Sites } from './sites.ts';
+import { TwoFaces } from './two-faces.ts';
 import type { World } from './world.ts';
 
 /** What a machine lies about, and since when. */
@@ -93,12 +94,18 @@ export class Liars {
     const ledger = site.gateway?.ledger;
     if (ledger === undefined) return;
     const chains = new Chains();
+    const isTwoFaced = (): boolean => this.#liars.get(site)?.lie === 'faces';
+    const faces = new TwoFaces(site, this.#meshId, isTwoFaced);
     const append = ledger.append.bind(ledger);
-    const lying: Ledger['append'] = (as, entries) =>
-      append(
-        as,
-        entries.map((entry) => (entry.kind === 'statement' ? this.#restate(site, entry, chains) : entry)),
-      );
+    const lying: Ledger['append'] = async (as, entries) => {
+      const said = entries.map((entry) => (entry.kind === 'statement' ? this.#restate(site, entry, chains) : entry));
+      const places = await append(as, said);
+      for (const [at, entry] of entries.entries()) {
+        const place = places[at];
+        if (isTwoFaced() && entry.kind === 'statement' && place !== undefined) faces.show(entry, place);
+      }
+      return places;
+    };
     ledger.append = lying;
   }
 

@@ -17,7 +17,8 @@ export type NodeLie = (typeof nodeLies)[number];
  * left before anything came, `hedge` that another was faster.
  */
 export const gatewayLies = ['shave', 'cheap', 'price', 'omit', 'running', 'repeat', 'cancel', 'hedge'] as const;
-export type GatewayLie = (typeof gatewayLies)[number];
+/** `faces`: as `shave`, but the nodes are shown an honest feed, and sign that. Nobody compares the two yet. */
+export type GatewayLie = (typeof gatewayLies)[number] | 'faces';
 
 /** The last statement of a chain. */
 export interface Tip {
@@ -42,6 +43,7 @@ const isWorth = ({ promptTokens, completionTokens }: UsageLine): boolean => prom
 function lieOf(line: UsageLine, lie: GatewayLie): UsageLine | undefined {
   switch (lie) {
     case 'shave':
+    case 'faces':
       return { ...line, completionTokens: Math.floor(line.completionTokens / 2) };
     case 'cheap':
       return { ...line, nodeTokens: 0 };
