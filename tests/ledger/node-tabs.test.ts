@@ -5,7 +5,7 @@ import { describe, test } from 'vitest';
 import { encodeEntry } from '../../ledger/entry.ts';
 import { freePrice, type Price } from '../../ledger/price.ts';
 import { createPrices } from '../../ledger/prices.ts';
-import { statementPace } from '../../ledger/work-tab.ts';
+import { statementPace, worksMax } from '../../ledger/work-tab.ts';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { PriceId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
@@ -307,6 +307,14 @@ describe('many statements at once', () => {
     expect([gateway.link.frames.length, node.clock.timers]).toEqual([statementPace.burst, 0]);
     node.tabs.received(gateway.link, first);
     expect(gateway.link.frames).toHaveLength(statementPace.burst + 1);
+  });
+
+  test('that never come let no gateway have more open than may be remembered', async ({ expect }) => {
+    const { node, gateway } = await open();
+    for (let serial = 1; serial < worksMax; serial += 1) node.begin(gateway, serial);
+    expect(node.codeFor(gateway)).toBeUndefined();
+    node.begin(gateway, worksMax);
+    expect([node.codeFor(gateway), node.codeFor(new StagedGateway('another'))]).toEqual(['TAB_UNCOVERED', undefined]);
   });
 
   test('that wait are those of the present session only, and not too many of them', async ({ expect }) => {

@@ -228,6 +228,11 @@ const lies: readonly Lie[] = [
     found: ` line 1 (RUN.2): its price ${price.id} has other numbers than its entry`,
   },
   {
+    name: 'another number for cached tokens than the price has',
+    tell: (g) => [g.statement(alice.peer, [line('run', 1, { price: { ...price, cached: price.cached + 1 } })])],
+    found: ` line 0 (RUN.1): its price ${price.id} has other numbers than its entry`,
+  },
+  {
     name: 'a price before it was set',
     tell: (g) => [g.statement(alice.peer, [line('run', 1, { price, startMs: unixMs(startMs - 2_000_000) })])],
     found: ` line 0 (RUN.1): its price ${price.id} was not in force for qwen3 at ${alice.peer} then`,
