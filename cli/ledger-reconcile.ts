@@ -1,5 +1,6 @@
 /** Sums of the feeds beside those of others: the daemon's counters, a database, a provider's file. */
 
+import type { AdminApi } from '../gateway/admin/operations.ts';
 import { parsePostgresUrl } from '../ledger/adapters/export-postgres-connect.ts';
 import { readProviderFile } from '../ledger/adapters/reconcile-file.ts';
 import { postgresSums } from '../ledger/adapters/reconcile-postgres.ts';
@@ -17,7 +18,10 @@ import {
   sumUp,
 } from '../ledger/reconcile.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
-import { callOperation } from './control-client.ts';
+import { openAdmin } from './admin.ts';
+import { callOperation, isSocketAlive } from './control-client.ts';
+import { openDataDir } from './data-dir.ts';
+import { fileExists } from './files.ts';
 import type { LedgerSource } from './ledger-source.ts';
 
 /** What the feeds were compared with. */
@@ -40,15 +44,25 @@ type Asked = Pick<ExportOptions, 'sinceMs' | 'untilMs' | 'pruned'>;
 const settled = ({ rows, known, role }: LedgerSource, moments: Asked = {}): AsyncGenerator<ExportRow> =>
   exportSettled(rows, { meshId: known.mesh.meshId, holds: role === 'gateway' ? 'all' : 'open', ...moments });
 
-/** Everything that the daemon has counted, a day at a time. */
-async function daemonSums({ dir }: LedgerSource): Promise<Sums> {
-  const { days } = await callOperation(dir.socket, 'ledger.counters', {});
+type Counters = AdminApi['ledger.counters'];
+
+/** Everything that was counted as lines came in, a day at a time. */
+async function countedSums(ask: (day: Counters['request']) => Promise<Counters['response']>): Promise<Sums> {
+  const { days } = await ask({});
   const rows = [];
-  for (const day of days) {
-    const counted = await callOperation(dir.socket, 'ledger.counters', { day });
-    rows.push(...counted.rows);
-  }
+  for (const day of days) rows.push(...(await ask({ day })).rows);
   return sumsOf(rows);
+}
+
+const daemonSums = ({ dir }: LedgerSource): Promise<Sums> =>
+  countedSums((asked) => callOperation(dir.socket, 'ledger.counters', asked));
+
+/** What the last gateway of a directory that no daemon holds had counted; undefined of others. */
+export async function keptSums(dataDir: string | undefined): Promise<Sums | undefined> {
+  const dir = await openDataDir(dataDir, 'read');
+  if ((await isSocketAlive(dir.socket)) || !(await fileExists(dir.peer('gateway').store))) return undefined;
+  await using admin = await openAdmin(dataDir, 'ledger reconcile');
+  return await countedSums((asked) => admin.call('ledger.counters', asked));
 }
 
 const dayMs = 86_400_000;
@@ -57,18 +71,22 @@ const isUrl = (text: string): boolean => /^postgres(ql)?:\/\//.test(text);
 /**
  * Compares with everything that there is to compare with.
  * @param other A URL of PostgreSQL, or a file.
- * @throws HelixFlowError DAEMON_UNREACHABLE when there is nothing; EXPORT_FAILED, CONFIG_INVALID
+ * @throws HelixFlowError CONFIG_INVALID when there is nothing; EXPORT_FAILED
  */
 export async function reconcile(
   source: LedgerSource,
   other: string | undefined,
   moments: Asked = {},
+  kept?: Sums,
 ): Promise<Reconciled> {
-  if (other === undefined && !source.isLive)
-    throw new HelixFlowError('DAEMON_UNREACHABLE', { path: source.dir.socket });
+  const isCounting = source.isLive && source.role === 'gateway';
+  if (other === undefined && kept === undefined && !isCounting) {
+    const reason = 'a node counts no usage: reconcile at a gateway, or say with what to compare (--with)';
+    throw new HelixFlowError('CONFIG_INVALID', { reason });
+  }
   const compared: Compared[] = [];
   const differences: Reconciled['differences'][number][] = [];
-  const before = source.isLive ? await daemonSums(source) : undefined;
+  const before = isCounting ? await daemonSums(source) : kept;
   const theirs = other !== undefined && isUrl(other) ? parsePostgresUrl(other) : undefined;
   const database = theirs && (await postgresSums(theirs, source.known.mesh.meshId));
   let prunedMs = -1;
@@ -80,7 +98,7 @@ export async function reconcile(
   const fromDay = prunedMs < 0 ? 0 : Math.floor(prunedMs / dayMs) + 1;
   const whole = (sums: Sums): Sums => sumsFrom(sums, fromDay);
   if (feeds !== undefined && before !== undefined) {
-    const found = compareSums(whole(feeds), whole(before), whole(await daemonSums(source)));
+    const found = compareSums(whole(feeds), whole(before), whole(isCounting ? await daemonSums(source) : before));
     compared.push('counters');
     differences.push(...found.map((one) => ({ with: 'counters' as const, ...one })));
   }
