@@ -6,7 +6,7 @@ import { type AuthorCheck, mayWrite } from '../ledger/authors.ts';
 import type { VerifyOptions } from '../ledger/verify.ts';
 import { createJoseTokens } from '../protocol/adapters/tokens-jose.ts';
 import { fromBase64Url, fromHex, toHex } from '../protocol/crypto.ts';
-import { HelixFlowError } from '../protocol/errors.ts';
+import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { Role } from '../protocol/grants.ts';
 import type { Store, StoreRange } from '../protocol/ports.ts';
 import { callDaemon, callOperation, isSocketAlive } from './control-client.ts';
@@ -59,6 +59,30 @@ async function daemonSource(dir: DataDir, known: KnownMesh): Promise<LedgerSourc
   };
 }
 
+/** What helps against a store whose files have changed under it; the whole of it is in docs/ledger.md. */
+const damaged = (path: string, cause: HelixFlowError): HelixFlowError => {
+  const { reason } = cause.details as { readonly reason?: string };
+  const told = `the store ${path} is damaged (${reason ?? cause.code}): stop what runs on it and move it away; then start again, and peers send their feeds, or use helixflow ledger restore. What only it held is lost: names, keys of tags, leases (docs/ledger.md)`;
+  return new HelixFlowError('CHECK_FAILED', { reason: told }, { cause });
+};
+
+async function openWhole(path: string): Promise<Awaited<ReturnType<typeof openLevelStore>>> {
+  try {
+    return await openLevelStore(path);
+  } catch (error) {
+    const isDamage = isHelixFlowError(error) && error.code === 'DATA_DIR_UNUSABLE' && /corrupt/i.test(error.message);
+    throw isDamage ? damaged(path, error) : error;
+  }
+}
+
+async function* wholeRows(path: string, rows: AsyncIterable<readonly [Uint8Array, Uint8Array]>) {
+  try {
+    yield* rows;
+  } catch (error) {
+    throw isHelixFlowError(error) && error.code === 'STORE_FAILED' ? damaged(path, error) : error;
+  }
+}
+
 async function storeSource(dir: DataDir, known: KnownMesh, command: string): Promise<LedgerSource> {
   await using stack = new AsyncDisposableStack();
   stack.use(await holdDataDir(dir, command));
@@ -70,11 +94,12 @@ async function storeSource(dir: DataDir, known: KnownMesh, command: string): Pro
       reason: 'no gateway and no node has run in it yet',
     });
   }
-  const store = await openLevelStore(path);
+  const store = await openWhole(path);
   stack.defer(() => store.close());
   const parts = stack.move();
   const heads = () => Promise.resolve([]);
-  return { dir, known, role, isLive: false, rows: store, heads, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+  const rows = { range: (range: StoreRange) => wholeRows(path, store.range(range)) };
+  return { dir, known, role, isLive: false, rows, heads, [Symbol.asyncDispose]: () => parts.disposeAsync() };
 }
 
 /**

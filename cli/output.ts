@@ -78,6 +78,9 @@ function adviceFor({ code, details }: HelixFlowError, command: string | undefine
   const { kind } = details as Readonly<Record<string, unknown>>;
   const list = typeof kind === 'string' ? lists[kind] : undefined;
   if (list !== undefined) return list;
+  if (code === 'CHECK_FAILED' && command === 'ledger verify') {
+    return 'what is damaged or missing comes back from peers when the gateway starts, or with helixflow ledger restore';
+  }
   if (code === 'CONFIG_INVALID' && command !== undefined) return `helixflow ${command} --help says how it is used`;
   return adviceByExit[errorRow(code).exit];
 }

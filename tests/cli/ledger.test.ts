@@ -1,8 +1,9 @@
 /** `helixflow ledger`: what is told, checked, exported, backed up and put back of a directory that no daemon holds. */
 
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { describe, test } from 'vitest';
+import { reconciledText } from '../../cli/commands/ledger-reconcile.ts';
 import { locateDataDir } from '../../cli/data-dir.ts';
 import { writeNewFileStream } from '../../cli/ledger-sink.ts';
 import { openLevelStore } from '../../ledger/adapters/store-level.ts';
@@ -183,6 +184,47 @@ test('tail knows what a node said after the gateway was started again', async ({
   const signature = new Uint8Array(64);
   await tell(dir.path, [], [{ ...word, refused: [], timeMs: unixMs(Date.now()), signature }]);
   expect(await dir.ok('ledger', 'tail', '-n', '1')).toMatchObject({ serial: 2, state: 'countersigned' });
+});
+
+test('reconcile compares with what the last gateway had counted, where no daemon runs', async ({ expect }) => {
+  await using dir = await furnished();
+  expect(await dir.ok('ledger', 'reconcile')).toEqual({ ok: true, compared: ['counters'], differences: [] });
+  await using node = await tempDir();
+  await makeMesh(node.path);
+  const { store } = locateDataDir(node.path).peer('node');
+  await mkdir(dirname(store), { recursive: true });
+  await (await openLevelStore(store)).close();
+  expect(await on(node.path).run('ledger', 'reconcile')).toMatchObject({ code: 2, error: 'CONFIG_INVALID' });
+});
+
+test('reconcile tells people of twenty differences, with dates', ({ expect }) => {
+  const place = `day 20758, gateway g, node n, model m, day 1, caller 20757/${'ab'.repeat(8)}/${'cd'.repeat(8)}`;
+  const one = { with: 'counters', place, field: 'accountMicro', feeds: 2, theirs: 0 } as const;
+  const textOf = (count: number): string[] =>
+    reconciledText({ ok: false, compared: ['counters'], differences: Array.from({ length: count }, () => one) }).split(
+      '\n',
+    );
+  expect(textOf(1)).toEqual([
+    'compared  with counters',
+    'differs  counters: 2026-11-01, gateway g, node n, model m, day 1, tags of 2026-10-31: account abababababababab, key cdcdcdcdcdcdcdcd: micro-credits that accounts owe: feeds 2, counters 0',
+    'found    1 difference',
+  ]);
+  const many = textOf(23);
+  expect([many.length, ...many.slice(-2)]).toEqual([
+    23,
+    '… and 3 more (--json has them all)',
+    'found    23 differences',
+  ]);
+});
+
+test('a store whose files have changed is told so, with what helps', async ({ expect }) => {
+  await using dir = await furnished();
+  const { store } = locateDataDir(dir.path).peer('gateway');
+  await (await openLevelStore(store)).close();
+  for (const name of await readdir(store)) {
+    if (name.startsWith('MANIFEST')) await writeFile(join(store, name), 'x'.repeat(500));
+  }
+  expect(await dir.run('ledger', 'verify')).toMatchObject({ code: 6, error: 'CHECK_FAILED' });
 });
 
 describe('an output file', () => {
