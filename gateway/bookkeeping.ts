@@ -68,6 +68,7 @@ export function createBookkeeping(
     {
       ...ports,
       tags,
+      isStated: () => tabs.status().every(({ unstated }) => unstated === 0),
       spentFrom: ({ lease, holder }) => {
         const key = publicKeyOf(holder);
         return key === undefined ? 0 : usage.spentFrom(authorIdOf(key), leaseTag(lease));

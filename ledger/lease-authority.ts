@@ -116,6 +116,7 @@ class IssuerAuthority implements LeaseAuthority {
     this.#book = new LeaseBook({
       isOurs: (author) => this.#isOurs(author),
       mayGive: (place) => this.#mayGive(place),
+      isStrict: ({ account }) => accountIn(deps.ledger, account, this.#issuer())?.strict !== false,
       spentFrom: deps.spentFrom,
     });
     this.#roll = new RollCall(

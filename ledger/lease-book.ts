@@ -21,6 +21,8 @@ export interface BookRules {
   readonly isOurs: (author: AuthorId) => boolean;
   /** True where this issuer's word may give something back at this place: not after the end of its authority. */
   readonly mayGive: (place: EntryPlace) => boolean;
+  /** True where only the process that held a lease can close it, and nobody may guess what it did at its end. */
+  readonly isStrict: (lease: LeaseEntry) => boolean;
   /** What lines known here have taken from a lease. */
   readonly spentFrom: (lease: LeaseEntry) => number;
 }
@@ -144,8 +146,11 @@ export class LeaseBook {
   #facts({ kind: _, ...lease }: LeaseEntry, { closes, writeOffs }: LeaseRecord): LeaseFacts {
     const { holder, epoch, amountMicro } = lease;
     // The last word of the holder counts: what was set aside when it gave the rest back has been settled since.
+    const isStrict = this.#rules.isStrict({ kind: 'lease', ...lease });
+    // A later process of a holder that was killed closes by its lines; with strict accounts it cannot.
     const closed = closes
-      .filter(({ place }) => !place.isAfterFork && place.epoch === epoch && peerOf(place.author) === holder)
+      .filter(({ place }) => !place.isAfterFork && peerOf(place.author) === holder)
+      .filter(({ place }) => place.epoch === epoch || !isStrict)
       .sort((a, b) => comparePlaces(b.place, a.place))
       .slice(0, 1);
     const written = writeOffs.filter(

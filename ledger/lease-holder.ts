@@ -18,6 +18,7 @@ import type { BudgetAccount, BudgetSheet, BudgetStatus, Budgets, ShareQuery, Sha
 import { createLeaseAuthority, type LeaseAuthority } from './lease-authority.ts';
 import type { LeaseFacts } from './lease-book.ts';
 import { createMoneyHolder, type MoneyHolder } from './lease-money.ts';
+import { type OrphanLease, Orphans } from './lease-orphans.ts';
 import { createShareHolder, type ShareHolder, type Sharer } from './lease-shares.ts';
 import { createWindowAuthority, type WindowAuthority } from './lease-windows.ts';
 import { createLeaseWire, type LeaseWire } from './lease-wire.ts';
@@ -50,6 +51,8 @@ export interface BudgetPorts {
   readonly tags?: TagKeys;
   /** What lines known here have taken from a lease, as `Usage.spentFrom` tells; leases count whole without it. */
   readonly spentFrom?: (lease: Pick<LeaseEntry, 'lease' | 'holder'>) => number;
+  /** True while every line that was written down is stated, too. */
+  readonly isStated?: () => boolean;
 }
 
 export interface BudgetOptions {
@@ -75,6 +78,8 @@ export interface GatewayBudgets extends Budgets {
   openLease(lease: LeaseId): LeaseFacts | undefined;
   /** Gateways that strict accounts wait for, after a handover or a restore. */
   missing(): readonly PeerId[];
+  /** Leases of strict accounts that earlier processes of this gateway have left open: they wait to be written off. */
+  orphans(): readonly OrphanLease[];
 }
 
 /** A tenth of a credit. */
@@ -90,6 +95,8 @@ class LocalBudgets implements GatewayBudgets {
   readonly #windows: WindowAuthority;
   readonly #shares: ShareHolder;
   readonly #tags: TagExchange | undefined;
+  readonly #orphans: Orphans | undefined;
+  #isOpen = false;
   /** Gateways that may use the same keys. */
   #others: readonly PeerId[] = [];
   /** Which channel each issuer was told on what is held here. */
@@ -137,13 +144,17 @@ class LocalBudgets implements GatewayBudgets {
         tags,
         self,
         keeps: (of) => this.#authority?.keeps(of) === true,
-        isAlone: () => this.#others.length === 0 && options.recovers !== true,
+        others: () => this.#others,
+        recovers: options.recovers === true,
         channelTo: (peer) => this.#wire.channelTo(peer),
         isReachable: (peer) => this.#wire.isReachable(peer),
         ask: (peer, ask) => this.#wire.ask(peer, ask),
       });
+    const { spentFrom, isStated = () => true } = ports;
+    this.#orphans = spentFrom && new Orphans({ ...ports, spentFrom, isStated }, self);
     this.#cancels = [
       ledger.onEntry((held) => {
+        this.#orphans?.entry(held);
         this.#authority?.entry(held);
         this.#holder.entry(held);
       }),
@@ -160,6 +171,7 @@ class LocalBudgets implements GatewayBudgets {
 
   async open(): Promise<void> {
     await this.#authority?.open();
+    this.#isOpen = true;
     this.#look();
     this.#lookLater();
   }
@@ -214,7 +226,7 @@ class LocalBudgets implements GatewayBudgets {
       case 'shareAsk':
         return this.#windows.ask(peer, question);
       case 'keysAsk':
-        return await this.#tags?.asked(question);
+        return await this.#tags?.asked(peer, question);
     }
   }
 
@@ -244,6 +256,7 @@ class LocalBudgets implements GatewayBudgets {
     const { ledger, network } = this.#ports;
     this.#learnOthers();
     this.#tags?.look();
+    if (this.#isOpen) this.#closeOrphans();
     for (const issuer of ledger.roots.issuers.keys()) {
       const authors = ledger.authorsOf(issuer);
       const [author] = authors;
@@ -256,6 +269,13 @@ class LocalBudgets implements GatewayBudgets {
         if (!isHelixFlowError(error)) throw error;
       });
     }
+  }
+
+  #closeOrphans(): void {
+    this.#orphans?.look().catch((error: unknown) => {
+      if (!isHelixFlowError(error)) throw error;
+      this.#ports.log.debug('lease.orphans-not-closed', { code: error.code });
+    });
   }
 
   async #report(to: { readonly issuer: IssuerId; readonly author: AuthorId; readonly peer: PeerId }): Promise<void> {
@@ -327,7 +347,12 @@ class LocalBudgets implements GatewayBudgets {
     return this.#authority?.missing() ?? [];
   }
 
+  orphans(): readonly OrphanLease[] {
+    return this.#orphans?.waiting() ?? [];
+  }
+
   async close(): Promise<void> {
+    this.#isOpen = false;
     this.#cancelLook();
     this.#shares.close();
     await this.#holder.close();

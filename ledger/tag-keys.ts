@@ -39,13 +39,18 @@ export interface TagKeys extends Tags {
   held(issuer: IssuerId, days: readonly number[]): readonly TagKey[];
   /** Draws the keys of these days that are not held; waits for `open`, and is synced once it resolves. For the issuer's own gateway. */
   draw(issuer: IssuerId, days: readonly number[]): Promise<void>;
-  /** Keeps keys that came from another gateway. Of two for one day the first that came stays. */
-  take(issuer: IssuerId, keys: readonly TagKey[]): Promise<void>;
+  /**
+   * Keeps keys that came from another gateway. Of several for one day the first names callers, and all tell them.
+   * @returns whether any of them is new here.
+   */
+  take(issuer: IssuerId, keys: readonly TagKey[]): Promise<boolean>;
   /** Nothing touches the store once it resolves. */
   close(): Promise<void>;
 }
 
 const dayMs = 86_400_000;
+/** Of one issuer and day: one more than the times that it was lost and drawn anew. */
+export const keysPerDayMax = 8;
 /** Days after today for which keys are handed out. */
 export const tagDaysAhead = 2;
 export const defaultTagDays = 40;
@@ -95,7 +100,7 @@ function readRow(at: Uint8Array, value: Uint8Array): TagKey | undefined {
   }
 }
 
-const nameOf = (issuer: IssuerId, day: number): string => `${issuer}/${day}`;
+const nameOf = (issuer: IssuerId, day: number, at = 0): string => `${issuer}/${day}${at === 0 ? '' : `/${at}`}`;
 
 /** 8 bytes that stand for something, for whoever holds the key alone. */
 const tagOf = (key: Uint8Array, kind: 'account' | 'key', issuer: IssuerId, id: string): Tag =>
@@ -104,7 +109,7 @@ const tagOf = (key: Uint8Array, kind: 'account' | 'key', issuer: IssuerId, id: s
 class DayKeys implements TagKeys {
   readonly #ports: TagPorts;
   readonly #tagDays: number;
-  readonly #keys = new Map<IssuerId, Map<number, Uint8Array>>();
+  readonly #keys = new Map<IssuerId, Map<number, Uint8Array[]>>();
   /** What was asked for lately; emptied whenever a key comes or goes, and each day. */
   #callers = new Memory<Caller>(callersMax);
   #callersDay = -1;
@@ -129,7 +134,7 @@ class DayKeys implements TagKeys {
     return { day, key: this.#ports.random.bytes(keyBytes).slice() };
   }
 
-  #daysOf(issuer: IssuerId): Map<number, Uint8Array> {
+  #daysOf(issuer: IssuerId): Map<number, Uint8Array[]> {
     let days = this.#keys.get(issuer);
     if (days === undefined) {
       days = new Map();
@@ -145,12 +150,12 @@ class DayKeys implements TagKeys {
     for await (const [at, value] of store.range(range)) {
       const name = decoder.decode(at.subarray(prefix.length));
       const row = readRow(at, value);
-      const [issuer = '', day = ''] = name.split('/');
+      const [issuer = '', , nth = '0'] = name.split('/');
       if (row !== undefined && name === ownName) {
         this.#own = row;
         hasOwn = true;
-      } else if (row !== undefined && isIssuerId(issuer) && day === `${row.day}`) {
-        this.#daysOf(issuer).set(row.day, row.key);
+      } else if (row !== undefined && isIssuerId(issuer) && name === nameOf(issuer, row.day, Number(nth))) {
+        this.#daysOf(issuer).set(row.day, [...(this.#keys.get(issuer)?.get(row.day) ?? []), row.key]);
       } else {
         log.warn('tags.damaged', { row: name.slice(0, 64) });
         ops.push({ type: 'del', key: at });
@@ -181,7 +186,7 @@ class DayKeys implements TagKeys {
       for (const day of days.keys()) {
         if (day >= oldest) continue;
         days.delete(day);
-        ops.push({ type: 'del', key: rowKey(nameOf(issuer, day)) });
+        for (let at = 0; at < keysPerDayMax; at += 1) ops.push({ type: 'del', key: rowKey(nameOf(issuer, day, at)) });
       }
       if (days.size === 0) this.#keys.delete(issuer);
     }
@@ -228,33 +233,36 @@ class DayKeys implements TagKeys {
 
   #keyFor(issuer: IssuerId, today: number): TagKey {
     const days = this.#keys.get(issuer);
-    const ofToday = days?.get(today);
+    const ofToday = days?.get(today)?.[0];
     if (ofToday !== undefined) return { day: today, key: ofToday };
     const newest = Math.max(-1, ...[...(days?.keys() ?? [])].filter((day) => day < today));
-    const key = days?.get(newest);
+    const key = days?.get(newest)?.[0];
     return key === undefined ? { day: 0, key: this.#own.key } : { day: newest, key };
   }
 
-  #heldKey(issuer: IssuerId, day: number): Uint8Array | undefined {
-    return day === 0 ? this.#own.key : this.#keys.get(issuer)?.get(day);
+  #heldKeys(issuer: IssuerId, day: number): readonly Uint8Array[] {
+    return day === 0 ? [this.#own.key] : (this.#keys.get(issuer)?.get(day) ?? []);
   }
 
   accountTag(issuer: IssuerId, account: AccountId, day: number): Tag | undefined {
-    const key = this.#heldKey(issuer, day);
-    return key && tagOf(key, 'account', issuer, account);
+    return this.accountTags(issuer, account, day)[0];
   }
 
   keyTag(issuer: IssuerId, keyId: KeyId, day: number): Tag | undefined {
-    const key = this.#heldKey(issuer, day);
-    return key && tagOf(key, 'key', issuer, keyId);
+    return this.keyTags(issuer, keyId, day)[0];
+  }
+
+  accountTags(issuer: IssuerId, account: AccountId, day: number): readonly Tag[] {
+    return this.#heldKeys(issuer, day).map((key) => tagOf(key, 'account', issuer, account));
+  }
+
+  keyTags(issuer: IssuerId, keyId: KeyId, day: number): readonly Tag[] {
+    return this.#heldKeys(issuer, day).map((key) => tagOf(key, 'key', issuer, keyId));
   }
 
   held(issuer: IssuerId, days: readonly number[]): readonly TagKey[] {
     const known = this.#keys.get(issuer);
-    return days.flatMap((day) => {
-      const key = known?.get(day);
-      return key === undefined ? [] : [{ day, key }];
-    });
+    return days.flatMap((day) => (known?.get(day) ?? []).map((key) => ({ day, key })));
   }
 
   async draw(issuer: IssuerId, days: readonly number[]): Promise<void> {
@@ -266,19 +274,22 @@ class DayKeys implements TagKeys {
     );
   }
 
-  async take(issuer: IssuerId, keys: readonly TagKey[]): Promise<void> {
+  async take(issuer: IssuerId, keys: readonly TagKey[]): Promise<boolean> {
     await this.#opened.promise;
     const today = this.#today();
     const ops: StoreOp[] = [];
-    if (!this.#keys.has(issuer) && this.#keys.size >= issuersMax) return;
+    if (!this.#keys.has(issuer) && this.#keys.size >= issuersMax) return false;
     for (const { day, key } of keys) {
       const isInTime = day > 0 && day >= today - this.#tagDays && day <= today + tagDaysAhead + 1;
-      if (!isInTime || key.length !== keyBytes || this.#daysOf(issuer).has(day)) continue;
-      this.#daysOf(issuer).set(day, key.slice());
-      ops.push(writeRow(nameOf(issuer, day), { day, key }));
+      if (!isInTime || key.length !== keyBytes) continue;
+      const known = this.#keys.get(issuer)?.get(day) ?? [];
+      if (known.length >= keysPerDayMax || known.some((one) => isSameBytes(one, key))) continue;
+      this.#daysOf(issuer).set(day, [...known, key.slice()]);
+      ops.push(writeRow(nameOf(issuer, day, known.length), { day, key }));
     }
     if (ops.length > 0) this.#forgetCallers();
     await this.#write(ops);
+    return ops.length > 0;
   }
 
   async close(): Promise<void> {

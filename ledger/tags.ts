@@ -18,4 +18,7 @@ export interface Tags {
   /** The tag of an account under the key of this day; undefined where that key is not (or no more) held. */
   accountTag(issuer: IssuerId, account: AccountId, day: number): Tag | undefined;
   keyTag(issuer: IssuerId, key: KeyId, day: number): Tag | undefined;
+  /** Under every key of this day: there are several where whoever draws them had lost one, and each has made tags. */
+  accountTags(issuer: IssuerId, account: AccountId, day: number): readonly Tag[];
+  keyTags(issuer: IssuerId, key: KeyId, day: number): readonly Tag[];
 }

@@ -18,7 +18,7 @@ const tagsAtOnce = 1_000;
 export type Tagged = Pick<UsageKey, 'tagDay' | 'account' | 'key' | 'gateway'>;
 
 export interface OwnersDeps {
-  readonly tags: Pick<Tags, 'accountTag' | 'keyTag'>;
+  readonly tags: Pick<Tags, 'accountTags' | 'keyTags'>;
   readonly standing: Pick<Standing, 'accounts' | 'keys'>;
   readonly clock: Pick<Clock, 'turn'>;
   /** The author of this gateway's feed: tags of day 0 are known where they were made, and nowhere else. */
@@ -45,7 +45,7 @@ const issuerOf = (by: AuthorId): IssuerId => issuerIdOf(fromHex(by));
 /** Something that may own a tag. */
 interface Candidate {
   readonly id: string;
-  tagOn(day: number): Tag | undefined;
+  tagsOn(day: number): readonly Tag[];
 }
 
 class LiveOwners implements Owners {
@@ -117,43 +117,46 @@ class LiveOwners implements Owners {
     for (const { account, by } of accounts) {
       if (erased.has(account)) continue;
       const issuer = issuerOf(by);
-      yield { id: account, tagOn: (day) => tags.accountTag(issuer, account, day) };
+      yield { id: account, tagsOn: (day) => tags.accountTags(issuer, account, day) };
     }
     for (const { key, by, made } of keys) {
       if (made !== undefined && erased.has(made.account)) continue;
       const issuer = issuerOf(by);
-      yield { id: key, tagOn: (day) => tags.keyTag(issuer, key, day) };
+      yield { id: key, tagsOn: (day) => tags.keyTags(issuer, key, day) };
     }
   }
 
   async #find(wanted: Map<number, Set<string>>, candidates: Iterable<Candidate>): Promise<void> {
     let made = 0;
-    for (const { id, tagOn } of candidates) {
+    for (const { id, tagsOn } of candidates) {
       for (const [day, names] of wanted) {
-        const name = `${day} ${tagOn(day)}`;
-        if (names.delete(name)) this.#known.set(name, id);
+        for (const tag of tagsOn(day)) {
+          const name = `${day} ${tag}`;
+          if (names.delete(name)) this.#known.set(name, id);
+        }
         made += 1;
         if (made % tagsAtOnce === 0) await this.#deps.clock.turn();
       }
     }
   }
 
-  #isTag(of: 'account' | 'key', tagOn: (day: number) => Tag | undefined): (row: Tagged) => boolean {
-    const byDay = new Map<number, Tag | undefined>();
+  #isTag(of: 'account' | 'key', tagsOn: (day: number) => readonly Tag[]): (row: Tagged) => boolean {
+    const byDay = new Map<number, readonly Tag[]>();
     return (row) => {
       const { tagDay, gateway } = row;
       if (tagDay === 0 && gateway !== this.#deps.self) return false;
-      if (!byDay.has(tagDay)) byDay.set(tagDay, tagOn(tagDay));
-      return byDay.get(tagDay) === row[of];
+      const tags = byDay.get(tagDay) ?? tagsOn(tagDay);
+      byDay.set(tagDay, tags);
+      return tags.includes(row[of]);
     };
   }
 
   isAccount(issuer: IssuerId, account: AccountId): (row: Tagged) => boolean {
-    return this.#isTag('account', (day) => this.#deps.tags.accountTag(issuer, account, day));
+    return this.#isTag('account', (day) => this.#deps.tags.accountTags(issuer, account, day));
   }
 
   isKey(issuer: IssuerId, key: KeyId): (row: Tagged) => boolean {
-    return this.#isTag('key', (day) => this.#deps.tags.keyTag(issuer, key, day));
+    return this.#isTag('key', (day) => this.#deps.tags.keyTags(issuer, key, day));
   }
 }
 

@@ -27,7 +27,7 @@ export interface RecordsParts extends Omit<Records, 'owners'> {
   readonly self: PeerId;
   readonly clock: Pick<Clock, 'turn'>;
   readonly standing: Pick<Standing, 'accounts' | 'keys'>;
-  readonly tags: Pick<Tags, 'accountTag' | 'keyTag'>;
+  readonly tags: Pick<Tags, 'accountTags' | 'keyTags'>;
 }
 
 export function createRecords({ self, clock, standing, tags, ...read }: RecordsParts): Records {

@@ -54,6 +54,7 @@ function bookOf(told: readonly Told[], spent: Readonly<Record<string, number>> =
   const book = new LeaseBook({
     isOurs: (author) => author !== stranger,
     mayGive: ({ author }) => author === issuer,
+    isStrict: () => true,
     spentFrom: (of) => spent[of.lease] ?? 0,
   });
   for (const held of told) book.apply(held);

@@ -1,7 +1,7 @@
 /** Gateways that lease budgets to each other on simulated machines, and what everyone spent. */
 
 import type { BudgetAccount, MoneyHold } from '../../ledger/budgets.ts';
-import { type BudgetOptions, createBudgets, type GatewayBudgets } from '../../ledger/lease-holder.ts';
+import { type BudgetOptions, type BudgetPorts, createBudgets, type GatewayBudgets } from '../../ledger/lease-holder.ts';
 import type { LedgerOptions } from '../../ledger/ledger.ts';
 import type { Budget } from '../../ledger/money.ts';
 import { createTags, type TagKeys } from '../../ledger/tag-keys.ts';
@@ -19,6 +19,8 @@ export class LeaseMesh implements AsyncDisposable {
   readonly #budgets = new Map<Site, GatewayBudgets>();
   readonly #tags = new Map<Site, TagKeys>();
   options: BudgetOptions = {};
+  /** As `BudgetPorts.spentFrom`, at every gateway. */
+  spentFrom: BudgetPorts['spentFrom'];
 
   private constructor(stage: LedgerMesh) {
     this.stage = stage;
@@ -27,7 +29,7 @@ export class LeaseMesh implements AsyncDisposable {
       const { issuer } = site.options;
       const tags = createTags(site.ports);
       this.#tags.set(site, tags);
-      const ports = { ...site.ports, ledger: site.ledger, tags };
+      const ports = { ...site.ports, ledger: site.ledger, tags, ...(this.spentFrom && { spentFrom: this.spentFrom }) };
       this.#budgets.set(site, createBudgets(ports, { ...this.options, ...(issuer === undefined ? {} : { issuer }) }));
     };
     stage.onAdmitted = (site, connection, info) => {

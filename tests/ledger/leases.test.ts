@@ -182,6 +182,29 @@ describe('a budget that several gateways share', () => {
     expect(await mesh.spend(mesh.site(2), account, (crashed?.amountMicro ?? 0) - 60)).toBe('spent');
   });
 
+  test.for([0, 1])(
+    'the next process of gateway %i closes what a killed one had, by its lines, unless strict',
+    async (at, { expect }) => {
+      await using mesh = await LeaseMesh.create(2);
+      mesh.spentFrom = () => 40;
+      const site = mesh.site(at);
+      const free = await mesh.account('free', { amountMicro: 1_000, period: 'total' }, false);
+      const strict = await mesh.account('strict', { amountMicro: 1_000, period: 'total' });
+      for (const account of [free, strict]) expect(await mesh.spend(site, account, 300, 40)).toBe('spent');
+      await mesh.kill(site);
+      await mesh.boot(site);
+      await mesh.relink();
+      await mesh.stage.pass(20_000);
+      const sheetOf = ({ account }: typeof free) => mesh.of(mesh.site(0)).sheet(account);
+      expect(sheetOf(free)).toMatchObject({ spentMicro: 40, leasedMicro: 0, leftMicro: 960 });
+      const [open] = sheetOf(strict)?.leases ?? [];
+      const { lease, amountMicro } = open ?? {};
+      expect(open).toMatchObject({ state: 'open' });
+      expect(mesh.of(site).orphans()).toEqual([{ lease, account: strict.account, amountMicro }]);
+      expect(await mesh.spend(site, free, 960)).toBe('spent');
+    },
+  );
+
   test('a lease that is written off while its holder lives is spent no further', async ({ expect }) => {
     await using mesh = await LeaseMesh.create(2);
     const account = await mesh.account('one', { amountMicro: 1_000, period: 'total' });

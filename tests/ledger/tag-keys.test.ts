@@ -110,8 +110,10 @@ describe('keys', () => {
     );
   });
 
-  test('of two for one day the first stays; of days far off none is taken', async ({ expect }) => {
-    const { tags, clock } = await open();
+  test('of two for one day both are kept, the first names callers; of days far off none is taken', async ({
+    expect,
+  }) => {
+    const { tags, clock, store } = await open();
     const today = dayOf(clock.wallMs());
     const keyOf = (fill: number): Uint8Array => new Uint8Array(32).fill(fill);
     await tags.take(issuer, [
@@ -121,7 +123,18 @@ describe('keys', () => {
       { day: 0, key: keyOf(4) },
     ]);
     await tags.take(issuer, [{ day: today, key: keyOf(9) }]);
-    expect(tags.held(issuer, [0, today - 41, today, today + 30])).toEqual([{ day: today, key: keyOf(1) }]);
+    const both = [
+      { day: today, key: keyOf(1) },
+      { day: today, key: keyOf(9) },
+    ];
+    expect(tags.held(issuer, [0, today - 41, today, today + 30])).toEqual(both);
+    const told = tags.accountTags(issuer, owner.account, today);
+    expect(new Set(told).size).toBe(2);
+    expect(tags.callerOf(owner, clock.wallMs()).account).toBe(told[0]);
+    await tags.close();
+    const { tags: again } = await open(store, clock);
+    expect(again.accountTags(issuer, owner.account, today)).toEqual(told);
+    expect(again.held(issuer, [today])).toEqual(both);
   });
 
   test('are gone 40 days after their day, from memory and from the disk, the gateway’s own with them', async ({
@@ -191,5 +204,49 @@ describe('in a mesh', () => {
     await mesh.stage.link(late, authority);
     await mesh.stage.pass(90_000);
     expect(mesh.tagsOf(late).accountTag(issuerId, owner.account, today)).toBe(before);
+  });
+
+  test('where a key was drawn twice for a day, each gateway comes to tell the tags of both', async ({ expect }) => {
+    await using mesh = await LeaseMesh.create(3);
+    const authority = mesh.site(0);
+    const blank = authority.machine.disk.backup();
+    await mesh.stage.pass(15_000);
+    const { issuerId } = mesh.stage;
+    // The key of the first days may be in the backup.
+    for (const site of mesh.sites) site.machine.setSkew(5 * dayMs);
+    await mesh.stage.pass(20_000);
+    const today = dayOf(authority.ports.clock.wallMs());
+    const tagsAt = (at: number) => mesh.tagsOf(mesh.site(at)).accountTags(issuerId, owner.account, today);
+    const [first] = tagsAt(1);
+    await mesh.kill(authority);
+    authority.machine.disk.restore(blank);
+    await mesh.boot(authority);
+    await mesh.stage.pass(20_000);
+    const [second] = tagsAt(0);
+    expect([tagsAt(0).length, second === first]).toEqual([1, false]);
+    await mesh.relink();
+    await mesh.stage.pass(20_000);
+    for (const at of [0, 1, 2]) expect(tagsAt(at).toSorted()).toEqual([first, second].toSorted());
+  });
+
+  test('whoever draws them asks for those that others hold first, also for days that are over', async ({ expect }) => {
+    await using mesh = await LeaseMesh.create(2);
+    const authority = mesh.site(0);
+    const blank = authority.machine.disk.backup();
+    await mesh.stage.pass(15_000);
+    const { issuerId } = mesh.stage;
+    const today = dayOf(authority.ports.clock.wallMs());
+    for (const site of mesh.sites) site.machine.setSkew(5 * dayMs);
+    await mesh.stage.pass(20_000);
+    const days = [today, today + 5];
+    const before = mesh.tagsOf(mesh.site(1)).held(issuerId, days);
+    await mesh.kill(authority);
+    authority.machine.disk.restore(blank);
+    await mesh.boot(authority, { recovers: true });
+    await mesh.stage.link(mesh.site(1), authority);
+    await mesh.stage.pass(20_000);
+    expect(before.length).toBe(2);
+    expect(mesh.tagsOf(authority).held(issuerId, days)).toEqual(before);
+    expect(mesh.tagsOf(mesh.site(1)).held(issuerId, days)).toEqual(before);
   });
 });

@@ -252,7 +252,7 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
       usage: new FakeUsage(),
       prices: { list: () => [] },
       owners: createOwners({
-        tags: { accountTag: () => undefined, keyTag: () => undefined },
+        tags: { accountTags: () => [], keyTags: () => [] },
         standing,
         clock,
         self: desk.by,

@@ -216,7 +216,7 @@ describe('sums', () => {
     }),
   );
   const nobody = createOwners({
-    tags: { accountTag: () => undefined, keyTag: () => undefined },
+    tags: { accountTags: () => [], keyTags: () => [] },
     standing: { accounts: () => [], keys: () => [] },
     clock: new ManualClock(),
     self: gateways[0],
