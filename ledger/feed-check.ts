@@ -14,7 +14,7 @@ import type { OpenReport } from './feeds.ts';
 const damagedMax = 1_000;
 /** Blocks in a row that wait for the signature of the last of them, which vouches for all. */
 const vouchedMax = 256;
-const vouchedMaxBytes = 4_194_304;
+const vouchedMaxBytes = 262_144;
 
 interface CheckOptions {
   readonly meshId: MeshId;
