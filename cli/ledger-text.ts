@@ -1,6 +1,7 @@
 /** The ledger as `helixflow status` shows it: who is fresh, who is frozen, what is damaged. */
 
 import type { LedgerStatus } from '../ledger/ledger.ts';
+import { counted } from './lists.ts';
 
 /** An issuer, and how much of it is known here. */
 export interface IssuerStatus {
@@ -79,7 +80,7 @@ function issuerText(status: IssuerStatus): string {
 export function ledgerLines({ writing, authors, blocks, issuers, frozen, damaged }: LedgerView): string[] {
   const signs = writing === 'recovering' ? ', asking others what it wrote before' : '';
   return [
-    `  ledger      ${blocks} blocks of ${authors} authors${signs}`,
+    `  ledger      ${counted(blocks, 'block')} of ${counted(authors, 'author')}${signs}`,
     `  issuers     ${issuers.map(issuerText).join(', ') || 'none'}`,
     ...frozen.map((author) => `  FROZEN      ${author} has forked: helixflow mesh unfreeze`),
     ...damaged.map(({ author, number, reason }) => `  damaged     block ${number} of ${short(author)}: ${reason}`),

@@ -1,5 +1,8 @@
 /** Tables for people, and lists that come in pieces. */
 
+/** A number with its word. @param word Of which the plural ends in s. */
+export const counted = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
+
 /** Of each column the most characters; of any number of rows. */
 export const widthsOf = (columnCount: number, rows: readonly (readonly string[])[]): number[] =>
   Array.from({ length: columnCount }, (_, column) =>

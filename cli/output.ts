@@ -69,6 +69,7 @@ const subjects: Readonly<Record<string, string>> = {
 const lists: Readonly<Record<string, string>> = {
   key: 'helixflow keys ls lists the ids',
   account: 'helixflow accounts ls lists the ids',
+  record: 'run it at a gateway of the mesh',
   'ban of': 'helixflow mesh members lists the peers, with those that are banned',
   'fork of author': 'helixflow status names the authors that have forked',
 };

@@ -32,10 +32,11 @@ function cellOf(dimension: UsageDimension, row: UsageView): string {
       return ownerCell(row.key, row.keyName, row.keyTag);
     case 'model':
       return row.model ?? '';
+    // Whole, so that they can be pasted.
     case 'node':
-      return short(row.node ?? '');
+      return row.node ?? '';
     case 'gateway':
-      return short(row.gateway ?? '');
+      return row.gateway ?? '';
   }
 }
 

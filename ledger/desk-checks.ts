@@ -14,6 +14,7 @@ import { inviteGatewaysMax, inviteUsesMax } from '../protocol/invites.ts';
 import { limits } from '../protocol/limits.ts';
 import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
 import { utf8Length } from '../protocol/utf8.ts';
+import { printMicro } from './amounts.ts';
 import type { InviteRequest, KeyRequest, PriceRequest } from './desk.ts';
 import { type Budget, budgetMaxMicro, budgetPeriods } from './money.ts';
 import { maxPriceMicro } from './price.ts';
@@ -55,7 +56,7 @@ export function checkBudget({ amountMicro, period }: Budget): Budget {
 /** @param maxMicro What was lent. */
 export function checkSpent(spentMicro: number, maxMicro: number): number {
   if (!isAmount(spentMicro, maxMicro)) {
-    throw invalid(`of this lease 0 to ${maxMicro} micro-credits can have been spent`);
+    throw invalid(`of this lease 0 to ${printMicro(maxMicro)} credits (${maxMicro} micro-credits) can have been spent`);
   }
   return spentMicro;
 }

@@ -19,6 +19,11 @@ export const runAccountsErase: RunCommand<typeof accountsEraseOptions> = async (
     );
     const own = keys.filter((key) => key.account === account);
     const reason = `${account} (${name ?? 'no name here'}) would be closed for good, with ${plural(own.length)}; this cannot be taken back. Keep what you need (helixflow accounts export ${account}), then say --yes`;
+    // People are asked; a program is told that it left something out.
+    if (!output.json) {
+      output.note(`Nothing was erased yet. ${reason}.`);
+      return 2;
+    }
     throw new HelixFlowError('CONFIG_INVALID', { reason });
   }
   const { keys } = await admin.call('accounts.erase', { account });

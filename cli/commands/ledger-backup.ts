@@ -4,6 +4,7 @@ import type { RunCommand } from '../command.ts';
 import type { ledgerBackupOptions } from '../config/ledger-tables.ts';
 import { backUp } from '../ledger-dump.ts';
 import { openLedgerSource } from '../ledger-source.ts';
+import { counted } from '../lists.ts';
 
 export const runLedgerBackup: RunCommand<typeof ledgerBackupOptions> = async ({ file }, { common, output }) => {
   await using source = await openLedgerSource(common.dataDir, 'ledger backup');
@@ -11,7 +12,7 @@ export const runLedgerBackup: RunCommand<typeof ledgerBackupOptions> = async ({ 
   const { meshId } = source.known.mesh;
   output.data({ meshId, out: file, rows, bytes }, file);
   output.note(
-    `${file} holds ${rows} rows of the feeds of mesh ${meshId}, ${bytes} bytes. Keys are not in it: helixflow mesh backup.`,
+    `${file} holds ${counted(rows, 'row')} of the feeds of mesh ${meshId}, ${bytes} bytes. Keys are not in it: helixflow mesh backup.`,
   );
   return 0;
 };

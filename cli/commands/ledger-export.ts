@@ -7,6 +7,7 @@ import type { ledgerExportOptions } from '../config/ledger-tables.ts';
 import type { ConfigOf } from '../config/option.ts';
 import { dumpTo, sinceMsOf, untilMsOf } from '../ledger-dump.ts';
 import { type LedgerSource, openLedgerSource } from '../ledger-source.ts';
+import { counted } from '../lists.ts';
 import { watchSignals } from '../signals.ts';
 
 type Config = ConfigOf<typeof ledgerExportOptions>;
@@ -28,7 +29,7 @@ async function toFile(config: Config, source: LedgerSource, { output }: CommandC
   const nowMs = systemClock().wallMs();
   const moments = { sinceMs: sinceMsOf(config.since, nowMs), untilMs: untilMsOf(config.until, nowMs) };
   const { attempts, rows } = await dumpTo(out, source, { format, raw, ...moments });
-  const text = `${attempts} attempts${raw ? ` and ${rows} rows of feeds` : ''}`;
+  const text = `${counted(attempts, 'attempt')}${raw ? ` and ${counted(rows, 'row')} of feeds` : ''}`;
   if (out === '-') output.note(`Exported ${text}.`);
   else output.data({ out, format, attempts, ...(raw ? { rows } : {}) }, `${text} in ${out}`);
 }
@@ -44,6 +45,6 @@ export const runLedgerExport: RunCommand<typeof ledgerExportOptions> = async (co
   const { signal } = watchSignals();
   const { streamToPostgres } = await import('../ledger-postgres.ts');
   const { blocks, lines } = await streamToPostgres(to, { source, signal, context, follow });
-  context.output.data({ blocks, lines }, `${lines} lines of ${blocks} blocks`);
+  context.output.data({ blocks, lines }, `${counted(lines, 'line')} of ${counted(blocks, 'block')}`);
   return 0;
 };

@@ -22,6 +22,7 @@ function rangeOf(since: Span | undefined, until: Span | undefined, nowMs: number
   const lastMs = 'agoMs' in to ? nowMs - to.agoMs : Math.max(to.fromMs, to.toMs - 1);
   const untilMs = startOfDay(lastMs) + dayMs;
   if (untilMs > sinceMs) return { sinceMs, untilMs };
+  if (until === undefined) throw new HelixFlowError('CONFIG_INVALID', { reason: '--since lies in the future' });
   throw new HelixFlowError('CONFIG_INVALID', { reason: '--until lies before --since' });
 }
 

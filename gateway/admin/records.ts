@@ -38,6 +38,10 @@ export function createRecords({ self, clock, standing, tags, ...read }: RecordsP
 
 /** @throws HelixFlowError SUBJECT_UNKNOWN on the directory of a node, which gets none of this. */
 export function recordsOf({ records }: Pick<AdminContext, 'records'>): Records {
-  if (records === undefined) throw new HelixFlowError('SUBJECT_UNKNOWN', { kind: 'record', id: 'of usage' });
+  if (records === undefined)
+    throw new HelixFlowError('SUBJECT_UNKNOWN', {
+      kind: 'record',
+      id: 'of usage or prices (a node keeps none: ask at a gateway)',
+    });
   return records;
 }

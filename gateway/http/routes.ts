@@ -39,7 +39,7 @@ function hintFor(path: string): string {
     return `Did you mean /v1${path.slice(0, 100)}? Set the base URL to http://<host>:<port>/v1.`;
   }
   if (path.startsWith('/v1/v1/')) return 'The base URL has one /v1 too many.';
-  return `This gateway serves GET ${routes.models} and POST ${routes.chat}.`;
+  return `This gateway serves GET ${routes.models}, GET ${routes.usage} and POST ${routes.chat}.`;
 }
 
 /** Why no route took this request: METHOD_NOT_ALLOWED, or ROUTE_NOT_FOUND with a hint. The query is not repeated. */

@@ -47,7 +47,7 @@ function createCounter(clock: Pick<Clock, 'nowMs'>): (key: string) => void {
     windows.set(key, window);
     const nowMs = clock.nowMs();
     if (window.sum(nowMs) >= queriesPerMinute) {
-      const retryAfterMs = window.untilAtMost(nowMs, queriesPerMinute - 1);
+      const retryAfterMs = Math.ceil(window.untilAtMost(nowMs, queriesPerMinute - 1));
       const limited = { limit: queriesPerMinute, unit: 'usage queries per minute', scope: 'key', retryAfterMs };
       throw new HelixFlowError('RATE_LIMITED', limited);
     }

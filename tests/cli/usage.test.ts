@@ -1,11 +1,12 @@
 /** `helixflow usage`, `prices` and the budgets of `accounts`: what they take, and what they print. */
 
 import { describe, test } from 'vitest';
-import { accountText } from '../../cli/account-text.ts';
+import { accountSheetValue, accountText } from '../../cli/account-text.ts';
 import { openAdmin } from '../../cli/admin.ts';
 import { createMeshIn } from '../../cli/commands/mesh-create.ts';
 import { moment, span } from '../../cli/config/values.ts';
 import { locateDataDir } from '../../cli/data-dir.ts';
+import { parseArguments } from '../../cli/program.ts';
 import { priceTable, type UsageReport, usageCsv, usageTable, usageValue } from '../../cli/usage-text.ts';
 import type { AccountSheetView } from '../../gateway/admin/account-operations.ts';
 import type { PriceView } from '../../gateway/admin/price-operations.ts';
@@ -71,8 +72,20 @@ describe('usage', () => {
     );
     const [, head, first, total] = usageTable(disputed).split('\n');
     expect(head).toMatch(/^DAY +NODE +GATEWAY +KEY .* COST \(USD\) +GATEWAY PAYS +REFUSED +LOWER$/);
-    expect(first).toMatch(/^2026-11-01 +…qLfE1AQ2 +…qLfE1AQ2 +(0a){8} .* 1\.5 +0\.000005 +1 +0$/);
+    expect(first).toMatch(/^2026-11-01 +12D3Koo\w+qLfE1AQ2 +12D3Koo\w+qLfE1AQ2 +(0a){8} .* 1\.5 +0\.000005 +1 +0$/);
     expect(total).toMatch(/^total .* 1\.5 +0\.000005 +1 +2$/);
+  });
+
+  test('from a day that is to come is refused by the name of that option', async ({ expect }) => {
+    const invocation = parseArguments(['usage', '--since', '2999-01-01']);
+    if (invocation.kind === 'print') throw new Error('no command');
+    const ran = invocation.command.run({ flags: invocation.flags, env: {}, file: undefined }, (common) => ({
+      common,
+      output: { json: true, data: () => {}, note: () => {} },
+      readLine: () => Promise.resolve(''),
+      readSecret: () => Promise.resolve(undefined),
+    }));
+    await expect(ran).rejects.toMatchObject({ details: { reason: '--since lies in the future' } });
   });
 
   test('without anything that tells rows apart is the sum alone', ({ expect }) => {
@@ -249,8 +262,8 @@ describe('an account', () => {
       sheet: {
         amountMicro: 10_000_000,
         period: 'month',
-        spentMicro: 2_000_000,
-        leasedMicro: 1_000_000,
+        spentMicro: 2_250_000,
+        leasedMicro: 750_000,
         leftMicro: 7_000_000,
         leases: [
           {
@@ -276,8 +289,11 @@ describe('an account', () => {
         '',
         'LEASE                             STATE  AMOUNT  SPENT  HOLDER',
         `${'1e'.repeat(16)}  open   1       0.25   ${node}`,
+        '',
+        'A lease of a strict account stays open where its gateway was killed: helixflow accounts writeoff <lease> frees the rest.',
       ].join('\n'),
     );
+    expect(accountSheetValue(shown)).toMatchObject({ sheet: { spentMicro: 2_250_000, leasedMicro: 750_000 } });
     const { sheet: _, ...elsewhere } = shown;
     expect(accountText(elsewhere)).toContain('not known here');
   });

@@ -4,6 +4,7 @@ import OpenAI from 'openai';
 import { describe, test } from 'vitest';
 import { createGatewayApp } from '../../../gateway/http/app.ts';
 import { gatewayAppDefaults } from '../../../gateway/http/options.ts';
+import { unknownRoute } from '../../../gateway/http/routes.ts';
 import type { UsageQuery } from '../../../gateway/openai/usage.ts';
 import { parseUsageQuery } from '../../../gateway/openai/usage.ts';
 import type { AccountStanding, KeyStanding } from '../../../ledger/standing.ts';
@@ -205,10 +206,12 @@ test('the official client reads it', async ({ expect }) => {
 test('is asked for thirty times a minute at most, by each key', async ({ expect }) => {
   await using door = await openUsage();
   const { ask, clock } = door;
+  await clock.advance(97.3);
   for (let times = 0; times < 30; times += 1) expect((await ask('?limit=1')).status).toBe(200);
   const refused = await ask('?limit=1');
   expect([refused.status, refused.headers['x-helixflow-error']]).toEqual([429, 'RATE_LIMITED']);
   expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+  expect(refused.body.error.message).toMatch(/ again in \d+ ms\./);
   expect((await ask('?limit=1', 'sk-hx-beside')).status).toBe(200);
   await clock.advance(62_000);
   expect((await ask('?limit=1')).status).toBe(200);
@@ -290,5 +293,11 @@ describe('a query', () => {
     ['__proto__=1', 'REQUEST_MALFORMED', '__proto__'],
   ])('%s is refused', ([search = '', ...wanted], { expect }) => {
     expect(refusal(search)).toEqual(wanted);
+  });
+});
+
+test('who asks for another path hears of this one', ({ expect }) => {
+  expect(unknownRoute('GET', '/v1/costs').error.details).toMatchObject({
+    hint: 'This gateway serves GET /v1/models, GET /v1/usage and POST /v1/chat/completions.',
   });
 });
