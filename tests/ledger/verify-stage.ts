@@ -5,6 +5,7 @@ import { type Block, type BlockStart, noHash, signBlock } from '../../ledger/blo
 import { type AuthorEntry, type Entry, encodeEntry } from '../../ledger/entry.ts';
 import { blockKey, writeBlockRow } from '../../ledger/feed-rows.ts';
 import type { Caller, UsageLine } from '../../ledger/line.ts';
+import { type LeaseEntry, leaseTag, type PriceEntry } from '../../ledger/money.ts';
 import { freePrice, type Price } from '../../ledger/price.ts';
 import {
   addTotals,
@@ -21,7 +22,19 @@ import {
 import { type VerifyOptions, verifyFeeds } from '../../ledger/verify.ts';
 import { rowsInOrder } from '../../ledger/verify-rows.ts';
 import { sha256, toHex } from '../../protocol/crypto.ts';
-import type { AuthorId, EpochId, ModelDigest, PeerId, PriceId, ProcessId, RequestId, Tag } from '../../protocol/ids.ts';
+import type {
+  AccountId,
+  AuthorId,
+  EpochId,
+  LeaseId,
+  ModelDigest,
+  PeerId,
+  PriceId,
+  ProcessId,
+  RequestId,
+  Tag,
+} from '../../protocol/ids.ts';
+
 import { peerIdOf } from '../../protocol/peer/identity.ts';
 import type { SigningKey, Store } from '../../protocol/ports.ts';
 import { ms, unixMs } from '../../protocol/units.ts';
@@ -200,3 +213,28 @@ export const auditing: VerifyOptions = { meshId, holds: 'all', mayWrite: () => P
 /** What an auditor finds in a store. */
 export const audit = (store: Pick<Store, 'range'>, options: Partial<VerifyOptions> = {}) =>
   verifyFeeds(rowsInOrder(store), { ...auditing, ...options });
+
+export const priced = (change: Partial<PriceEntry> = {}): PriceEntry => ({
+  kind: 'price',
+  model: 'qwen3',
+  fromMs: unixMs(startMs - 1_000_000),
+  ...price,
+  id: price.id as PriceId,
+  ...change,
+});
+
+export const lease = (by: FeedMaker, amountMicro: number, change: Partial<LeaseEntry> = {}): LeaseEntry => ({
+  kind: 'lease',
+  lease: 'ab'.repeat(16) as LeaseId,
+  account: 'acct-1' as AccountId,
+  holder: by.peer,
+  epoch: by.epoch,
+  period: 0,
+  amountMicro,
+  ...change,
+});
+/** 10 + 20 tokens: 10 + 40 micro-credits. */
+export const costMicro = 50;
+export const fromLease = { price, lease: leaseTag('ab'.repeat(16) as LeaseId) };
+/** Signed before any of the lines began. */
+export const early = { timeMs: unixMs(startMs - 1_000_000) };

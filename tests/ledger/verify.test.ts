@@ -6,12 +6,12 @@ import type { Block } from '../../ledger/block.ts';
 import type { Entry } from '../../ledger/entry.ts';
 import { type PrunedBlock, prune, writePrunedRow } from '../../ledger/feed-prune.ts';
 import { blockKey, liftKey, proofKey, writeBlockRow, writeLiftRow, writeProofRow } from '../../ledger/feed-rows.ts';
-import { type LeaseEntry, leaseTag, type PriceEntry } from '../../ledger/money.ts';
+import { leaseTag } from '../../ledger/money.ts';
 import { signCountersign } from '../../ledger/statement.ts';
 import { verifyFeeds } from '../../ledger/verify.ts';
 import { rowsInOrder } from '../../ledger/verify-rows.ts';
 import { encodeValue } from '../../protocol/codec.ts';
-import type { AccountId, LeaseId, PriceId } from '../../protocol/ids.ts';
+import type { LeaseId, PriceId } from '../../protocol/ids.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { ban, meshId } from './feed-stage.ts';
@@ -19,12 +19,17 @@ import {
   audit,
   auditing,
   claimBy,
+  costMicro,
+  early,
   type FeedMaker,
+  fromLease,
   gateway,
   issuer,
+  lease,
   line,
   node,
   price,
+  priced,
   runNamed,
   startMs,
   storeOf,
@@ -32,31 +37,6 @@ import {
 import '../support/seed.ts';
 
 const [alice, bob] = [node('alice'), node('bob')];
-
-const priced = (change: Partial<PriceEntry> = {}): PriceEntry => ({
-  kind: 'price',
-  model: 'qwen3',
-  fromMs: unixMs(startMs - 1_000_000),
-  ...price,
-  id: price.id as PriceId,
-  ...change,
-});
-
-const lease = (by: FeedMaker, amountMicro: number, change: Partial<LeaseEntry> = {}): LeaseEntry => ({
-  kind: 'lease',
-  lease: 'ab'.repeat(16) as LeaseId,
-  account: 'acct-1' as AccountId,
-  holder: by.peer,
-  epoch: by.epoch,
-  period: 0,
-  amountMicro,
-  ...change,
-});
-/** 10 + 20 tokens: 10 + 40 micro-credits. */
-const costMicro = 50;
-const fromLease = { price, lease: leaseTag('ab'.repeat(16) as LeaseId) };
-/** Signed before any of the lines began. */
-const early = { timeMs: unixMs(startMs - 1_000_000) };
 
 /** One gateway with two nodes, in two epochs; the second countersigns what the first had left. */
 function honest() {
@@ -358,56 +338,6 @@ describe('a line that is stated twice', () => {
     const { report, two } = await twice('none');
     const place = `${two.author}/${two.epoch}/0/2 line 0 (${line('run', 1).run}.1)`;
     expect(report.problems).toEqual([{ place, what: 'the attempt was stated before' }]);
-  });
-});
-
-describe('money', () => {
-  test('of a lease is for its holder alone', async ({ expect }) => {
-    const [money, one, two] = [issuer(), gateway('one'), gateway('two')];
-    money.block([priced(), lease(one, 10 * costMicro)], early);
-    two.block([ban(1)]);
-    two.block([two.statement(alice.peer, [line('run', 1, fromLease)])]);
-    two.block([{ kind: 'close', lease: 'ab'.repeat(16) as LeaseId, spentMicro: costMicro }]);
-    const place = `${two.author}/${two.epoch}`;
-    expect(await placesOf(money, two)).toEqual([
-      `${place}/1/0 line 0 (${line('run', 1).run}.1): it is paid from another gateway’s lease ${'ab'.repeat(16)}`,
-      `${place}/2/0: it closes another gateway’s lease ${'ab'.repeat(16)}`,
-    ]);
-  });
-
-  test('of a lease is what it was raised to', async ({ expect }) => {
-    const [money, g] = [issuer(), gateway()];
-    money.block([priced(), lease(g, costMicro)], early);
-    money.block([lease(g, 2 * costMicro)]);
-    const lines = [1, 2].map((serial) => line('run', serial, fromLease));
-    g.block([ban(1)]);
-    g.block([g.statement(alice.peer, lines)]);
-    expect(await placesOf(money, g)).toEqual([]);
-  });
-
-  test('that the gateway pays itself spends no lease', async ({ expect }) => {
-    const [money, g] = [issuer(), gateway()];
-    money.block([priced(), lease(g, costMicro)], early);
-    const lines = [1, 2].map((serial) =>
-      line('run', serial, { ...fromLease, payer: serial === 1 ? 'account' : 'gateway' }),
-    );
-    g.block([ban(1)]);
-    g.block([g.statement(alice.peer, lines)]);
-    expect(await placesOf(money, g)).toEqual([]);
-  });
-
-  test('by a price is checked where it was used last, too', async ({ expect }) => {
-    const [money, g] = [issuer(), gateway()];
-    const laterMs = startMs + 10_000_000;
-    money.block([priced(), priced({ id: 'cc'.repeat(8) as PriceId, fromMs: unixMs(laterMs) })], early);
-    const lines = [1, 2, 3].map((serial) =>
-      line('run', serial, { price, startMs: unixMs(serial === 2 ? laterMs + 1_000_000 : startMs + serial) }),
-    );
-    g.block([ban(1)]);
-    g.block([g.statement(alice.peer, lines)]);
-    expect(await placesOf(money, g)).toEqual([
-      `${g.author}/${g.epoch}/1/0 line 1 (${line('run', 2).run}.2): its price ${price.id} was not in force for qwen3 at ${alice.peer} then`,
-    ]);
   });
 });
 
