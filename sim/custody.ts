@@ -53,6 +53,7 @@ export async function linesOn(image: DiskBackup): Promise<Lines> {
 export class Custody {
   readonly #sites: Sites;
   readonly #damages: Damage[] = [];
+  readonly #damaged = new Set<SimDisk>();
 
   constructor(sites: Sites) {
     this.#sites = sites;
@@ -62,12 +63,13 @@ export class Custody {
   damage({ machine: { disk } }: Site, act: () => void): void {
     const before = new Map(this.#sites.gateways.map(({ machine }) => [machine.disk, machine.disk.durable()]));
     act();
+    this.#damaged.add(disk);
     if (before.has(disk)) this.#damages.push({ disk, before, after: disk.durable() });
   }
 
   /** A disk of this machine was damaged. */
   isDamaged({ machine }: Site): boolean {
-    return this.#damages.some(({ disk }) => disk === machine.disk);
+    return this.#damaged.has(machine.disk);
   }
 
   /** Lines that no disk held any more when one of them was damaged. Whatever another one held is not among them. */

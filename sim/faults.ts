@@ -51,6 +51,8 @@ export interface FaultPlan {
   readonly eachMax: number;
   /** Of these kinds, at least so many. */
   readonly atLeast?: Partial<Readonly<Record<PlannedKind, number>>>;
+  /** What liars draw from; everything where it says nothing. */
+  readonly lies?: { readonly gateway?: readonly GatewayLie[]; readonly node?: readonly NodeLie[] };
 }
 
 export interface FaultWindow {
@@ -66,7 +68,7 @@ export function drawFaults(plan: FaultPlan, window: FaultWindow, random: SimRand
   const faults = kinds.flatMap((kind) => {
     const draws = random.fork(kind);
     const count = Math.max(plan.atLeast?.[kind] ?? 0, 1 + draws.int(plan.eachMax));
-    return Array.from({ length: count }, () => drawFault(kind, window, draws));
+    return Array.from({ length: count }, () => drawFault(kind, window, draws, plan.lies));
   });
   return faults.sort((a, b) => a.atMs - b.atMs);
 }
@@ -77,7 +79,7 @@ function drawSpan({ startMs, endMs }: FaultWindow, random: SimRandom): Span {
   return { atMs, untilMs: atMs + lengthMs };
 }
 
-function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): Fault {
+function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom, lies: FaultPlan['lies'] = {}): Fault {
   const span = drawSpan(window, random);
   const machine = random.int(window.gateways + window.nodes);
   const node = window.gateways + random.int(window.nodes);
@@ -120,9 +122,14 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom): F
     case 'replay':
       return { ...span, kind, machine, times: 1 + random.int(100) };
     case 'lyingNode':
-      return { ...drawLying(window, random), kind, machine: node, lie: drawn(nodeLies, random) };
+      return { ...drawLying(window, random), kind, machine: node, lie: drawn(lies.node ?? nodeLies, random) };
     case 'lyingGateway':
-      return { ...drawLying(window, random), kind, machine: drawLiar(window, random), lie: drawn(gatewayLies, random) };
+      return {
+        ...drawLying(window, random),
+        kind,
+        machine: drawLiar(window, random),
+        lie: drawn(lies.gateway ?? gatewayLies, random),
+      };
   }
 }
 

@@ -20,12 +20,12 @@ const freeTokens = 1_024;
 const coveredShare = 1 / 16;
 
 /** The most that was done between two members before one of them could notice: `uncoveredMaxMs`, and what is under way then. */
-function windowOf(attempts: readonly TrueAttempt[]): number {
+function windowOf(attempts: readonly TrueAttempt[], worthOf: (attempt: TrueAttempt) => number): number {
   const within = (fromMs: number): number =>
     attempts.reduce((sum, attempt) => {
       const { startMs, endMs = Number.POSITIVE_INFINITY } = attempt;
       const isInside = endMs >= fromMs && startMs <= fromMs + limits.uncoveredMaxMs + noticeMs;
-      return isInside ? sum + worthMicro(attempt) : sum;
+      return isInside ? sum + worthOf(attempt) : sum;
     }, 0);
   return Math.max(0, ...attempts.flatMap(({ endMs }) => (endMs === undefined ? [] : [within(endMs)])));
 }
@@ -46,7 +46,7 @@ export function gatewayGain(
 ): Measured {
   const [first] = attempts;
   const free = { promptTokens: 0, cachedTokens: 0, completionTokens: freeTokens };
-  const windowMicro = Math.max(windowOf(attempts), first === undefined ? 0 : costMicro(first.price, free));
+  const windowMicro = Math.max(windowOf(attempts, worthMicro), first === undefined ? 0 : costMicro(first.price, free));
   const micro = sumOf(attempts, (attempt) => Math.max(0, worthMicro(attempt) - paidMicro(attempt)));
   // A window that it never covers, one more each time that a process has forgotten, and one that it may leave out of
   // attempts that it let go.
@@ -60,6 +60,7 @@ export function nodeGain(
   paidMicro: (attempt: TrueAttempt) => number,
 ): Measured {
   const micro = sumOf(attempts, ([attempt, work]) => Math.max(0, paidMicro(attempt) - workMicro(attempt, work)));
-  const windowMicro = windowOf(attempts.map(([attempt]) => attempt));
+  const worth = new Map(attempts.map(([attempt, work]) => [attempt, workMicro(attempt, work)]));
+  const windowMicro = windowOf([...worth.keys()], (attempt) => worth.get(attempt) ?? 0);
   return { micro, windowMicro, boundMicro: windowMicro };
 }

@@ -4,6 +4,7 @@ import { authorIdOf } from '../ledger/block.ts';
 import type { UsageLine } from '../ledger/line.ts';
 import { settleAll } from '../ledger/settle.ts';
 import type { AttemptFacts, Settled } from '../ledger/settlement.ts';
+import type { RefusalReason } from '../ledger/statement.ts';
 import type { AccountId, AuthorId, PeerId, RequestId, Tag } from '../protocol/ids.ts';
 import type { Caller } from './accounts.ts';
 import type { WatchedRequest } from './checkers.ts';
@@ -106,11 +107,6 @@ export class MoneyChecks {
     return site !== undefined && this.#parts.liars.of(site) === undefined;
   }
 
-  #isDamaged(author: AuthorId): boolean {
-    const site = this.#gatewayOf(author);
-    return site !== undefined && this.#parts.custody.isDamaged(site);
-  }
-
   #nameOf(peer: PeerId): string {
     return this.#parts.sites.all().find(({ machine }) => machine.peer === peer)?.machine.name ?? peer;
   }
@@ -187,8 +183,7 @@ export class MoneyChecks {
     for (const { author, said, node } of this.#found.facts) {
       if (!this.#isHonest(node) || !this.#isHonestAuthor(author)) continue;
       for (const { line, refused } of said) {
-        // A gateway with an old disk may state again what its node has heard, and nobody else.
-        if (refused === undefined || (refused === 'repeated' && this.#isDamaged(author))) continue;
+        if (refused === undefined || this.#isExcused(refused, author, node)) continue;
         const { outcome, promptTokens, completionTokens, nodeTokens, startMs, durationMs } = line;
         const counts = `${promptTokens}+${completionTokens} (node ${nodeTokens ?? 'none'})`;
         const times = `begun ${startMs - epochMs} ms, for ${durationMs} ms`;
@@ -198,6 +193,16 @@ export class MoneyChecks {
         );
       }
     }
+  }
+
+  /** It is paid all the same, as `#checkPaid` sees. */
+  #isExcused(refused: RefusalReason, author: AuthorId, node: PeerId): boolean {
+    const { custody, sites } = this.#parts;
+    const isDamaged = (site: Site | undefined): boolean => site !== undefined && custody.isDamaged(site);
+    // A gateway with an old disk may state again what its node has heard, and nobody else.
+    if (refused === 'repeated') return isDamaged(this.#gatewayOf(author));
+    // A node that cannot have back what its disk has lost knows a price no more.
+    return refused === 'price' && isDamaged(sites.nodes.find(({ machine }) => machine.peer === node));
   }
 
   #checkTabs(): void {
