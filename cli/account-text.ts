@@ -35,11 +35,10 @@ type Sheet = Omit<BudgetSheet, 'account'>;
 const credits = (micro: number): string => `${printMicro(micro)} usd`;
 const periodText = { day: 'today (UTC)', month: 'this month (UTC)', total: 'in all' } as const;
 
-function sheetLines({ amountMicro, period, spentMicro, leasedMicro, leftMicro, leases }: Sheet): string[] {
-  const openMicro = leases.reduce((sum, lease) => sum + (lease.state === 'open' ? lease.spentMicro : 0), 0);
+function sheetLines({ amountMicro, period, spentMicro, leasedMicro, leftMicro }: Sheet): string[] {
   return [
-    `spent     ${credits(spentMicro + openMicro)} of ${credits(amountMicro)} ${periodText[period]}`,
-    `leased    ${credits(Math.max(0, leasedMicro - openMicro))} more, until its gateways give it back`,
+    `spent     ${credits(spentMicro)} of ${credits(amountMicro)} ${periodText[period]}`,
+    `leased    ${credits(leasedMicro)} more, until its gateways give it back`,
     `left      ${credits(leftMicro)}`,
   ];
 }
@@ -61,6 +60,9 @@ const leaseTable = ({ leases }: Sheet): string[] =>
         ),
       ];
 
+const strictNote =
+  'A lease of a strict account stays open where its gateway was killed: helixflow accounts writeoff <lease> frees the rest.';
+
 /** One account on lines of its own, with what its budget has come to. */
 export function accountText(shown: AccountSheetView): string {
   const { account, limits, strict, createdMs, sheet, budget } = shown;
@@ -74,6 +76,7 @@ export function accountText(shown: AccountSheetView): string {
     ...(sheet === undefined ? [] : sheetLines(sheet)),
     `created   ${moment(createdMs)}`,
     ...(sheet === undefined ? [] : leaseTable(sheet)),
+    ...(strict && sheet?.leases.some(({ state }) => state === 'open') ? ['', strictNote] : []),
   ].join('\n');
 }
 

@@ -3,6 +3,7 @@
 import type { GatewayPeer } from '../gateway/peer.ts';
 import { printMicro } from '../ledger/amounts.ts';
 import type { BudgetStatus, ShareStatus } from '../ledger/budgets.ts';
+import type { OrphanLease } from '../ledger/lease-orphans.ts';
 import type { TabStatus } from '../ledger/tabs.ts';
 
 /** The books of one gateway. */
@@ -14,6 +15,8 @@ export interface BooksView {
   readonly shares: ShareStatus;
   /** Gateways that strict budgets wait for, after a handover or a restore; where budgets are kept. */
   readonly missing: readonly string[];
+  /** Leases of strict accounts that a killed process of this gateway left open; absent from an older daemon. */
+  readonly orphans?: readonly OrphanLease[];
   /** Of every gateway, as far as it is known here. */
   readonly usage: {
     readonly requests: number;
@@ -42,6 +45,7 @@ export function booksView({ tabs, budgets, usage }: Pick<GatewayPeer, 'tabs' | '
     budgets: budgets.status(),
     shares: budgets.shares(),
     missing: budgets.missing(),
+    orphans: budgets.orphans(),
     usage: totals,
     ...(refusal === undefined ? {} : { refusal: refusal.code }),
   };
@@ -68,8 +72,12 @@ function budgetLine({ account, leases, heldMicro, graceMicro }: BudgetStatus): s
   const [amount, left] = leases.reduce(([a, l], lease) => [a + lease.amountMicro, l + lease.leftMicro], [0, 0]);
   const held = heldMicro === 0 ? '' : `, ${printMicro(heldMicro)} held for requests under way`;
   const grace = graceMicro === 0 ? '' : `, ${printMicro(graceMicro)} spent without a lease today`;
-  return `    ${account}  ${printMicro(left)} left of ${printMicro(amount)} usd in ${count(leases.length, 'lease')}${held}${grace}`;
+  const inLeases = `${printMicro(left)} left of ${printMicro(amount)} usd in ${count(leases.length, 'lease')}`;
+  return `    ${account}  ${amount === 0 ? 'no lease' : inLeases}${held}${grace}`;
 }
+
+const orphanLine = ({ lease, account, amountMicro }: OrphanLease): string =>
+  `  OPEN LEASE  ${printMicro(amountMicro)} usd of ${account}, from a process that was killed: helixflow accounts writeoff ${lease}`;
 
 function usageLine({ requests, promptTokens, completionTokens, accountMicro, ...rest }: BooksView['usage']): string {
   const disputes = listed([
@@ -83,12 +91,17 @@ function usageLine({ requests, promptTokens, completionTokens, accountMicro, ...
 }
 
 /** Lines for one screen. */
-export function booksLines({ tabs, budgets, shares, missing, usage, refusal }: BooksView): string[] {
+export function booksLines({ tabs, budgets, shares, missing, orphans = [], usage, refusal }: BooksView): string[] {
+  const shown = budgets.filter(
+    ({ leases, heldMicro, graceMicro }) =>
+      heldMicro + graceMicro > 0 || leases.some(({ amountMicro }) => amountMicro > 0),
+  );
   return [
     ...(refusal === undefined ? [] : [`  SERVES NOTHING: usage cannot be written down (${refusal})`]),
     `  usage       ${usageLine(usage)}`,
     ...(tabs.length === 0 ? [] : ['  tabs', ...tabs.map(tabLine)]),
-    ...(budgets.length === 0 ? [] : ['  budgets', ...budgets.map(budgetLine)]),
+    ...(shown.length === 0 ? [] : ['  budgets', ...shown.map(budgetLine)]),
+    ...orphans.map(orphanLine),
     ...(shares.shared === 0
       ? []
       : [

@@ -8,6 +8,7 @@ import { type CheckedBlock, checkContents, firstOf, sizeOfBlock } from '../ledge
 import { checkPruned, readPrunedRow } from '../ledger/feed-prune.ts';
 import { blockKey, readBlockRow, readKey, readProofRow } from '../ledger/feed-rows.ts';
 import type { Acceptance, Feeds } from '../ledger/feeds.ts';
+import { markRestored } from '../ledger/lease-roll.ts';
 import type { VerifyOptions } from '../ledger/verify.ts';
 import { systemClock } from '../protocol/adapters/clock.ts';
 import { createLog } from '../protocol/adapters/log.ts';
@@ -157,6 +158,11 @@ async function restoreRows(feeds: Feeds, { rows }: RawFile): Promise<Restored> {
   return restoring.counts;
 }
 
+async function isWithoutRows(store: Store): Promise<boolean> {
+  for await (const _ of store.range({ gte: new Uint8Array(0), lt: new Uint8Array([0xff]) })) return false;
+  return true;
+}
+
 /**
  * Puts back what is missing; the caller holds the directory.
  * @throws HelixFlowError BACKUP_INVALID, FORMAT_TOO_NEW, MESH_EXISTS, STORE_FAILED, DATA_DIR_UNUSABLE
@@ -170,6 +176,9 @@ export async function restoreFeeds(path: string, dir: DataDir, known: KnownMesh)
     const log = createLog({ level: 'warn', destination: 'stderr' });
     const deps = { store, clock: systemClock(), random: systemRandom(), log };
     const options = auditOptions(known.mesh, role);
+    // An issuer whose store was empty may have leased what the backup does not tell of.
+    const isEmpty = (await fileExists(dir.issuerFile)) && (await isWithoutRows(store));
+    if (role === 'gateway' && isEmpty) await markRestored(store);
     const pruned = await restorePruned(store, options, await openRawFile(path));
     const nobody = { entry: () => {}, added: () => {}, forked: () => {} };
     const feeds = createFeeds(deps, options, nobody);

@@ -40,6 +40,8 @@ export interface GatewayOptions extends Omit<PeerOptions, 'role'> {
   readonly callsMax: number;
   /** As `RetentionOptions`. */
   readonly retainDays?: number | undefined;
+  /** Micro-credits; undefined: as `BudgetOptions`. */
+  readonly grace?: number | undefined;
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
   readonly tlsMinVersion: '1.2' | '1.3';
@@ -98,7 +100,7 @@ async function openDoorTls(world: World, options: GatewayOptions): Promise<Tls |
 function createPeer(
   world: World,
   runtime: PeerRuntime,
-  { callsMax, retainDays }: Pick<GatewayOptions, 'callsMax' | 'retainDays'>,
+  { callsMax, retainDays, grace }: Pick<GatewayOptions, 'callsMax' | 'retainDays' | 'grace'>,
 ): GatewayPeer {
   const { network, store, entry, key, roots } = runtime;
   const { meshId } = entry.mesh;
@@ -114,6 +116,7 @@ function createPeer(
       roots,
       audit: world.audit,
       callsMax,
+      ...(grace === undefined ? {} : { budgets: { graceMicro: grace } }),
       ...(retainDays === undefined ? {} : { retainDays }),
       admission: { mesh: entry.mesh, isMember: (member) => peer.ledger.isMember(member) },
       ...issuer,

@@ -24,6 +24,10 @@ export interface RollOptions {
 const encoder = new TextEncoder();
 const restoredRow = encoder.encode('b/restored');
 
+/** True for a store that `markRestored` has marked, until all gateways were heard. @throws HelixFlowError STORE_FAILED */
+export const isRestored = async (store: Pick<Store, 'get'>): Promise<boolean> =>
+  (await store.get(restoredRow)) !== undefined;
+
 /**
  * Notes in a store that it was restored, and may know less than was said before: strict accounts then wait for all
  * gateways. @throws HelixFlowError STORE_FAILED
@@ -50,7 +54,7 @@ export class RollCall {
   /** A roll that was called to its end is called once. @throws HelixFlowError STORE_FAILED */
   async open(): Promise<void> {
     const { store } = this.#deps;
-    if ((await store.get(restoredRow)) !== undefined) return;
+    if (await isRestored(store)) return;
     this.#isDone = !this.#options.hasPredecessor() || (await store.get(this.#row)) !== undefined;
   }
 

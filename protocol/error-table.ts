@@ -162,7 +162,7 @@ export const errorTable = {
     code: 'insufficient_quota',
     retry: 'never',
     exit: 5,
-    text: 'The budget of this account is used up: {leftMicro} micro-credits are left and this request may take {needMicro}. Ask for fewer tokens with max_tokens, or ask the operator of the mesh for more.',
+    text: 'The budget of this account does not suffice: this request may cost up to {needMicro} credits, and {leftMicro} are left. That much is held for its prompt and the most tokens that it may make: name a smaller max_tokens, or ask the operator of the mesh for more.',
   },
   BUDGET_UNAVAILABLE: {
     http: 503,

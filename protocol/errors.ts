@@ -102,10 +102,16 @@ export interface ErrorDetails {
   CHECK_FAILED: Reason;
 }
 
+/** Micro-credits are for machines: people read credits. */
+const creditsText = (micro: number): string => (micro / 1_000_000).toFixed(6).replace(/\.?0+$/, '');
+
+const valueText = (name: string, value: unknown): string =>
+  name.endsWith('Micro') && typeof value === 'number' ? creditsText(value) : String(value ?? '?');
+
 /** The public sentence of `code`, with `{name}` filled from `details`. */
 export function errorText<Code extends ErrorCode>(code: Code, details: ErrorDetails[Code]): string {
   const values = details as Readonly<Record<string, unknown>>;
-  return errorTable[code].text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'));
+  return errorTable[code].text.replace(/\{(\w+)\}/g, (_, name: string) => valueText(name, values[name]));
 }
 
 /** An operating error: expected, typed, handled by its code. Never matched by its message. */

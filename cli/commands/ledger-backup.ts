@@ -12,7 +12,7 @@ export const runLedgerBackup: RunCommand<typeof ledgerBackupOptions> = async ({ 
   const { meshId } = source.known.mesh;
   output.data({ meshId, out: file, rows, bytes }, file);
   output.note(
-    `${file} holds ${counted(rows, 'row')} of the feeds of mesh ${meshId}, ${bytes} bytes. Keys are not in it: helixflow mesh backup.`,
+    `${file} holds ${counted(rows, 'row')} of the feeds of mesh ${meshId}, ${bytes} bytes. Keys are not in it (helixflow mesh backup), nor are keys of tags and names.`,
   );
   return 0;
 };

@@ -1,6 +1,8 @@
 /** `helixflow mesh restore`: the keys of a backup, put into a directory that is empty or belongs to the same mesh. */
 
 import { readFileSync } from 'node:fs';
+import { openLevelStore } from '../../ledger/adapters/store-level.ts';
+import { markRestored } from '../../ledger/lease-roll.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { issuerOf, parseIssuerRecord } from '../../protocol/mesh.ts';
 import { noteAudit } from '../audit-note.ts';
@@ -80,6 +82,16 @@ async function putContacts(dir: DataDir, { gateways }: Backup): Promise<void> {
   await writeSettings(paths, { ...settings, bootstrap: [...settings.bootstrap, ...added].slice(0, 64) });
 }
 
+/** What was leased with the issuer's key since the backup others have to tell first. */
+async function noteRestored(dir: DataDir): Promise<void> {
+  const store = await openLevelStore(dir.peer('gateway').store);
+  try {
+    await markRestored(store);
+  } finally {
+    await store.close();
+  }
+}
+
 export const runMeshRestore: RunCommand<typeof meshRestoreOptions> = async (config, context) => {
   const { common, output } = context;
   const dir = await openDataDir(common.dataDir, 'write');
@@ -87,6 +99,7 @@ export const runMeshRestore: RunCommand<typeof meshRestoreOptions> = async (conf
   await using _hold = await holdDataDir(dir, 'mesh restore');
   const restored = await putFiles(dir, backup);
   await putContacts(dir, backup);
+  if (restored.includes('issuer.key')) await noteRestored(dir);
   const { meshId } = backup;
   await noteAudit(dir, {
     action: 'mesh.restore',

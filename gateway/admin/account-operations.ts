@@ -67,8 +67,11 @@ function sheetView(context: AdminContext, found: AccountStanding & Named): Accou
   const sheet = context.records?.sheet(found.account);
   const view = accountView(found);
   if (sheet === undefined) return view;
-  const { account: _, ...rest } = sheet;
-  return { ...view, sheet: rest };
+  const { account: _, spentMicro, leasedMicro, ...rest } = sheet;
+  // What lines have taken from open leases is spent; the rest of those comes back.
+  const openMicro = rest.leases.reduce((sum, lease) => sum + (lease.state === 'open' ? lease.spentMicro : 0), 0);
+  const sums = { spentMicro: spentMicro + openMicro, leasedMicro: Math.max(0, leasedMicro - openMicro) };
+  return { ...view, sheet: { ...rest, ...sums } };
 }
 
 /** Everything about one account, as JSON. */

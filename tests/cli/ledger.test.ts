@@ -10,6 +10,7 @@ import { openLevelStore } from '../../ledger/adapters/store-level.ts';
 import { type Entry, encodeEntry } from '../../ledger/entry.ts';
 import { prune, writePrunedRow } from '../../ledger/feed-prune.ts';
 import { feedKeys, readBlockRow } from '../../ledger/feed-rows.ts';
+import { isRestored } from '../../ledger/lease-roll.ts';
 import { addTotals, noTotals, statementHash } from '../../ledger/statement.ts';
 import type { EpochId } from '../../protocol/ids.ts';
 import { unixMs } from '../../protocol/units.ts';
@@ -275,6 +276,9 @@ describe('a backup', () => {
     await rm(locateDataDir(dir.path).peer('gateway').store, { recursive: true });
     expect(await dir.ok('ledger', 'restore', file)).toMatchObject({ blocks: 5, known: 0, refused: 0 });
     expect(await dir.ok('ledger', 'verify')).toEqual(whole);
+    const store = await openLevelStore(locateDataDir(dir.path).peer('gateway').store);
+    expect(await isRestored(store)).toBe(true);
+    await store.close();
   });
 
   test('a process that goes on from it forks nothing', async ({ expect }) => {

@@ -3,6 +3,9 @@
 import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
+import { locateDataDir } from '../../cli/data-dir.ts';
+import { openLevelStore } from '../../ledger/adapters/store-level.ts';
+import { isRestored } from '../../ledger/lease-roll.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { checkInvite } from '../../protocol/invites.ts';
 import { unixMs } from '../../protocol/units.ts';
@@ -182,6 +185,10 @@ describe('a backup', () => {
     expect(await other.fails(restore, backupSecret)).toEqual([2, 'MESH_EXISTS']);
     expect(await empty.fails(restore, { HELIXFLOW_BACKUP_PASSPHRASE: 'wrong' })).toEqual([4, 'PASSPHRASE_WRONG']);
     expect(await empty.ok(restore, backupSecret)).toMatchObject({ restored: ['mesh.json', 'root.key', 'issuer.key'] });
+    // Whatever was leased since, other gateways have to tell first.
+    const store = await openLevelStore(locateDataDir(join(temp.path, 'empty')).peer('gateway').store);
+    expect(await isRestored(store)).toBe(true);
+    await store.close();
     expect(await empty.ok(['mesh', 'show'])).toMatchObject({ meshId, hasRoot: true });
     await rm(join(temp.path, 'mine/mesh/root.key'));
     expect(await mine.ok(restore, backupSecret)).toMatchObject({ restored: ['root.key'] });

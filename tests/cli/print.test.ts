@@ -134,7 +134,15 @@ test('the status names what somebody looks for first', ({ expect }) => {
             heldMicro: 1_000,
             graceMicro: 5,
           },
+          { account: 'acct-idle' as AccountId, leases: [], heldMicro: 0, graceMicro: 0 },
+          {
+            account: 'acct-empty' as AccountId,
+            leases: [{ lease: '2e'.repeat(16) as LeaseId, amountMicro: 0, leftMicro: 0 }],
+            heldMicro: 0,
+            graceMicro: 0,
+          },
         ],
+        orphans: [{ lease: '3e'.repeat(16) as LeaseId, account: 'acct-2' as AccountId, amountMicro: 50_000 }],
         shares: { shared: 2, unshared: 1 },
         missing: ['12D3KooWgatewaygateway'],
         usage: {
@@ -219,6 +227,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '    …qLfE1AQ2  250 lines in 4 statements, 1 running, 2 not stated yet, 1 waiting for a signature, 3 UNATTESTED, 1 refused',
       '  budgets',
       '    acct-1  0.4 left of 1.5 usd in 1 lease, 0.001 held for requests under way, 0.000005 spent without a lease today',
+      `  OPEN LEASE  0.05 usd of acct-2, from a process that was killed: helixflow accounts writeoff ${'3e'.repeat(16)}`,
       '  limits      2 shared with other gateways, 1 in full here for now',
       '  WAITING     strict budgets wait for …ygateway',
       'node',

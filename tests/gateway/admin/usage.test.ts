@@ -317,7 +317,8 @@ describe('accounts', () => {
       strict: false,
       budget,
       createdMs: expect.any(Number),
-      sheet: rest,
+      // What lines have taken from an open lease is spent.
+      sheet: { ...rest, spentMicro: 2_000_007, leasedMicro: 999_993 },
     });
     await runOperation('accounts.set', context, { account: first, budget: null }, 'local');
     const { data } = await runOperation('accounts.list', context, {}, operator);
