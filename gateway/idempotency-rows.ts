@@ -1,11 +1,9 @@
 /** How idempotency keys lie in the store: below `i/`, by the hash of whose they are, in rows that tell when a byte of them changed. */
 
-import { decodeValue, encodeValue } from '../protocol/codec.ts';
-import { fromHex, isSameBytes, sha256, toHex } from '../protocol/crypto.ts';
-import { isHelixFlowError } from '../protocol/errors.ts';
+import { readSealedRow, sealRow } from '../ledger/sealed-rows.ts';
+import { fromHex, sha256, toHex } from '../protocol/crypto.ts';
 import type { RequestId } from '../protocol/ids.ts';
 import type { StoreOp } from '../protocol/ports.ts';
-import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
 import type { Access } from './access/judge.ts';
 
@@ -14,8 +12,6 @@ const prefix = Uint8Array.of(0x69, 0x2f);
 export const idempotencyKeys = { gte: prefix, lt: Uint8Array.of(0x69, 0x30) };
 const nameBytes = 16;
 const ownerBytes = 8;
-const checkBytes = 16;
-const version = 1;
 
 /** What was asked for under a key. */
 export interface IdempotencyRow {
@@ -55,32 +51,16 @@ export function rowKey(name: string): Uint8Array {
 /** Of a row at this key. */
 export const nameAt = (key: Uint8Array): string => toHex(key.subarray(prefix.length));
 
-const checkOf = (key: Uint8Array, body: Uint8Array): Uint8Array => sha256(key, body).subarray(0, checkBytes);
-
 export function writeRow(name: string, { owner, body, request, atMs }: IdempotencyRow): StoreOp {
   const key = rowKey(name);
-  const fields = encodeValue([version, fromHex(owner), fromHex(body), fromHex(request), atMs]);
-  const value = new Uint8Array(fields.length + checkBytes);
-  value.set(fields);
-  value.set(checkOf(key, fields), fields.length);
-  return { type: 'put', key, value };
+  return { type: 'put', key, value: sealRow(key, [fromHex(owner), fromHex(body), fromHex(request), atMs]) };
 }
 
 /** Undefined where a byte of it has changed. */
-export function readRow(key: Uint8Array, value: Uint8Array): IdempotencyRow | undefined {
-  const fields = value.subarray(0, Math.max(0, value.length - checkBytes));
-  if (!isSameBytes(checkOf(key, fields), value.subarray(fields.length))) return undefined;
-  try {
-    const r = new Reader(decodeValue(fields), 'idempotency key');
-    r.int(version, version);
-    return {
-      owner: toHex(r.bytes(ownerBytes, ownerBytes)),
-      body: toHex(r.bytes(nameBytes, nameBytes)),
-      request: toHex(r.bytes(16, 16)) as RequestId,
-      atMs: unixMs(r.int()),
-    };
-  } catch (error) {
-    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
-    throw error;
-  }
-}
+export const readRow = (key: Uint8Array, value: Uint8Array): IdempotencyRow | undefined =>
+  readSealedRow(key, value, (r) => ({
+    owner: toHex(r.bytes(ownerBytes, ownerBytes)),
+    body: toHex(r.bytes(nameBytes, nameBytes)),
+    request: toHex(r.bytes(16, 16)) as RequestId,
+    atMs: unixMs(r.int()),
+  }));

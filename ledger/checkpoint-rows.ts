@@ -5,14 +5,13 @@ import { fromHex, toHex } from '../protocol/crypto.ts';
 import type { AuthorId } from '../protocol/ids.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
-import { readRow, seal } from './feed-rows.ts';
+import { readSealedRow, sealRow } from './sealed-rows.ts';
 
 const prefix = [0x75, 0x2f];
 const kinds = { claims: 0x63, day: 0x64, gateway: 0x67, manifest: 0x6d, spent: 0x73 } as const;
 /** Every key of checkpoints. */
 export const checkpointKeys = { gte: Uint8Array.of(...prefix), lt: Uint8Array.of(0x75, 0x30) };
 export const manifestKey = Uint8Array.of(...prefix, kinds.manifest);
-const version = 1;
 /** Groups, and values in a part. */
 const listMax = 1_048_576;
 const numberBytes = 6;
@@ -72,19 +71,19 @@ export interface Manifest {
 export const partKey = (group: Group, fold: number, part: number): Uint8Array =>
   Uint8Array.of(...prefix, ...fromHex(group), ...numbersOf(fold, part));
 
-export const writePart = (key: Uint8Array, values: readonly Value[]): Uint8Array => seal(key, [version, values]);
+export const writePart = (key: Uint8Array, values: readonly Value[]): Uint8Array => sealRow(key, [values]);
 /** Each value as `read` finds it; undefined where a byte has changed. */
 export const readPart = <T>(key: Uint8Array, row: Uint8Array, read: (value: Value) => T): T[] | undefined =>
-  readRow(key, row, (r) => r.list(listMax, read));
+  readSealedRow(key, row, (r) => r.list(listMax, read));
 
 export function writeManifest({ fold, atMs, groups, claimed }: Manifest): Uint8Array {
   const rows = [...groups].map(([group, written]): Value => [fromHex(group), written.fold, written.parts]);
-  return seal(manifestKey, [version, fold, atMs, rows, claimed]);
+  return sealRow(manifestKey, [fold, atMs, rows, claimed]);
 }
 
 /** Undefined where a byte has changed. */
 export const readManifest = (row: Uint8Array): Manifest | undefined =>
-  readRow(manifestKey, row, (r) => {
+  readSealedRow(manifestKey, row, (r) => {
     const [fold, atMs] = [r.int(), unixMs(r.int())];
     const groups = r.list(listMax, (value): [Group, Written] => {
       const group = new Reader(value, 'group');

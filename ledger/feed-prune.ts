@@ -12,8 +12,9 @@ import type { UnixMs } from '../protocol/units.ts';
 import { type Block, headerMaxBytes, parseHeader, type SignedHeader } from './block.ts';
 import { type Entry, parseEntry } from './entry.ts';
 import { type CheckedBlock, unlessMalformed } from './feed-blocks.ts';
-import { blockKey, blockKeys, readBlockRow, readRow, seal } from './feed-rows.ts';
+import { blockKey, blockKeys, readBlockRow } from './feed-rows.ts';
 import type { EpochHead } from './feeds.ts';
+import { readSealedRow, sealRow } from './sealed-rows.ts';
 
 /** What is left of a block: of each entry its bytes, or its leaf of the tree. */
 export interface PrunedBlock {
@@ -23,7 +24,6 @@ export interface PrunedBlock {
   readonly leaves: readonly Uint8Array[];
 }
 
-const version = 1;
 /** Beside 0 and 1 for whole blocks and open parts. */
 const holdsPruned = 2;
 
@@ -34,12 +34,12 @@ export function writePrunedRow(key: Uint8Array, { head, kept, leaves }: PrunedBl
     const bytes = bytesAt.get(index);
     return bytes === undefined ? leaf : [bytes];
   });
-  return seal(key, [version, holdsPruned, head.bytes, head.signature, entries]);
+  return sealRow(key, [holdsPruned, head.bytes, head.signature, entries]);
 }
 
 /** What lies at `key`, without looking at its chain; undefined where a byte has changed, or a block is not pruned. */
 export const readPrunedRow = (key: Uint8Array, row: Uint8Array): PrunedBlock | undefined =>
-  readRow(key, row, (r) => {
+  readSealedRow(key, row, (r) => {
     r.int(holdsPruned, holdsPruned);
     const head = parseHeader(r.bytes(headerMaxBytes), r.bytes(64, 64));
     const kept: { index: number; bytes: Uint8Array }[] = [];

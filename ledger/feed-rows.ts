@@ -1,8 +1,8 @@
 /** How feeds lie in the store: keys in the order of author, epoch and number; rows that tell when a byte of them changed. */
 
-import { decodeValue, encodeValue, type Value } from '../protocol/codec.ts';
-import { fromHex, isSameBytes, sha256, toHex } from '../protocol/crypto.ts';
-import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
+import type { Value } from '../protocol/codec.ts';
+import { fromHex, isSameBytes, toHex } from '../protocol/crypto.ts';
+import { HelixFlowError } from '../protocol/errors.ts';
 import type { AuthorId, EpochId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import { Reader } from '../protocol/reader.ts';
@@ -16,6 +16,7 @@ import {
   parseHeader,
   type SignedHeader,
 } from './block.ts';
+import { readSealedRow, sealRow } from './sealed-rows.ts';
 
 /** The kinds of row, by the byte behind `f/`. */
 export const rowKinds = { block: 0x62, lift: 0x6c, proof: 0x70 } as const;
@@ -26,8 +27,6 @@ export const feedKeys = { gte: prefix, lt: Uint8Array.of(0x66, 0x30) };
 const authorAt = prefix.length + 1;
 const epochAt = authorAt + 32;
 const numberAt = epochAt + 16;
-const checkBytes = 16;
-const version = 1;
 
 function keyOf(kind: number, author: AuthorId, epoch: EpochId, number?: number): Uint8Array {
   const key = new Uint8Array(number === undefined ? numberAt : numberAt + 8);
@@ -65,36 +64,7 @@ export function readKey(key: Uint8Array): BlockPlace & { readonly kind: keyof ty
   };
 }
 
-// LevelDB's own checksums leave rows unread without a word, or are not looked at: this one belongs to key and value.
-const checkOf = (key: Uint8Array, body: Uint8Array): Uint8Array => sha256(key, body).subarray(0, checkBytes);
-
-export function seal(key: Uint8Array, fields: Value): Uint8Array {
-  const body = encodeValue(fields);
-  const row = new Uint8Array(body.length + checkBytes);
-  row.set(body);
-  row.set(checkOf(key, body), body.length);
-  return row;
-}
-
 const damaged = (reason: string): HelixFlowError => new HelixFlowError('FRAME_MALFORMED', { reason: `row: ${reason}` });
-
-function unseal(key: Uint8Array, row: Uint8Array): Reader {
-  const body = row.subarray(0, Math.max(0, row.length - checkBytes));
-  if (!isSameBytes(checkOf(key, body), row.subarray(body.length))) throw damaged('checksum');
-  const reader = new Reader(decodeValue(body), 'row');
-  reader.int(version, version);
-  return reader;
-}
-
-/** Reads a row with `read`; undefined where a byte of it has changed. */
-export function readRow<T>(key: Uint8Array, row: Uint8Array, read: (reader: Reader) => T): T | undefined {
-  try {
-    return read(unseal(key, row));
-  } catch (error) {
-    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
-    throw error;
-  }
-}
 
 const headFields = ({ bytes, signature }: SignedHeader): [Value, Value] => [bytes, signature];
 const readHead = (r: Reader): SignedHeader => parseHeader(r.bytes(headerMaxBytes), r.bytes(64, 64));
@@ -137,12 +107,12 @@ function readOpen(r: Reader): ProvenEntry[] {
 /** The row of a block; `key` is its `blockKey`. */
 export const writeBlockRow = (key: Uint8Array, block: Block | OpenBlock): Uint8Array =>
   'entries' in block
-    ? seal(key, [version, holdsAll, ...headFields(block.head), block.entries])
-    : seal(key, [version, holdsOpen, ...headFields(block.head), ...openFields(block.open)]);
+    ? sealRow(key, [holdsAll, ...headFields(block.head), block.entries])
+    : sealRow(key, [holdsOpen, ...headFields(block.head), ...openFields(block.open)]);
 
 /** What lies at `key`: the block that was written, without looking at its chain; undefined where a byte has changed. */
 export const readBlockRow = (key: Uint8Array, row: Uint8Array): Block | OpenBlock | undefined =>
-  readRow(key, row, (r) => {
+  readSealedRow(key, row, (r) => {
     const kind = r.int(holdsOpen);
     const head = readHead(r);
     if (!isSameBytes(blockKey(head.header), key)) throw damaged('another place');
@@ -153,13 +123,13 @@ export const readBlockRow = (key: Uint8Array, row: Uint8Array): Block | OpenBloc
 
 /** The row of a proof; `key` is its `proofKey`. */
 export const writeProofRow = (key: Uint8Array, { a, b }: ForkProof): Uint8Array =>
-  seal(key, [version, ...headFields(a), ...headFields(b)]);
+  sealRow(key, [...headFields(a), ...headFields(b)]);
 
 /** The proof at `key`, its signatures not checked; undefined where a byte has changed. */
 export const readProofRow = (key: Uint8Array, row: Uint8Array): ForkProof | undefined =>
-  readRow(key, row, (r) => ({ a: readHead(r), b: readHead(r) }));
+  readSealedRow(key, row, (r) => ({ a: readHead(r), b: readHead(r) }));
 
 /** The row of a lift: all is in its key. */
-export const writeLiftRow = (key: Uint8Array): Uint8Array => seal(key, [version]);
+export const writeLiftRow = (key: Uint8Array): Uint8Array => sealRow(key, []);
 /** True for a lift whose bytes are as they were written. */
-export const isLiftRow = (key: Uint8Array, row: Uint8Array): boolean => readRow(key, row, () => true) === true;
+export const isLiftRow = (key: Uint8Array, row: Uint8Array): boolean => readSealedRow(key, row, () => true) === true;

@@ -1,19 +1,18 @@
 /** The line log: finished attempts on disk before anybody is told of their end, until a statement of the feed holds them. */
 
-import { decodeValue, encodeValue, type Value } from '../protocol/codec.ts';
-import { fromHex, isSameBytes, sha256 } from '../protocol/crypto.ts';
+import type { Value } from '../protocol/codec.ts';
+import { fromHex } from '../protocol/crypto.ts';
 import { HelixFlowError, isHelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import { isPeerId, type PeerId, type ProcessId } from '../protocol/ids.ts';
 import type { Clock, Store, StoreOp } from '../protocol/ports.ts';
 import { Reader } from '../protocol/reader.ts';
 import { LineSize } from './gateway-tab-size.ts';
 import { LineReader, LineWriter, type UsageLine } from './line.ts';
+import { readSealedRow, sealRow } from './sealed-rows.ts';
 
 /** Every key of the log. */
 export const lineKeys = { gte: Uint8Array.of(0x6c, 0x2f), lt: Uint8Array.of(0x6c, 0x30) };
 
-const version = 1;
-const checkBytes = 16;
 const runAt = lineKeys.gte.length;
 const numberAt = runAt + 16;
 const keyBytes = numberAt + 8;
@@ -58,7 +57,7 @@ function keyOf(run: ProcessId, number: number): Uint8Array {
   return key;
 }
 
-/** Lines as a row, sealed like the rows of feeds. */
+/** Lines as a sealed row. */
 function writeRow(key: Uint8Array, logged: readonly LoggedLine[]): Uint8Array {
   const writer = new LineWriter();
   const nodes: PeerId[] = [];
@@ -66,20 +65,12 @@ function writeRow(key: Uint8Array, logged: readonly LoggedLine[]): Uint8Array {
     const known = nodes.indexOf(node);
     return [known === -1 ? nodes.push(node) - 1 : known, writer.write(line)];
   });
-  const body = encodeValue([version, writer.tables(), nodes, rows]);
-  const row = new Uint8Array(body.length + checkBytes);
-  row.set(body);
-  row.set(sha256(key, body).subarray(0, checkBytes), body.length);
-  return row;
+  return sealRow(key, [writer.tables(), nodes, rows]);
 }
 
 function readRow(key: Uint8Array, row: Uint8Array): LoggedLine[] | undefined {
-  const body = row.subarray(0, Math.max(0, row.length - checkBytes));
-  const isWhole = isSameBytes(sha256(key, body).subarray(0, checkBytes), row.subarray(body.length));
-  if (key.length !== keyBytes || !isWhole) return undefined;
-  try {
-    const r = new Reader(decodeValue(body), 'lines');
-    r.int(version, version);
+  if (key.length !== keyBytes) return undefined;
+  return readSealedRow(key, row, (r) => {
     const reader = new LineReader(r.row());
     const nodes = r.list(room.linesMax, (value) => new Reader([value], 'node').text(64));
     return r.list(room.linesMax, (value) => {
@@ -88,10 +79,7 @@ function readRow(key: Uint8Array, row: Uint8Array): LoggedLine[] | undefined {
       if (!isPeerId(node)) throw new HelixFlowError('FRAME_MALFORMED', { reason: 'lines: no node' });
       return { node, line: reader.read(pair.list(32, (item) => item)) };
     });
-  } catch (error) {
-    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
-    throw error;
-  }
+  });
 }
 
 /** Lines of one turn, and those that come during a write, share the next one and its sync. */

@@ -175,7 +175,8 @@ export function settleAll(all: readonly AttemptFacts[]): readonly Settled[] {
       else getOr(requests, `${author} ${line.run} ${line.first}`, () => []).push(choice.settled);
     }
   }
-  for (const attempts of requests.values()) settled.push(...settleTogether(attempts));
+  // One by one: as arguments of one call, the attempts of a hostile request would not fit the stack.
+  for (const attempts of requests.values()) for (const one of settleTogether(attempts)) settled.push(one);
   return settled.sort(
     (a, b) =>
       compare(a.author, b.author) ||

@@ -1,14 +1,13 @@
 /** The keys of tags on one machine: kept, used for callers, and deleted once they are old (design §6, Privacy). */
 
-import { decodeValue, encodeValue } from '../protocol/codec.ts';
-import { fromHex, hmacSha256, isSameBytes, sha256, toHex } from '../protocol/crypto.ts';
+import { fromHex, hmacSha256, isSameBytes, toHex } from '../protocol/crypto.ts';
 import { isHelixFlowError } from '../protocol/errors.ts';
 import { type AccountId, type IssuerId, isIssuerId, type KeyId, type Tag } from '../protocol/ids.ts';
 import type { Cancel, Clock, Log, Random, Store, StoreOp } from '../protocol/ports.ts';
-import { Reader } from '../protocol/reader.ts';
 import { Memory } from '../protocol/tables.ts';
 import { ms, type UnixMs } from '../protocol/units.ts';
 import type { Caller } from './line.ts';
+import { readSealedRow, sealRow } from './sealed-rows.ts';
 import type { TagOwner, Tags } from './tags.ts';
 
 /** A day's key, as gateways hand it to each other. */
@@ -63,9 +62,7 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 const prefix = 't/';
 const range = { gte: encoder.encode(prefix), lt: encoder.encode('t0') };
-const version = 1;
 const keyBytes = 32;
-const checkBytes = 16;
 const ownName = 'own';
 
 /** The UTC day that a moment belongs to, since 1970. */
@@ -76,29 +73,14 @@ export const daysFrom = (today: number): readonly number[] =>
   Array.from({ length: tagDaysAhead + 1 }, (_, ahead) => today + ahead);
 
 const rowKey = (name: string): Uint8Array => encoder.encode(prefix + name);
-const checkOf = (key: Uint8Array, body: Uint8Array): Uint8Array => sha256(key, body).subarray(0, checkBytes);
 
 function writeRow(name: string, { day, key }: TagKey): StoreOp {
   const at = rowKey(name);
-  const body = encodeValue([version, day, key]);
-  const value = new Uint8Array(body.length + checkBytes);
-  value.set(body);
-  value.set(checkOf(at, body), body.length);
-  return { type: 'put', key: at, value };
+  return { type: 'put', key: at, value: sealRow(at, [day, key]) };
 }
 
-function readRow(at: Uint8Array, value: Uint8Array): TagKey | undefined {
-  const body = value.subarray(0, Math.max(0, value.length - checkBytes));
-  if (!isSameBytes(checkOf(at, body), value.subarray(body.length))) return undefined;
-  try {
-    const r = new Reader(decodeValue(body), 'tag key');
-    r.int(version, version);
-    return { day: r.int(), key: r.bytes(keyBytes, keyBytes).slice() };
-  } catch (error) {
-    if (isHelixFlowError(error, 'FRAME_MALFORMED')) return undefined;
-    throw error;
-  }
-}
+const readRow = (at: Uint8Array, value: Uint8Array): TagKey | undefined =>
+  readSealedRow(at, value, (r) => ({ day: r.int(), key: r.bytes(keyBytes, keyBytes).slice() }));
 
 const nameOf = (issuer: IssuerId, day: number, at = 0): string => `${issuer}/${day}${at === 0 ? '' : `/${at}`}`;
 

@@ -17,8 +17,8 @@ import { limits } from '../protocol/limits.ts';
 import type { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
 import { headerMaxBytes, parseHeader, type SignedHeader } from './block.ts';
-import { readRow, seal } from './feed-rows.ts';
 import { lineTokensMax } from './line.ts';
+import { readSealedRow, sealRow } from './sealed-rows.ts';
 import { type RefusalReason, refusalReasons, type TabTotals } from './statement.ts';
 import type { WorkEnd } from './work.ts';
 import { pieceBytes, type SeenPiece } from './work-seen.ts';
@@ -29,7 +29,6 @@ export const workKeys = { gte: Uint8Array.of(0x77, 0x2f), lt: Uint8Array.of(0x77
 export const workRowKinds = { gateway: 0x67, kept: 0x6b, seen: 0x73, work: 0x77 } as const;
 export type WorkRowKind = keyof typeof workRowKinds;
 
-const version = 1;
 const peerAt = workKeys.gte.length + 1;
 const idAt = peerAt + 32;
 const numberAt = idAt + 16;
@@ -127,8 +126,7 @@ const rowsOf = (r: Reader, max: number): Reader[] => {
 };
 
 export const writeGateway = (key: Uint8Array, record: GatewayRecord): Uint8Array =>
-  seal(key, [
-    version,
+  sealRow(key, [
     record.gateway,
     Math.round(record.connectedMs),
     record.run === undefined ? null : fromHex(record.run),
@@ -153,7 +151,7 @@ function readPeer(r: Reader, key: Uint8Array): PeerId {
 
 /** What `writeGateway` wrote; undefined where a byte has changed. */
 export const readGateway = (key: Uint8Array, row: Uint8Array): GatewayRecord | undefined =>
-  readRow(key, row, (r) => ({
+  readSealedRow(key, row, (r) => ({
     gateway: readPeer(r, key),
     connectedMs: r.int(),
     run: r.optional((one) => toHex(one.bytes(16, 16)) as ProcessId),
@@ -212,8 +210,7 @@ function readEnd(r: Reader): WorkEnd {
 }
 
 export const writeWork = (key: Uint8Array, work: WorkRecord): Uint8Array =>
-  seal(key, [
-    version,
+  sealRow(key, [
     fromHex(work.request),
     work.model,
     fromHex(work.digest),
@@ -244,7 +241,7 @@ export const readWork = (
   row: Uint8Array,
   { run, serial }: Pick<WorkRecord, 'run' | 'serial'>,
 ): WorkRecord | undefined =>
-  readRow(key, row, (r) => ({
+  readSealedRow(key, row, (r) => ({
     run,
     serial,
     request: toHex(r.bytes(16, 16)) as RequestId,
@@ -277,7 +274,7 @@ export interface KeptStatement {
 }
 
 export const writeKept = (key: Uint8Array, { order, head, hash, countersign }: KeptStatement): Uint8Array =>
-  seal(key, [version, order, head.bytes, head.signature, hash, countersign]);
+  sealRow(key, [order, head.bytes, head.signature, hash, countersign]);
 
 /** What `writeKept` wrote; undefined where a byte has changed. */
 export const readKept = (
@@ -285,7 +282,7 @@ export const readKept = (
   row: Uint8Array,
   { epoch, number }: Pick<KeptStatement, 'epoch' | 'number'>,
 ): KeptStatement | undefined =>
-  readRow(key, row, (r) => ({
+  readSealedRow(key, row, (r) => ({
     epoch,
     number,
     order: r.int(),
@@ -294,8 +291,8 @@ export const readKept = (
     countersign: r.bytes(limits.entryMaxBytes),
   }));
 
-export const writeSeen = (key: Uint8Array, { bits }: SeenPiece): Uint8Array => seal(key, [version, bits]);
+export const writeSeen = (key: Uint8Array, { bits }: SeenPiece): Uint8Array => sealRow(key, [bits]);
 
 /** The bits that `writeSeen` wrote; undefined where a byte has changed. */
 export const readSeen = (key: Uint8Array, row: Uint8Array): Uint8Array | undefined =>
-  readRow(key, row, (r) => r.bytes(pieceBytes, pieceBytes).slice());
+  readSealedRow(key, row, (r) => r.bytes(pieceBytes, pieceBytes).slice());
