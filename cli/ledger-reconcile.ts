@@ -18,6 +18,7 @@ import {
   sumUp,
 } from '../ledger/reconcile.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
+import { dayMs } from '../protocol/units.ts';
 import { openAdmin } from './admin.ts';
 import { callOperation, isSocketAlive } from './control-client.ts';
 import { openDataDir } from './data-dir.ts';
@@ -65,7 +66,6 @@ export async function keptSums(dataDir: string | undefined): Promise<Sums | unde
   return await countedSums((asked) => admin.call('ledger.counters', asked));
 }
 
-const dayMs = 86_400_000;
 const isUrl = (text: string): boolean => /^postgres(ql)?:\/\//.test(text);
 
 /**

@@ -5,7 +5,7 @@ import type { AccountId, EpochId, IssuerId, LeaseId, Tag } from '../protocol/ids
 import { limits } from '../protocol/limits.ts';
 import type { MoneyAsk } from '../protocol/messages/lease.ts';
 import type { Cancel } from '../protocol/ports.ts';
-import { type UnixMs, unixMs } from '../protocol/units.ts';
+import { dayMs, type UnixMs, unixMs } from '../protocol/units.ts';
 import type { MoneyHold } from './budgets.ts';
 import { type Budget, leaseTag, periodOf } from './money.ts';
 
@@ -45,7 +45,6 @@ export interface PendingAsk {
 
 /** Spending is forgotten by half in about this time; its sum is what is spent in ten seconds. */
 const recentMs = 10_000;
-const dayMs = 86_400_000;
 
 /** Which periods it may be now, by this clock or by one that others may have; asked often, so a second's answers are kept. */
 export class Periods {

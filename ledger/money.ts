@@ -15,7 +15,7 @@ import {
 } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import type { Reader } from '../protocol/reader.ts';
-import { type UnixMs, unixMs } from '../protocol/units.ts';
+import { dayMs, type UnixMs, unixMs } from '../protocol/units.ts';
 import { momentMaxMs } from './line.ts';
 import { maxPriceMicro } from './price.ts';
 
@@ -75,8 +75,6 @@ export const moneyKinds = { price: 4, lease: 68, writeoff: 69 } as const;
 /** What lines name a lease by: only gateways hold the entries that say whose it is. */
 export const leaseTag = (lease: LeaseId): Tag =>
   toHex(sha256('helixflow/lease/1', fromHex(lease)).subarray(0, 8)) as Tag;
-
-const dayMs = 86_400_000;
 
 /** Which day, month or whole this moment belongs to. */
 export function periodOf(period: BudgetPeriod, atMs: UnixMs): number {

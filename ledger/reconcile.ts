@@ -1,7 +1,8 @@
 /** `ledger reconcile`: what the feeds come to, summed up anew, beside what others have counted. */
 
+import { dayMs } from '../protocol/units.ts';
 import type { ExportRow } from './export.ts';
-import type { UsageCounts, UsageKey } from './usage.ts';
+import { noCounts, type UsageCounts, type UsageKey } from './usage.ts';
 
 /** Two sums that should be one. */
 export interface Difference {
@@ -14,21 +15,7 @@ export interface Difference {
   readonly theirs: number;
 }
 
-const none: UsageCounts = {
-  requests: 0,
-  attempts: 0,
-  promptTokens: 0,
-  cachedTokens: 0,
-  completionTokens: 0,
-  accountMicro: 0,
-  gatewayMicro: 0,
-  refused: 0,
-  lower: 0,
-};
-
-export const usageFields = Object.keys(none) as (keyof UsageCounts)[];
-
-const dayMs = 86_400_000;
+export const usageFields = Object.keys(noCounts) as (keyof UsageCounts)[];
 
 const countsOf = ({ settled }: ExportRow): UsageCounts => ({
   requests: settled.isBilled ? 1 : 0,
@@ -89,7 +76,7 @@ export async function sumUp(rows: AsyncIterable<ExportRow>): Promise<Sums> {
 export function compareSums(feeds: Sums, before: Sums, after: Sums = before): readonly Difference[] {
   const names = [...new Set([...feeds.keys(), ...before.keys(), ...after.keys()])].sort();
   return names.flatMap((place) => {
-    const [ours, first, last] = [feeds, before, after].map((sums) => sums.get(place) ?? none) as [
+    const [ours, first, last] = [feeds, before, after].map((sums) => sums.get(place) ?? noCounts) as [
       UsageCounts,
       UsageCounts,
       UsageCounts,

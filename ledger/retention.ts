@@ -2,7 +2,7 @@
 
 import { isHelixFlowError } from '../protocol/errors.ts';
 import type { Cancel, Clock, Log, Store } from '../protocol/ports.ts';
-import { ms, type UnixMs, unixMs } from '../protocol/units.ts';
+import { dayMs, ms, type UnixMs, unixMs } from '../protocol/units.ts';
 import type { Checkpoints } from './checkpoint.ts';
 import type { FoldedUsage } from './create-usage.ts';
 import { pruneEpoch } from './feed-prune.ts';
@@ -51,7 +51,6 @@ const askedOften: readonly (readonly UsageDimension[])[] = [
   ['node'],
   [],
 ];
-const dayMs = ms(86_400_000);
 const soonMs = ms(600_000);
 
 class DailyRetention implements Retention {

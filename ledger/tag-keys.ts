@@ -5,7 +5,7 @@ import { isHelixFlowError } from '../protocol/errors.ts';
 import { type AccountId, type IssuerId, isIssuerId, type KeyId, type Tag } from '../protocol/ids.ts';
 import type { Cancel, Clock, Log, Random, Store, StoreOp } from '../protocol/ports.ts';
 import { Memory } from '../protocol/tables.ts';
-import { ms, type UnixMs } from '../protocol/units.ts';
+import { dayMs, ms, type UnixMs } from '../protocol/units.ts';
 import type { Caller } from './line.ts';
 import { readSealedRow, sealRow } from './sealed-rows.ts';
 import type { TagOwner, Tags } from './tags.ts';
@@ -47,7 +47,6 @@ export interface TagKeys extends Tags {
   close(): Promise<void>;
 }
 
-const dayMs = 86_400_000;
 /** Of one issuer and day: one more than the times that it was lost and drawn anew. */
 export const keysPerDayMax = 8;
 /** Days after today for which keys are handed out. */

@@ -1,6 +1,7 @@
 /** Counters over every attempt that was settled, by day, caller, model, node and gateway; and the sums over them. */
 
 import type { AuthorId, PeerId } from '../protocol/ids.ts';
+import { dayMs } from '../protocol/units.ts';
 import type { Caller } from './line.ts';
 import type { Settled } from './settlement.ts';
 import {
@@ -14,7 +15,6 @@ import {
 import { CallerGroups, Codes, compare, compareCallers, nameOf, noCaller, type UsageCaller } from './usage-codes.ts';
 import { addCounts, countNames, countsWidth, type Kept, type RowCodes, readCounts, UsageDay } from './usage-day.ts';
 
-const dayMs = 86_400_000;
 /** Rows that one gateway may make; what is beyond them is counted in one that tells nothing else of it. */
 export const rowsPerGatewayMax = 1_048_576;
 /** Days that its rows may be of: 45 years. */

@@ -24,6 +24,32 @@ export interface UsageCounts {
   readonly lower: number;
 }
 
+/** Of nothing. */
+export const noCounts: UsageCounts = {
+  requests: 0,
+  attempts: 0,
+  promptTokens: 0,
+  cachedTokens: 0,
+  completionTokens: 0,
+  accountMicro: 0,
+  gatewayMicro: 0,
+  refused: 0,
+  lower: 0,
+};
+
+/** Of both. */
+export const addCounts = (a: UsageCounts, b: UsageCounts): UsageCounts => ({
+  requests: a.requests + b.requests,
+  attempts: a.attempts + b.attempts,
+  promptTokens: a.promptTokens + b.promptTokens,
+  cachedTokens: a.cachedTokens + b.cachedTokens,
+  completionTokens: a.completionTokens + b.completionTokens,
+  accountMicro: a.accountMicro + b.accountMicro,
+  gatewayMicro: a.gatewayMicro + b.gatewayMicro,
+  refused: a.refused + b.refused,
+  lower: a.lower + b.lower,
+});
+
 /** One combination of everything that tells rows apart. */
 export interface UsageKey {
   /** Days since 1970 (UTC), of the attempt's start. */

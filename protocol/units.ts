@@ -13,3 +13,5 @@ export const ms = (value: number): Ms => value as Ms;
 export const seconds = (value: number): Ms => (value * 1_000) as Ms;
 /** Brands a plain number as a Unix moment. */
 export const unixMs = (value: number): UnixMs => value as UnixMs;
+/** A day of UTC: the ledger knows no leap seconds. */
+export const dayMs: Ms = 86_400_000 as Ms;

@@ -2,6 +2,7 @@
 
 import { systemClock } from '../../protocol/adapters/clock.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { dayMs } from '../../protocol/units.ts';
 import type { RunCommand } from '../command.ts';
 import type { ledgerReconcileOptions } from '../config/ledger-tables.ts';
 import { sinceMsOf, untilMsOf } from '../ledger-dump.ts';
@@ -28,7 +29,6 @@ const words: Readonly<Record<Found['field'], string>> = {
   lower: 'attempts settled at the lower count',
 };
 
-const dayMs = 86_400_000;
 const dateOf = (day: string): string => {
   const moment = new Date(Number(day) * dayMs);
   return Number.isNaN(moment.getTime()) ? day : moment.toISOString().slice(0, 10);

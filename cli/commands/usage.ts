@@ -2,6 +2,7 @@
 
 import type { UsageView } from '../../gateway/admin/usage-rows.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { dayMs } from '../../protocol/units.ts';
 import { openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
 import type { usageOptions } from '../config/account-tables.ts';
@@ -9,7 +10,6 @@ import type { Span } from '../config/values.ts';
 import { listAll } from '../lists.ts';
 import { usageCsv, usageTable, usageValue } from '../usage-text.ts';
 
-const dayMs = 86_400_000;
 const defaultDays = 30;
 
 const startOfDay = (momentMs: number): number => Math.floor(momentMs / dayMs) * dayMs;

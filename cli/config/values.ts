@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { fromBase64Url } from '../../protocol/crypto.ts';
 import { isKeyId, type KeyId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
-import { type Ms, ms, type UnixMs } from '../../protocol/units.ts';
+import { dayMs, type Ms, ms, type UnixMs } from '../../protocol/units.ts';
 
 const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
@@ -27,7 +27,6 @@ export const duration = (maxDays: number, { min = '1s' }: DurationRange = {}): z
 export const durationText = (maxDays: number, { min = '1s' }: DurationRange = {}): string =>
   `a duration such as 90s, 15m, 24h or 30d, from ${min} to ${maxDays}d`;
 
-const dayMs = 86_400_000;
 /** A day, a month, or a moment of ISO 8601 by UTC: when it begins and when it is over. */
 function timesOf(text: string): { readonly fromMs: number; readonly toMs: number } | undefined {
   const [, year = '', month = '', day] = /^(\d{4})-(\d{2})(?:-(\d{2}))?$/.exec(text) ?? [];

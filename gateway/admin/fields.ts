@@ -16,9 +16,7 @@ import {
   type PeerId,
 } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
-import { type Ms, ms, type UnixMs, unixMs } from '../../protocol/units.ts';
-
-const dayMs = 86_400_000;
+import { dayMs, type Ms, ms, type UnixMs, unixMs } from '../../protocol/units.ts';
 
 export const peerField = z.custom<PeerId>(isPeerId, 'expected a peer id').meta({ description: 'a peer id' });
 export const keyField = z

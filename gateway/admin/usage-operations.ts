@@ -7,12 +7,13 @@ import { type UsageDimension, usageDimensions } from '../../ledger/usage.ts';
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import type { AccountId, KeyId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
+import { dayMs } from '../../protocol/units.ts';
 import { accountField, countField, keyField, momentField, peerField } from './fields.ts';
 import { issuersOfAccount, issuersOfKey } from './issuers.ts';
 import { type AdminContext, type Caller, deskFor, operation, watchers } from './operation.ts';
 import type { Tagged } from './owners.ts';
 import { type Records, recordsOf } from './records.ts';
-import { dayMs, groupUsage, type UsageView } from './usage-rows.ts';
+import { groupUsage, type UsageView } from './usage-rows.ts';
 
 const idMaxChars = 1_024;
 

@@ -1,14 +1,19 @@
 /** Rows of usage put together by what tells them apart: the sums that people and programs read. */
 
 import { printMicro } from '../../ledger/amounts.ts';
-import type { UsageCounts, UsageDimension, UsageKey, UsageRow } from '../../ledger/usage.ts';
+import {
+  addCounts,
+  noCounts,
+  type UsageCounts,
+  type UsageDimension,
+  type UsageKey,
+  type UsageRow,
+} from '../../ledger/usage.ts';
 import { fromHex } from '../../protocol/crypto.ts';
 import type { AccountId, KeyId, PeerId, Tag } from '../../protocol/ids.ts';
 import { peerIdOf } from '../../protocol/peer/identity.ts';
-import { type UnixMs, unixMs } from '../../protocol/units.ts';
+import { dayMs, type UnixMs, unixMs } from '../../protocol/units.ts';
 import type { Owners } from './owners.ts';
-
-export const dayMs = 86_400_000;
 
 /** Sums as they are shown; integers, but for `cost`. */
 export interface UsageSums {
@@ -47,30 +52,6 @@ export interface UsageView extends UsageSums {
   readonly node?: PeerId;
   readonly gateway?: PeerId;
 }
-
-export const noCounts: UsageCounts = {
-  requests: 0,
-  attempts: 0,
-  promptTokens: 0,
-  cachedTokens: 0,
-  completionTokens: 0,
-  accountMicro: 0,
-  gatewayMicro: 0,
-  refused: 0,
-  lower: 0,
-};
-
-export const addCounts = (a: UsageCounts, b: UsageCounts): UsageCounts => ({
-  requests: a.requests + b.requests,
-  attempts: a.attempts + b.attempts,
-  promptTokens: a.promptTokens + b.promptTokens,
-  cachedTokens: a.cachedTokens + b.cachedTokens,
-  completionTokens: a.completionTokens + b.completionTokens,
-  accountMicro: a.accountMicro + b.accountMicro,
-  gatewayMicro: a.gatewayMicro + b.gatewayMicro,
-  refused: a.refused + b.refused,
-  lower: a.lower + b.lower,
-});
 
 export function sumsOf({ accountMicro, ...counts }: UsageCounts): UsageSums {
   const { requests, attempts, promptTokens, cachedTokens, completionTokens, gatewayMicro, refused, lower } = counts;

@@ -5,7 +5,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions, type Server } from 'node:tls';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { Clock, Log } from '../../protocol/ports.ts';
-import { type Ms, ms, seconds, type UnixMs, unixMs } from '../../protocol/units.ts';
+import { dayMs, type Ms, ms, seconds, type UnixMs, unixMs } from '../../protocol/units.ts';
 
 export interface TlsOptions {
   /** PEM: the server's own certificate first, then those between it and a root that clients know. */
@@ -62,7 +62,6 @@ const pollMs = seconds(5);
 /** A ticket key that is stolen later opens no session older than this. */
 const ticketKeysMs = ms(3_600_000);
 const expiringDays = 14;
-const dayMs = 86_400_000;
 const fileMaxBytes = 1_048_576;
 const handshakeTimeoutMs = seconds(10);
 

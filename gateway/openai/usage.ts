@@ -2,12 +2,12 @@
 
 import { printMicro } from '../../ledger/amounts.ts';
 import type { UsageCounts, UsageDimension, UsageFilter, UsageKey, UsageRow } from '../../ledger/usage.ts';
+import { addCounts, noCounts } from '../../ledger/usage.ts';
 import { isKeyId, type KeyId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { UnixMs } from '../../protocol/units.ts';
 import type { Access } from '../access/judge.ts';
 import type { Owners } from '../admin/owners.ts';
-import { addCounts, noCounts } from '../admin/usage-rows.ts';
 import { malformed, unsupported } from './refuse.ts';
 
 const dayS = 86_400;
