@@ -6,6 +6,7 @@ import type { ChatRequest } from '../protocol/messages/chat.ts';
 import type { Ms } from '../protocol/units.ts';
 import type { Access } from './access/judge.ts';
 import type { Rate } from './access/subject.ts';
+import type { Preferences } from './route/preferences.ts';
 
 /** A request that may be served: its key has been checked, its model is allowed. */
 export interface ChatCall {
@@ -17,14 +18,23 @@ export interface ChatCall {
   readonly chat: ChatRequest;
   /** From now to the end of the answer. */
   readonly deadlineMs: Ms;
+  /** What the request asks of the nodes that serve it; its key's wishes are in `caller`. */
+  readonly preferences?: Preferences;
+  /** Nothing is shown before `done`: an answer that cannot be carried on may begin again (`restarted`). */
+  readonly isWhole?: boolean;
 }
 
 /** Who serves an answer. */
 export interface Served {
+  /** Who serves it now. */
   readonly node: PeerId;
   readonly digest: ModelDigest;
-  /** Attempts made so far, the serving one included. */
+  /** Attempts made so far, the serving one and hedges included. */
   readonly attempts: number;
+  /** All nodes whose content is in the answer, in order; the last one is `node`. */
+  readonly nodes: readonly PeerId[];
+  /** Times that another node went on with it. */
+  readonly splices: number;
 }
 
 /** How an answer ended well: counts as they stand in its line, which is on disk by then. */
@@ -38,9 +48,11 @@ export interface AnswerEnd {
 
 /** What becomes of a call. After `done` or `failed`, exactly one of which comes, nothing follows. */
 export interface AnswerEvents {
-  /** The first content is there, or the end of an empty answer; from here on the call stays with this node. */
+  /** The first content is there, or the end of an empty answer. Comes once; who goes on after a cut is told by `done`. */
   committed(served: Served): void;
   delta(text: string): void;
+  /** All text so far is void, and the answer begins again: only for calls that are `isWhole`. */
+  restarted?(): void;
   done(end: AnswerEnd): void;
   /**
    * Before `committed` the error may be answered with its status; afterwards it is STREAM_INTERRUPTED or, when the key

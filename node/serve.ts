@@ -21,6 +21,8 @@ export interface ServerOptions {
   readonly owner: string;
   /** For people. */
   readonly hardware: string;
+  /** As in `Offer`. */
+  readonly region?: string;
 }
 
 /** What a node is doing, for `status` and metrics. */
@@ -344,22 +346,27 @@ export class Server implements NodeServer {
   }
 
   #offer(): Offer {
-    const { owner, hardware } = this.#options;
-    return { type: 'offer', revision: this.#revision, models: this.models(), slots: this.#slots(), hardware, owner };
+    const { owner, hardware, region = '' } = this.#options;
+    const slots = this.#slots();
+    return { type: 'offer', revision: this.#revision, models: this.models(), slots, hardware, owner, region };
   }
 
   #load(): Load {
     let active = 0;
     let queued = 0;
     let freeSlots = 0;
-    let speed = 0;
+    let tokensPerSecond = 0;
+    let progress = 0;
     for (const lane of this.#lanes) {
       active += lane.active;
       queued += lane.queue.length;
       freeSlots += Math.max(0, lane.engine.slots - lane.active);
-      speed += lane.engine.stats().tokensPerSecond;
+      const stats = lane.engine.stats();
+      tokensPerSecond += stats.tokensPerSecond;
+      progress += stats.progress ?? 0;
     }
-    return { type: 'load', active, queued, freeSlots, tokensPerSecond: Math.round(speed), draining: this.#isDraining };
+    tokensPerSecond = Math.round(tokensPerSecond);
+    return { type: 'load', active, queued, freeSlots, tokensPerSecond, draining: this.#isDraining, progress };
   }
 
   #loadChanged(): void {

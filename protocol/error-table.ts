@@ -15,6 +15,8 @@ export interface ErrorRow {
   /** `error.code` of the answer. */
   readonly code: string | null;
   readonly retry: Retry;
+  /** `node`: it tells against the node that an attempt ended so; enough of that and it gets no more for a while. */
+  readonly blame?: 'node';
   readonly exit: ExitCode;
   /** What happened and what to do, in one sentence, without anything secret. `{name}` is filled from the details. */
   readonly text: string;
@@ -260,6 +262,38 @@ export const errorTable = {
     exit: 5,
     text: 'The node that served this answer was lost before its end; what was sent is incomplete. Send the request again.',
   },
+  GATEWAY_OVERLOADED: {
+    http: 503,
+    type: server,
+    code: 'server_is_overloaded',
+    retry: 'other-node',
+    exit: 5,
+    text: 'Every node of this model is busy, and too many requests wait for one; try again in {retryAfterMs} ms, or at another gateway.',
+  },
+  ACCOUNT_OVERLOADED: {
+    http: 429,
+    type: 'rate_limit_error',
+    code: 'rate_limit_exceeded',
+    retry: 'never',
+    exit: 5,
+    text: 'Every node of this model is busy, and requests of this account hold all the places to wait that it may have; try again in {retryAfterMs} ms.',
+  },
+  NODES_EXCLUDED: {
+    http: 400,
+    type: invalid,
+    code: 'no_node_allowed',
+    retry: 'never',
+    exit: 2,
+    text: "No node that serves '{model}' is one that this request, or its key, allows: {reason}.",
+  },
+  REQUEST_UNKNOWN: {
+    http: 404,
+    type: invalid,
+    code: 'request_unknown',
+    retry: 'never',
+    exit: 3,
+    text: 'This gateway remembers nothing of the request {request}: it was served elsewhere, or is too old.',
+  },
   GATEWAY_DRAINING: {
     http: 503,
     type: server,
@@ -314,14 +348,33 @@ export const errorTable = {
     type: server,
     code: 'upstream_error',
     retry: 'other-node',
+    blame: 'node',
     exit: 5,
     text: 'The node was lost before it answered, and no other could take over; try again.',
+  },
+  NODE_STALLED: {
+    http: 504,
+    type: server,
+    code: 'upstream_error',
+    retry: 'other-node',
+    blame: 'node',
+    exit: 5,
+    text: 'The node produced nothing for {silentMs} ms, and no other could take over; try again.',
+  },
+  RESUME_REFUSED: {
+    http: 502,
+    type: server,
+    code: 'upstream_error',
+    retry: 'other-node',
+    exit: 5,
+    text: 'The node cannot go on with an answer that another one had begun: {reason}.',
   },
   ENGINE_FAILED: {
     http: 502,
     type: server,
     code: 'upstream_error',
     retry: 'other-node',
+    blame: 'node',
     exit: 5,
     text: 'The engine of the node failed, and no other node could take over; try again.',
   },

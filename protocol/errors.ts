@@ -52,6 +52,12 @@ export interface ErrorDetails {
   NODE_DRAINING: None;
   NODE_MODEL_MISSING: { model: string };
   NODE_LOST: None;
+  NODE_STALLED: { silentMs: number };
+  RESUME_REFUSED: { reason: string };
+  GATEWAY_OVERLOADED: { retryAfterMs: number };
+  ACCOUNT_OVERLOADED: { retryAfterMs: number };
+  NODES_EXCLUDED: { model: string; reason: string };
+  REQUEST_UNKNOWN: { request: string };
   ENGINE_FAILED: { reason: string };
   ENGINE_REFUSED: { status: number };
   FRAME_TOO_LARGE: { bytes: number; maxBytes: number };

@@ -1,10 +1,29 @@
 /** Which nodes could serve a request now, and why the others could not: a pure filter. */
 
 import type { PeerId } from '../../protocol/ids.ts';
+import type { Preferences } from './preferences.ts';
 import type { RoutedNode } from './score.ts';
 
-/** Why a node is passed over. A closed list: each reason is shown to operators by this name. */
-export type RefusalReason = 'draining' | 'silent' | 'tried' | 'no-slots' | 'body-too-large';
+/**
+ * Why a node is passed over. A closed list: each reason is shown to operators by this name, and explained in
+ * `docs/routing.md`.
+ */
+export const refusalReasons = [
+  'denied',
+  'body-too-large',
+  'context-too-short',
+  'cannot-continue',
+  'no-slots',
+  'tried',
+  'draining',
+  'silent',
+  'breaker-open',
+  'full',
+] as const;
+export type RefusalReason = (typeof refusalReasons)[number];
+
+/** Reasons that pass by themselves: a request may wait for such a node. */
+const passing: ReadonlySet<RefusalReason> = new Set(['full', 'breaker-open', 'silent']);
 
 export interface Refusal {
   readonly peer: PeerId;
@@ -16,25 +35,41 @@ export interface Needs {
   /** Nodes that have failed it. */
   readonly tried: ReadonlySet<PeerId>;
   readonly bodyBytes: number;
+  readonly preferences: Preferences;
+  /** Prompt and completion, as a node has counted them; 0 while nobody has. */
+  readonly contextTokens: number;
+  /** From what the answer would have to be carried on; undefined for one that begins. */
+  readonly continues: 'tokens' | 'text' | undefined;
+  /** Answers that may wait at a node beyond its slots before it counts as full. */
+  readonly queueMax: number;
 }
 
-/** Why `node` may not take the request; undefined when it may. */
-export function refusalOf(node: RoutedNode, { tried, bodyBytes }: Needs): RefusalReason | undefined {
-  if (tried.has(node.peer)) return 'tried';
-  if (!node.isResponsive) return 'silent';
-  if (node.isDraining) return 'draining';
-  if (node.slots === 0) return 'no-slots';
+const isDenied = ({ peer }: RoutedNode, { nodes }: Preferences): boolean =>
+  nodes !== undefined && (nodes.allow?.includes(peer) === false || nodes.deny?.includes(peer) === true);
+
+const cannotContinue = ({ continuation }: RoutedNode, continues: Needs['continues']): boolean =>
+  continues !== undefined && (continuation === 'none' || (continues === 'text' && continuation === 'tokens'));
+
+/** Why `node` may not take the request; undefined when it may. What never passes comes before what does. */
+export function refusalOf(node: RoutedNode, needs: Needs): RefusalReason | undefined {
+  const { tried, bodyBytes, preferences, contextTokens, continues, queueMax } = needs;
+  if (isDenied(node, preferences)) return 'denied';
   if (bodyBytes > node.bodyMaxBytes) return 'body-too-large';
+  if (contextTokens > node.contextTokens) return 'context-too-short';
+  if (cannotContinue(node, continues)) return 'cannot-continue';
+  if (node.slots === 0) return 'no-slots';
+  if (tried.has(node.peer)) return 'tried';
+  if (node.isDraining) return 'draining';
+  if (!node.isResponsive) return 'silent';
+  if (!node.isAllowed) return 'breaker-open';
+  if (node.active + node.queued >= node.slots + queueMax) return 'full';
   return undefined;
 }
 
-/** The nodes of a group that may take the request, in the group's order. */
-export const candidatesOf = <Node extends RoutedNode>(group: readonly Node[], needs: Needs): Node[] =>
-  group.filter((node) => refusalOf(node, needs) === undefined);
+/** True when any of these nodes may be there again soon. */
+export const isWorthWaiting = (refusals: readonly Refusal[]): boolean =>
+  refusals.some(({ reason }) => passing.has(reason));
 
-/** The other nodes of the group, each with its reason. */
-export const refusalsOf = (group: readonly RoutedNode[], needs: Needs): Refusal[] =>
-  group.flatMap((node) => {
-    const reason = refusalOf(node, needs);
-    return reason === undefined ? [] : [{ peer: node.peer, reason }];
-  });
+/** True when none of them could ever take the request, whatever changes in load and health. */
+export const isHopeless = (refusals: readonly Refusal[]): boolean =>
+  refusals.every(({ reason }) => reason === 'denied' || reason === 'body-too-large' || reason === 'context-too-short');

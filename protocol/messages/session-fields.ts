@@ -15,6 +15,8 @@ export const continuations = ['none', 'text', 'tokens'] as const;
 export const operations = ['chat'] as const;
 /** Text for people. */
 export const textMaxChars = 256;
+/** `eu-central`, `home`: a name that operators agree on. */
+export const regionMaxChars = 32;
 
 /** The positions of a model, for `readModel`. */
 export const modelFields = (model: EngineModel): Value => [

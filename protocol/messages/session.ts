@@ -17,6 +17,7 @@ import {
   readContact,
   readModel,
   readPriceId,
+  regionMaxChars,
   startHoldsMax,
   textMaxChars,
   uint32,
@@ -48,6 +49,8 @@ export interface Offer {
   readonly hardware: string;
   /** Who answers for the node. */
   readonly owner: string;
+  /** Where it stands, as its operator calls it; empty where nothing is told. */
+  readonly region: string;
 }
 /** The gateway holds the offer. */
 export interface Offered {
@@ -68,6 +71,8 @@ export interface Load {
   /** Tokens per second per answer, lately; 0 while unknown. */
   readonly tokensPerSecond: number;
   readonly draining: boolean;
+  /** As `EngineStats.progress`, over all engines, sent at least each second while anything runs; 0 while nobody can tell. */
+  readonly progress: number;
 }
 /** Starts an attempt. Only gateways send it. */
 export interface Open {
@@ -89,6 +94,8 @@ export interface Open {
   readonly account: Tag;
   /** What the node will be paid by; empty where nothing has a price. */
   readonly price: PriceId | '';
+  /** So many of the body's last bytes are a `Resume` (`resume.ts`), which the answer goes on from; 0 for a new answer. */
+  readonly resumeBytes: number;
 }
 /** More of a request body, in order. */
 export interface Body {
@@ -104,6 +111,8 @@ export interface Delta {
   readonly sequence: number;
   readonly text: string;
   readonly tokenIds: readonly number[];
+  /** As `EngineDelta.isOpaque`. */
+  readonly isOpaque?: boolean;
 }
 /** The answer is whole. */
 export interface Done {
@@ -209,7 +218,9 @@ const number = {
 export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
   switch (frame.type) {
     case 'delta':
-      return encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds]);
+      return frame.isOpaque === true
+        ? encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds, true])
+        : encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds]);
     case 'credit':
       return encodeValue([number.credit, frame.attempt, frame.bytes, frame.acknowledged]);
     case 'open':
@@ -226,6 +237,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         frame.serial,
         fromHex(frame.account),
         fromHex(frame.price),
+        frame.resumeBytes,
       ]);
     case 'body':
       return encodeValue([number.body, frame.attempt, frame.piece]);
@@ -266,6 +278,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         frame.slots,
         frame.hardware.slice(0, textMaxChars),
         frame.owner,
+        frame.region,
       ]);
     case 'gateways':
       return encodeValue([number.gateways, frame.contacts.map(({ peer, addresses }): Value => [peer, addresses])]);
@@ -279,6 +292,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         frame.freeSlots,
         Math.round(frame.tokensPerSecond),
         frame.draining,
+        frame.progress,
       ]);
     case 'goodbye':
       return encodeValue([number.goodbye, frame.code]);
@@ -304,6 +318,7 @@ const parsers: Readonly<Record<number, Parse>> = {
     slots: r.int(1_000_000),
     hardware: r.text(textMaxChars),
     owner: r.text(64),
+    region: r.hasMore ? r.text(regionMaxChars) : '',
   }),
   [number.gateways]: (r) => ({ type: 'gateways', contacts: r.list(limits.sessionsPerNodeMax, readContact) }),
   [number.offered]: (r) => ({ type: 'offered', revision: r.int(uint32) }),
@@ -314,6 +329,7 @@ const parsers: Readonly<Record<number, Parse>> = {
     freeSlots: r.int(uint32),
     tokensPerSecond: r.int(uint32),
     draining: r.bool(),
+    progress: r.hasMore ? r.int() : 0,
   }),
   [number.open]: (r) => ({
     type: 'open',
@@ -328,15 +344,18 @@ const parsers: Readonly<Record<number, Parse>> = {
     serial: r.int(Number.MAX_SAFE_INTEGER, 1),
     account: toHex(r.bytes(8, 8)) as Tag,
     price: readPriceId(r),
+    resumeBytes: r.hasMore ? r.int(limits.requestBodyMaxBytes) : 0,
   }),
   [number.body]: (r) => ({ type: 'body', attempt: r.int(uint32), piece: r.bytes(limits.bodyChunkBytes) }),
-  [number.delta]: (r) => ({
-    type: 'delta',
-    attempt: r.int(uint32),
-    sequence: r.int(uint32),
-    text: r.text(limits.deltaTextMaxBytes),
-    tokenIds: r.ints(limits.deltaTokensMax),
-  }),
+  [number.delta]: (r) => {
+    const attempt = r.int(uint32);
+    const sequence = r.int(uint32);
+    const text = r.text(limits.deltaTextMaxBytes);
+    const tokenIds = r.ints(limits.deltaTokensMax);
+    return r.hasMore && r.bool()
+      ? { type: 'delta', attempt, sequence, text, tokenIds, isOpaque: true }
+      : { type: 'delta', attempt, sequence, text, tokenIds };
+  },
   [number.done]: (r) => ({
     type: 'done',
     attempt: r.int(uint32),

@@ -228,15 +228,17 @@ export class IncomingAttempts {
     if (delta.text.length > this.#textMaxUnits || delta.tokenIds.length > this.#limits.deltaTokensMax) {
       return this.#emitLong(state, delta);
     }
-    this.#emitOne(state, delta.text, delta.tokenIds);
+    this.#emitOne(state, delta);
     return this.#room(state);
   }
 
   async #emitLong(state: State, delta: EngineDelta): Promise<void> {
     let { text, tokenIds } = delta;
+    const { isOpaque = false } = delta;
     while (text.length > 0 || tokenIds.length > 0) {
       const cut = cutAt(text, this.#textMaxUnits);
-      this.#emitOne(state, text.slice(0, cut), tokenIds.slice(0, this.#limits.deltaTokensMax));
+      const ids = tokenIds.slice(0, this.#limits.deltaTokensMax);
+      this.#emitOne(state, { text: text.slice(0, cut), tokenIds: ids, isOpaque });
       text = text.slice(cut);
       tokenIds = tokenIds.slice(this.#limits.deltaTokensMax);
       await this.#room(state);
@@ -255,10 +257,10 @@ export class IncomingAttempts {
     });
   }
 
-  #emitOne(state: State, text: string, tokenIds: readonly number[]): void {
+  #emitOne(state: State, { text, tokenIds, isOpaque = false }: EngineDelta): void {
     const { attempt } = state.open;
     if (state.abort.signal.aborted) return;
-    const bytes = encodeSessionFrame({ type: 'delta', attempt, sequence: state.sequence, text, tokenIds });
+    const bytes = encodeSessionFrame({ type: 'delta', attempt, sequence: state.sequence, text, tokenIds, isOpaque });
     state.sequence += 1;
     state.counted = countDelta(state.counted, text, tokenIds.length);
     state.sentBytes += bytes.length;

@@ -27,6 +27,8 @@ export interface AttemptRequest {
   readonly serial: number;
   readonly account: Tag;
   readonly price: PriceId | '';
+  /** `encodeResume`, where the answer goes on from one that another node had begun. */
+  readonly resume?: Uint8Array;
 }
 
 /** The caller's side of a running attempt. */
@@ -90,7 +92,7 @@ export class OutgoingAttempts {
     if (this.#attempts.size >= this.#limits.sessionAttemptsMax) {
       throw new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: 1_000 });
     }
-    const { body } = request;
+    const body = request.resume === undefined ? request.body : joinBytes(request.body, request.resume);
     if (body.length > this.#limits.requestBodyMaxBytes) {
       throw new HelixFlowError('REQUEST_TOO_LARGE', { maxBytes: this.#limits.requestBodyMaxBytes });
     }
@@ -121,6 +123,7 @@ export class OutgoingAttempts {
       serial: request.serial,
       account: request.account,
       price: request.price,
+      resumeBytes: request.resume?.length ?? 0,
     });
     if (!isWhole) {
       this.#bodies.push(attempt);
@@ -262,4 +265,11 @@ export class OutgoingAttempts {
       this.#send({ type: 'body', attempt, piece });
     }
   }
+}
+
+function joinBytes(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
 }

@@ -140,7 +140,7 @@ describe('an answer that has ended', () => {
       const { body: _, ...asked } = requestOf(new Uint8Array());
       const body = encodeChatRequest({ messages: [{ role: 'user', content: 'hi' }] });
       server.opened({ peer: 'gateway', peerProcess: '22'.repeat(16) } as unknown as Session, {
-        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body },
+        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body, resumeBytes: 0 },
         body,
         signal: abort.signal,
         emit: () => undefined,
@@ -215,7 +215,7 @@ describe('the tab with a gateway', () => {
     });
     const open = (): void =>
       server.opened(gateway, {
-        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body },
+        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body, resumeBytes: 0 },
         body,
         signal: abort.signal,
         emit: () => undefined,

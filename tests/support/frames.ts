@@ -74,6 +74,7 @@ const open = fc.record({
   serial: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
   account: hex(8) as fc.Arbitrary<Tag>,
   price: fc.oneof(fc.constant(''), hex(8)) as fc.Arbitrary<PriceId | ''>,
+  resumeBytes: fc.integer({ min: 0, max: limits.requestBodyMaxBytes }),
 });
 
 /** One arbitrary frame of each type, so that a test can name the type that fails. */
@@ -101,6 +102,7 @@ export const framesByType: { readonly [Type in SessionFrame['type']]: fc.Arbitra
     slots: fc.integer({ min: 0, max: 1_000_000 }),
     hardware: text(256),
     owner: text(64),
+    region: text(32),
   }),
   offered: fc.record({ type: fc.constant('offered' as const), revision: uint32 }),
   load: fc.record({
@@ -110,6 +112,7 @@ export const framesByType: { readonly [Type in SessionFrame['type']]: fc.Arbitra
     freeSlots: uint32,
     tokensPerSecond: uint32,
     draining: fc.boolean(),
+    progress: fc.maxSafeNat(),
   }),
   open,
   body: fc.record({ type: fc.constant('body' as const), attempt: uint32, piece: bytes(limits.bodyChunkBytes) }),

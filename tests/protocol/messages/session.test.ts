@@ -103,7 +103,7 @@ describe('frames', () => {
   });
 
   test('text for people that is too long is cut before it is sent', ({ expect }) => {
-    const offer = { type: 'offer', revision: 1, models: [], slots: 1, hardware: longText, owner: 'o' } as const;
+    const offer = { type: 'offer', revision: 1, models: [], slots: 1, hardware: longText, owner: 'o', region: '' } as const;
     expect(outcome(encodeSessionFrame(offer))).toEqual({ ...offer, hardware: longText.slice(0, 256) });
   });
 });

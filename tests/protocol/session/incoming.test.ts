@@ -27,6 +27,7 @@ const half = (attempt: number): SessionFrame => {
     deadlineMs,
     bodyBytes: limits.requestBodyMaxBytes,
     piece: new Uint8Array(1),
+    resumeBytes: 0,
   };
 };
 

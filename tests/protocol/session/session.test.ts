@@ -347,6 +347,7 @@ describe('a bad peer', () => {
         type: 'open',
         ...requestOf(new Uint8Array(0)),
         attempt: 7,
+        resumeBytes: 0,
         operation: 'chat',
         bodyBytes: 1_000,
         piece: new Uint8Array(10),
@@ -368,7 +369,7 @@ describe('a bad peer', () => {
 
   test('a flood of offers ends the session; a few are taken as one', async ({ expect }) => {
     const pair = sessionPair();
-    const offer = { type: 'offer', models: [], slots: 1, hardware: '', owner: 'o' } as const;
+    const offer = { type: 'offer', models: [], slots: 1, hardware: '', owner: 'o', region: '' } as const;
     for (let revision = 1; revision <= 10; revision += 1) forge(pair, { ...offer, revision });
     expect(pair.gateway.offer?.revision).toBe(1);
     await pair.clock.advance(101);
@@ -528,6 +529,7 @@ describe('loss', () => {
       type: 'open',
       operation: 'chat',
       attempt: 2,
+      resumeBytes: 0,
       ...asked,
       bodyBytes: body.length,
       piece: body,
