@@ -178,12 +178,14 @@ class SharesHeld implements ShareHolder {
 
   #flush(): void {
     const byPeer = new Map<PeerId, Held[]>();
-    for (const held of this.#due) {
+    // Whoever is asked here answers at once, and an answer may be the reason for the next question.
+    const due = [...this.#due];
+    this.#due.clear();
+    for (const held of due) {
       const sharer = this.#deps.sharerOf(held.subject.issuer);
       if (sharer === 'here') this.#askHere([held]);
       else if (sharer !== undefined && sharer !== 'alone') byPeer.set(sharer, [...(byPeer.get(sharer) ?? []), held]);
     }
-    this.#due.clear();
     for (const [peer, all] of byPeer) this.#askOf(peer, all, false);
   }
 
