@@ -8,9 +8,14 @@ const memoryMs = 10_000;
 export interface Meter {
   /** Answers under way. */
   readonly active: number;
+  /** As `EngineStats.progress`. */
+  readonly progress: number;
   /** An answer began; call the result once, when it ended. */
   begin(): () => void;
+  /** So many tokens were handed over; for the speed. */
   tokens(count: number): void;
+  /** So many tokens were computed or generated; for the progress. */
+  worked(count: number): void;
   /** Tokens per second of time with at least one answer under way; 0 before the first token. */
   perSecond(): number;
 }
@@ -19,6 +24,7 @@ export function createMeter(clock: Pick<Clock, 'nowMs'>): Meter {
   let active = 0;
   let busyMs = 0;
   let tokens = 0;
+  let progress = 0;
   let sinceMs = 0;
 
   function settle(): void {
@@ -34,16 +40,23 @@ export function createMeter(clock: Pick<Clock, 'nowMs'>): Meter {
     get active() {
       return active;
     },
+    get progress() {
+      return progress;
+    },
     begin() {
       settle();
       active += 1;
       return () => {
         settle();
         active -= 1;
+        progress += 1;
       };
     },
     tokens(count) {
       tokens += count;
+    },
+    worked(count) {
+      progress += count;
     },
     perSecond() {
       settle();

@@ -138,7 +138,7 @@ export function createAnswers(deps: AnswersDeps): Answers {
         const answer = createAnswer(emit, taken, settle, stop);
         answers.set(id, answer);
         signal.addEventListener('abort', aborted, { once: true });
-        send({ type: 'generate', id, chat: request.chat });
+        send({ type: 'generate', id, chat: request.chat, resume: request.resume });
       });
     },
     hear(message) {
@@ -146,7 +146,8 @@ export function createAnswers(deps: AnswersDeps): Answers {
         const { id, type: _, ...delta } = message;
         meter.tokens(delta.tokenIds.length);
         answers.get(id)?.delta(delta);
-      } else if (message.type === 'done') answers.get(message.id)?.end(message.done);
+      } else if (message.type === 'worked') meter.worked(message.tokens);
+      else if (message.type === 'done') answers.get(message.id)?.end(message.done);
       else if (message.type === 'failed') answers.get(message.id)?.end(fromWire(message.error));
     },
     failAll(reason) {

@@ -1,21 +1,31 @@
 /** The child process of the llama engine: a native crash takes it alone, and it never outlives its parent. */
 
 import { HelixFlowError, toHelixFlowError } from '../../../protocol/errors.ts';
+import type { EngineDelta } from '../../../protocol/ports.ts';
 import { generateAnswer } from './generate.ts';
-import { type FromChild, type LoadRequest, type ToChild, type WireError, windowDeltas } from './messages.ts';
+import {
+  type FromChild,
+  type LoadRequest,
+  type ToChild,
+  type WireError,
+  windowDeltas,
+  workedIntervalMs,
+} from './messages.ts';
 import { loadRuntime, type Runtime } from './runtime.ts';
 
 /** One answer under way: how far it is ahead of its consumer, and how to stop it. */
 interface Answer {
   readonly abort: AbortController;
   ahead: number;
-  resume: (() => void) | undefined;
+  /** Lets an answer that waits for its consumer go on. */
+  go: (() => void) | undefined;
 }
 
 const cancelled = new HelixFlowError('REQUEST_CANCELLED', {});
 const answers = new Map<number, Answer>();
 let runtime: Runtime | undefined;
 let outbox: FromChild[] = [];
+let untoldTokens = 0;
 
 /** Everything said in one turn of the event loop leaves as one message. */
 function say(message: FromChild): void {
@@ -25,6 +35,17 @@ function say(message: FromChild): void {
     outbox = [];
     process.send?.(messages);
   });
+}
+
+/** Tells the parent that work goes on, now and then. */
+function worked(tokens: number): void {
+  if (untoldTokens === 0) {
+    setTimeout(() => {
+      say({ type: 'worked', tokens: untoldTokens });
+      untoldTokens = 0;
+    }, workedIntervalMs);
+  }
+  untoldTokens += tokens;
 }
 
 function toWire(error: unknown): WireError {
@@ -44,25 +65,22 @@ async function load(request: LoadRequest): Promise<void> {
   }
 }
 
-async function generate({ id, chat }: ToChild & { type: 'generate' }): Promise<void> {
+async function generate({ id, chat, resume }: ToChild & { type: 'generate' }): Promise<void> {
   if (runtime === undefined) return;
-  const answer: Answer = { abort: new AbortController(), ahead: 0, resume: undefined };
+  const answer: Answer = { abort: new AbortController(), ahead: 0, go: undefined };
   const { signal } = answer.abort;
   answers.set(id, answer);
   try {
-    const done = await generateAnswer(
-      runtime,
-      chat,
-      (delta) => {
-        say({ type: 'delta', id, ...delta });
-        answer.ahead += 1;
-        if (answer.ahead < windowDeltas || signal.aborted) return undefined;
-        return new Promise((resolve) => {
-          answer.resume = resolve;
-        });
-      },
-      signal,
-    );
+    const take = (delta: EngineDelta): Promise<void> | undefined => {
+      say({ type: 'delta', id, ...delta });
+      answer.ahead += 1;
+      if (answer.ahead < windowDeltas || signal.aborted) return undefined;
+      return new Promise((resolve) => {
+        answer.go = resolve;
+      });
+    };
+    const request = resume === undefined ? { chat } : { chat, resume };
+    const done = await generateAnswer(runtime, request, { take, worked }, signal);
     say({ type: 'done', id, done });
   } catch (error) {
     say({ type: 'failed', id, error: toWire(error) });
@@ -71,9 +89,9 @@ async function generate({ id, chat }: ToChild & { type: 'generate' }): Promise<v
   }
 }
 
-function resume(answer: Answer): void {
-  answer.resume?.();
-  answer.resume = undefined;
+function letGo(answer: Answer): void {
+  answer.go?.();
+  answer.go = undefined;
 }
 
 function hear(message: ToChild): void {
@@ -84,7 +102,7 @@ function hear(message: ToChild): void {
     if (answer === undefined) return;
     if (message.type === 'cancel') answer.abort.abort(cancelled);
     else answer.ahead -= message.count;
-    resume(answer);
+    letGo(answer);
   }
 }
 

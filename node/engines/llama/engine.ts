@@ -44,7 +44,7 @@ const describeModel = (name: string, loaded: Loaded): EngineModel => ({
   digest: digestModel(loaded),
   digestKind: 'weights',
   contextTokens: loaded.contextTokens,
-  continuation: 'none',
+  continuation: 'tokens',
   build: loaded.build,
 });
 
@@ -110,7 +110,7 @@ export async function openLlamaEngine(
       return slots;
     },
     models: () => models,
-    stats: () => ({ active: answers.active, slots, tokensPerSecond: meter.perSecond() }),
+    stats: () => ({ active: answers.active, slots, tokensPerSecond: meter.perSecond(), progress: meter.progress }),
     onChange: changes.add,
     async generate(request, emit, signal) {
       signal.throwIfAborted();

@@ -4,13 +4,13 @@ import { randomInt } from 'node:crypto';
 import type { LlamaContextSequence, Token } from 'node-llama-cpp';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { ChatRequest } from '../../../protocol/messages/chat.ts';
-import type { EngineDelta, EngineDone } from '../../../protocol/ports.ts';
+import type { EngineDelta, EngineDone, GenerateRequest } from '../../../protocol/ports.ts';
 import { ms } from '../../../protocol/units.ts';
-import { createAnswerText } from '../../answer-text.ts';
+import { type Beginning, beginAnswer } from './begin.ts';
 import type { PromptPart } from './prompt.ts';
 import type { Runtime } from './runtime.ts';
 import { mixSeed } from './seeds.ts';
-import { countPrompt, createDetokenizer, tokenizePrompt } from './tokens.ts';
+import { countPrompt, tokenizePrompt } from './tokens.ts';
 
 /** One prefill call should take about this long: the time for which it delays others, and a cancel. */
 const prefillTargetMs = 150;
@@ -20,7 +20,14 @@ const topK = 40;
 const seedEnd = 0xffff_ffff;
 
 /** Takes one piece of the answer; a promise asks to wait. */
-export type TakeDelta = (delta: EngineDelta) => Promise<void> | undefined;
+type TakeDelta = (delta: EngineDelta) => Promise<void> | undefined;
+
+/** Who an answer is generated for. */
+export interface Sink {
+  readonly take: TakeDelta;
+  /** So many tokens of the prompt were computed, or of the answer generated. */
+  worked(tokens: number): void;
+}
 
 interface Sampling {
   readonly temperature: number;
@@ -34,10 +41,17 @@ function chooseSampling({ temperature = 1, topP = 1 }: ChatRequest): Sampling {
   return { temperature: topP === 0 ? 0 : temperature, topP: topP === 0 ? 1 : topP, topK, minP: 0 };
 }
 
-/** Samples without end from a slot that holds all of the prompt but its last token. */
+/** A slot that holds all tokens but the last. */
+interface Start {
+  readonly sequence: LlamaContextSequence;
+  readonly last: Token;
+  /** Of the next token in its answer. */
+  readonly position: number;
+}
+
+/** Samples without end. */
 async function* sampleTokens(
-  sequence: LlamaContextSequence,
-  last: Token,
+  { sequence, last, ...start }: Start,
   chat: ChatRequest,
 ): AsyncGenerator<Token, void, void> {
   const sampling = chooseSampling(chat);
@@ -47,7 +61,7 @@ async function* sampleTokens(
     return;
   }
   let input = last;
-  for (let position = 0; ; position += 1) {
+  for (let { position } = start; ; position += 1) {
     const options = { ...sampling, seed: mixSeed(seed, position) };
     const [output] = await sequence.controlledEvaluate([[input, { generateNext: { token: true, options } }]]);
     const token = output?.next.token;
@@ -62,17 +76,18 @@ async function prefill(
   runtime: Runtime,
   sequence: LlamaContextSequence,
   tokens: readonly Token[],
-  signal: AbortSignal,
-) {
+  job: Job,
+): Promise<number> {
   await sequence.adaptStateToTokens(tokens.slice(0, -1), false);
   const cachedTokens = sequence.nextTokenIndex;
   let size = prefillTokensMin;
   for (let at = cachedTokens; at < tokens.length - 1; ) {
-    signal.throwIfAborted();
+    job.signal.throwIfAborted();
     const startMs = performance.now();
     const slice = tokens.slice(at, Math.min(at + size, tokens.length - 1));
     await sequence.evaluateWithoutGeneratingNewTokens(slice);
     at += slice.length;
+    job.sink.worked(slice.length);
     const tookMs = performance.now() - startMs;
     if (tookMs < prefillTargetMs / 2) size = Math.min(size * 2, runtime.batchTokens);
     else if (tookMs > prefillTargetMs) size = Math.max(size >> 1, prefillTokensMin);
@@ -100,25 +115,23 @@ async function readPrompt(runtime: Runtime, chat: ChatRequest, signal: AbortSign
   });
 }
 
-/** Where an answer begins and how far it may go. */
-interface Start {
-  readonly sequence: LlamaContextSequence;
-  readonly prompt: readonly Token[];
+/** One answer on its way. */
+interface Job extends Beginning {
+  readonly chat: ChatRequest;
+  readonly sink: Sink;
   readonly signal: AbortSignal;
 }
 
-async function decode(runtime: Runtime, start: Start, chat: ChatRequest, take: TakeDelta) {
-  const { model, contextTokens } = runtime;
-  const { sequence, prompt, signal } = start;
-  const tokensMax = Math.min(chat.maxTokens ?? contextTokens, contextTokens - prompt.length);
-  const text = createAnswerText(chat.stop);
-  const detokenizer = createDetokenizer(model, prompt);
+async function decode(runtime: Runtime, start: Start, job: Job) {
+  const { model } = runtime;
+  const { text, detokenizer, sink, signal, tokensMax } = job;
   let finish: EngineDone['finish'] = 'length';
   let firstMs = 0;
-  let count = 0;
-  for await (const token of sampleTokens(sequence, prompt.at(-1) as Token, chat)) {
+  let count = start.position;
+  for await (const token of sampleTokens(start, job.chat)) {
     count += 1;
-    if (count === 1) firstMs = performance.now();
+    sink.worked(1);
+    firstMs ||= performance.now();
     signal.throwIfAborted();
     if (model.isEogToken(token)) {
       text.push('', [...detokenizer.rest(), token]);
@@ -127,7 +140,7 @@ async function decode(runtime: Runtime, start: Start, chat: ChatRequest, take: T
     }
     const complete = detokenizer.push(token);
     const delta = complete && text.push(complete.text, complete.tokenIds);
-    const wait = delta && take(delta);
+    const wait = delta && sink.take(delta);
     if (wait !== undefined) await wait;
     signal.throwIfAborted();
     if (text.stopped) finish = 'stop';
@@ -135,42 +148,64 @@ async function decode(runtime: Runtime, start: Start, chat: ChatRequest, take: T
   }
   if (finish === 'length') text.push('', detokenizer.rest());
   const rest = text.flush();
-  if (rest !== undefined) await take(rest);
+  if (rest !== undefined) await sink.take(rest);
   return { finish, completionTokens: text.counted(), firstMs };
 }
 
 /** The first piece tells of the prompt, too. */
-function tellPrompt(take: TakeDelta, promptTokens: number): TakeDelta {
+function tellPrompt({ take, worked }: Sink, promptTokens: number): Sink {
   let isTold = false;
-  return (delta) => {
-    if (isTold) return take(delta);
-    isTold = true;
-    return take({ ...delta, promptTokens });
+  return {
+    worked,
+    take(delta) {
+      if (isTold) return take(delta);
+      isTold = true;
+      return take({ ...delta, promptTokens });
+    },
   };
 }
 
+/** Ends an answer that was over when it was cut: only text that had been held back may be missing. */
+async function endAtOnce({ text, sink, finish }: Job, promptTokens: number): Promise<EngineDone> {
+  const rest = text.flush();
+  if (rest !== undefined) await sink.take(rest);
+  const nothing = { cachedTokens: promptTokens, completionTokens: 0, prefillMs: ms(0), decodeMs: ms(0) };
+  return { finish: finish ?? 'stop', promptTokens, ...nothing };
+}
+
 /**
- * Generates one answer in a slot of its own; the slot is free again when the promise settles.
- * @throws HelixFlowError CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, ENGINE_FAILED; the signal's reason.
+ * Generates one answer in a slot of its own, or the rest of one; the slot is free again when the promise settles.
+ *
+ * An answer that goes on has the tokens that it would have had if nobody had cut it, where temperature is 0 or a seed is
+ * given and the model's digest, the build of llama.cpp and the backend are the same as before the cut. The tokens
+ * received are then computed again in chunks, not one by one: a backend that rounds otherwise for chunks may take the
+ * other one of two tokens that are as good as equally likely. Without a seed, what comes after the cut is drawn anew.
+ * @throws HelixFlowError CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, RESUME_REFUSED, ENGINE_FAILED; the signal's reason.
  */
 export async function generateAnswer(
   runtime: Runtime,
-  chat: ChatRequest,
-  take: TakeDelta,
+  request: Pick<GenerateRequest, 'chat' | 'resume'>,
+  sink: Sink,
   signal: AbortSignal,
 ): Promise<EngineDone> {
+  const { chat } = request;
   const prompt = await readPrompt(runtime, chat, signal);
-  const slot = await runtime.slots.take(prompt, signal);
+  const beginning = beginAnswer(runtime, prompt, request);
+  const job: Job = { ...beginning, chat, sink: tellPrompt(sink, prompt.length), signal };
+  if (job.finish !== undefined) return await endAtOnce(job, prompt.length);
+  const tokens = [...prompt, ...job.ids];
+  const slot = await runtime.slots.take(tokens, signal);
   const { sequence } = slot;
   try {
+    signal.throwIfAborted();
     const startMs = performance.now();
-    const cachedTokens = await prefill(runtime, sequence, prompt, signal);
-    const tell = tellPrompt(take, prompt.length);
-    const { finish, completionTokens, firstMs } = await decode(runtime, { sequence, prompt, signal }, chat, tell);
+    const cachedTokens = await prefill(runtime, sequence, tokens, job);
+    const start = { sequence, last: tokens.at(-1) as Token, position: job.ids.length };
+    const { finish, completionTokens, firstMs } = await decode(runtime, start, job);
     return {
       finish,
       promptTokens: prompt.length,
-      cachedTokens,
+      cachedTokens: Math.min(cachedTokens, prompt.length),
       completionTokens,
       prefillMs: ms(firstMs - startMs),
       decodeMs: ms(performance.now() - firstMs),

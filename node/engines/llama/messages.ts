@@ -2,7 +2,7 @@
 
 import type { ErrorCode, ErrorDetails } from '../../../protocol/errors.ts';
 import type { ChatRequest } from '../../../protocol/messages/chat.ts';
-import type { EngineDelta, EngineDone } from '../../../protocol/ports.ts';
+import type { EngineDelta, EngineDone, Resume } from '../../../protocol/ports.ts';
 
 /** The sha256 of one weights file, good as long as size and time of the file stay the same. */
 export interface FileHash {
@@ -37,7 +37,7 @@ export interface WireError {
 
 export type ToChild =
   | { readonly type: 'load'; readonly load: LoadRequest }
-  | { readonly type: 'generate'; readonly id: number; readonly chat: ChatRequest }
+  | { readonly type: 'generate'; readonly id: number; readonly chat: ChatRequest; readonly resume: Resume | undefined }
   | { readonly type: 'cancel'; readonly id: number }
   /** The consumer has taken `count` more deltas. */
   | { readonly type: 'taken'; readonly id: number; readonly count: number };
@@ -46,9 +46,13 @@ export type FromChild =
   | { readonly type: 'loaded'; readonly loaded: Loaded }
   | { readonly type: 'refused'; readonly error: WireError }
   | ({ readonly type: 'delta'; readonly id: number } & EngineDelta)
+  /** Tokens computed or generated since the last such message, over all answers. */
+  | { readonly type: 'worked'; readonly tokens: number }
   | { readonly type: 'done'; readonly id: number; readonly done: EngineDone }
   | { readonly type: 'failed'; readonly id: number; readonly error: WireError };
 
+/** While it works, the child says so at most this often, for all answers together. */
+export const workedIntervalMs = 250;
 /** Deltas that the child may be ahead of the consumer of one answer. */
 export const windowDeltas = 128;
 /** After this many taken deltas the child is told. */

@@ -34,6 +34,8 @@ export interface Runtime {
   /** No token stands for more characters than this. */
   readonly tokenMaxChars: number;
   readonly controlTokens: ReadonlySet<Token>;
+  /** Ids are below this. */
+  readonly vocabularySize: number;
   readonly loaded: Loaded;
 }
 

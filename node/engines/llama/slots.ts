@@ -1,6 +1,7 @@
 /** Which sequence of the context serves an answer: the one that remembers most of its prompt. */
 
 import type { LlamaContextSequence, Token } from 'node-llama-cpp';
+import { createQueue } from '../queue.ts';
 
 export interface Slot {
   readonly sequence: LlamaContextSequence;
@@ -10,7 +11,7 @@ export interface Slot {
 
 export interface SlotPool {
   /**
-   * Waits for a free slot and takes it.
+   * Waits for a free slot and takes it; give it back also when `signal` has aborted since.
    * @throws the signal's reason when that aborts first.
    */
   take(prompt: readonly Token[], signal: AbortSignal): Promise<Slot>;
@@ -30,7 +31,7 @@ export function pickSlot(candidates: readonly { readonly common: number; readonl
 
 export function createSlotPool(sequences: readonly LlamaContextSequence[]): SlotPool {
   const free: Slot[] = sequences.map((sequence) => ({ sequence, lastUse: 0 }));
-  const waiting: (() => void)[] = [];
+  const queue = createQueue<Slot>();
   let uses = 0;
 
   function pick(prompt: readonly Token[]): Slot {
@@ -42,32 +43,15 @@ export function createSlotPool(sequences: readonly LlamaContextSequence[]): Slot
     return slot as Slot;
   }
 
-  function wait(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const aborted = (): void => {
-        waiting.splice(waiting.indexOf(go), 1);
-        reject(signal.reason);
-      };
-      const go = (): void => {
-        signal.removeEventListener('abort', aborted);
-        resolve();
-      };
-      waiting.push(go);
-      signal.addEventListener('abort', aborted, { once: true });
-    });
-  }
-
   return {
     async take(prompt, signal) {
       signal.throwIfAborted();
-      while (free.length === 0) await wait(signal);
-      return pick(prompt);
+      return free.length === 0 ? await queue.wait(signal) : pick(prompt);
     },
     giveBack(slot) {
       uses += 1;
       slot.lastUse = uses;
-      free.push(slot);
-      waiting.shift()?.();
+      if (!queue.hand(slot)) free.push(slot);
     },
   };
 }

@@ -58,6 +58,8 @@ export interface Detokenizer {
   push(token: Token): { readonly text: string; readonly tokenIds: readonly Token[] } | undefined;
   /** Ids whose text never became whole. */
   rest(): readonly Token[];
+  /** As `push` for tokens whose ids were told before: their whole text, as far as it is whole. None of them is told again. */
+  replay(tokens: readonly Token[]): string;
 }
 
 /** Turns ids into whole UTF-8, one by one. `before` is the end of the prompt. */
@@ -74,24 +76,32 @@ export function createDetokenizer(model: LlamaModel, before: readonly Token[]): 
     return told;
   }
 
+  function push(token: Token) {
+    pending.push(token);
+    untold.push(token);
+    const text = model.detokenize(pending, false, last);
+    const whole = text.replace(incompleteEnd, '');
+    const fresh = text.slice(shownChars);
+    if (whole.length === text.length || untold.length >= undecodableMax) {
+      last = [...last, ...pending].slice(-spacingTokens);
+      pending = [];
+      shownChars = 0;
+      return tell(fresh);
+    }
+    if (whole.length <= shownChars) return undefined;
+    const complete = whole.slice(shownChars);
+    shownChars = whole.length;
+    return tell(complete);
+  }
+
   return {
-    push(token) {
-      pending.push(token);
-      untold.push(token);
-      const text = model.detokenize(pending, false, last);
-      const whole = text.replace(incompleteEnd, '');
-      const fresh = text.slice(shownChars);
-      if (whole.length === text.length || untold.length >= undecodableMax) {
-        last = [...last, ...pending].slice(-spacingTokens);
-        pending = [];
-        shownChars = 0;
-        return tell(fresh);
-      }
-      if (whole.length <= shownChars) return undefined;
-      const complete = whole.slice(shownChars);
-      shownChars = whole.length;
-      return tell(complete);
-    },
+    push,
     rest: () => untold,
+    replay(tokens) {
+      let text = '';
+      for (const token of tokens) text += push(token)?.text ?? '';
+      untold = [];
+      return text;
+    },
   };
 }

@@ -7,6 +7,8 @@ export interface Vocabulary {
   readonly controlTokens: ReadonlySet<Token>;
   readonly controlTexts: readonly string[];
   readonly tokenMaxChars: number;
+  /** Ids are below this. */
+  readonly vocabularySize: number;
 }
 
 /** llama.cpp's own view of the attributes counts, since it mends files that mark theirs wrongly. */
@@ -23,5 +25,5 @@ export function readVocabulary(model: LlamaModel): Vocabulary {
     controlTokens.add(token);
     controlTexts.push(text);
   }
-  return { controlTokens, controlTexts, tokenMaxChars };
+  return { controlTokens, controlTexts, tokenMaxChars, vocabularySize: texts.length };
 }
