@@ -33,7 +33,7 @@ const rates = <Schema extends z.ZodType>(
     expected,
     otherwise,
     unit: 'requests/min',
-    about: `Requests of the ${of} in any minute, at one gateway.`,
+    about: `Requests of the ${of} in any minute, at all gateways together.`,
   }),
   tpm: option(schema, {
     flag: '--tpm <count>',
@@ -41,7 +41,7 @@ const rates = <Schema extends z.ZodType>(
     expected,
     otherwise,
     unit: 'tokens/min',
-    about: `Prompt and completion tokens of the ${of} in any minute, at one gateway.`,
+    about: `Prompt and completion tokens of the ${of} in any minute, at all gateways together.`,
   }),
   concurrency: option(schema, {
     flag: '--concurrency <count>',
@@ -49,7 +49,7 @@ const rates = <Schema extends z.ZodType>(
     expected,
     otherwise,
     unit: 'requests',
-    about: `Requests of the ${of} under way at a time, at one gateway.`,
+    about: `Requests of the ${of} under way at a time, at all gateways together.`,
   }),
 });
 
