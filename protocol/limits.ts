@@ -67,9 +67,9 @@ export const limitTable = {
   sessionStaleMs: { value: 5_000, unit: 'ms', why: 'a session silent for this long loses to any new one' },
   sessionSilentMs: { value: 30_000, unit: 'ms', why: 'a session silent for this long is aborted with its connection' },
   heartbeatActiveMs: {
-    value: 500,
+    value: 300,
     unit: 'ms',
-    why: 'heartbeat while attempts run: a silent node is noticed within three of them',
+    why: 'heartbeat while attempts run: a silent node is noticed within five of them',
   },
   heartbeatIdleMs: {
     value: 10_000,
@@ -77,7 +77,7 @@ export const limitTable = {
     why: 'heartbeat of an idle session; keeps NAT bindings open at little cost',
   },
   heartbeatMissesMax: {
-    value: 3,
+    value: 4,
     unit: 'count',
     why: 'heartbeats in a row without a sign of life before attempts are moved away',
   },
@@ -100,6 +100,33 @@ export const limitTable = {
     value: 2_000,
     unit: 'ms',
     why: 'a gateway dials a node only if the node has not dialled it by then',
+  },
+  relaysPerPeerMax: {
+    value: 2,
+    unit: 'count',
+    why: 'relays that a peer without an address of its own reserves with, so that one may go',
+  },
+  relayReservationsMax: { value: 256, unit: 'count', why: 'peers that one relay passes connections on to' },
+  relayReservationMs: {
+    value: 3_600_000,
+    unit: 'ms',
+    why: 'a reservation that is not renewed ends, and with it the connections through it',
+  },
+  relayCircuitsMax: { value: 512, unit: 'count', why: 'connections that pass through one relay at a time' },
+  relayCircuitsPerPeerMax: {
+    value: 16,
+    unit: 'count',
+    why: 'connections of one peer that pass through one relay: a session with each gateway it may have',
+  },
+  relayBytesPerSecondMax: {
+    value: 8_388_608,
+    unit: 'bytes',
+    why: 'what one peer may send through one relay for long, each second; answers are far below it',
+  },
+  relayBurstBytes: {
+    value: 67_108_864,
+    unit: 'bytes',
+    why: 'what one peer may send through one relay at once: all bodies that a session may have half-received',
   },
   entryMaxBytes: { value: 32_768, unit: 'bytes', why: 'one entry of a feed; a statement of 256 lines fits' },
   statementLinesMax: { value: 256, unit: 'count', why: 'lines of a tab before they become a statement' },

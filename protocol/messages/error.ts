@@ -18,6 +18,7 @@ export const nodeCodes = [
   'NODE_MODEL_MISSING',
   'TAB_UNCOVERED',
   'NODE_LOST',
+  'RESUME_REFUSED',
   'ENGINE_FAILED',
   'ENGINE_REFUSED',
 ] as const satisfies readonly ErrorCode[];

@@ -68,7 +68,7 @@ export interface Load {
   readonly active: number;
   readonly queued: number;
   readonly freeSlots: number;
-  /** Tokens per second per answer, lately; 0 while unknown. */
+  /** Decoding speed lately, over all answers; 0 while unknown. */
   readonly tokensPerSecond: number;
   readonly draining: boolean;
   /** As `EngineStats.progress`, over all engines, sent at least each second while anything runs; 0 while nobody can tell. */
@@ -214,13 +214,13 @@ const number = {
   gateways: 15,
 } as const;
 
+const marks = ({ isOpaque }: Delta): readonly true[] => (isOpaque === true ? [true] : []);
+
 /** The bytes of a frame. */
 export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
   switch (frame.type) {
     case 'delta':
-      return frame.isOpaque === true
-        ? encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds, true])
-        : encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds]);
+      return encodeValue([number.delta, frame.attempt, frame.sequence, frame.text, frame.tokenIds, ...marks(frame)]);
     case 'credit':
       return encodeValue([number.credit, frame.attempt, frame.bytes, frame.acknowledged]);
     case 'open':
@@ -292,7 +292,7 @@ export function encodeSessionFrame(frame: SessionFrame): Uint8Array {
         frame.freeSlots,
         Math.round(frame.tokensPerSecond),
         frame.draining,
-        frame.progress,
+        wireMs(frame.progress),
       ]);
     case 'goodbye':
       return encodeValue([number.goodbye, frame.code]);

@@ -32,6 +32,8 @@ describe('limits', () => {
 
   test('notice silence before they act on it', ({ expect }) => {
     expect(limits.heartbeatActiveMs * limits.heartbeatMissesMax).toBeLessThan(limits.sessionStaleMs);
+    // A node that is cut off is left in time for another one to go on within two seconds.
+    expect(limits.heartbeatActiveMs * (limits.heartbeatMissesMax + 1)).toBeLessThanOrEqual(1_500);
     expect(limits.heartbeatIdleMs).toBeLessThan(limits.sessionSilentMs);
     expect(limits.sessionStaleMs).toBeLessThan(limits.sessionSilentMs);
     expect(limits.advertRenewMs * 3).toBeLessThanOrEqual(limits.advertTtlMs);

@@ -116,13 +116,17 @@ export const framesByType: { readonly [Type in SessionFrame['type']]: fc.Arbitra
   }),
   open,
   body: fc.record({ type: fc.constant('body' as const), attempt: uint32, piece: bytes(limits.bodyChunkBytes) }),
-  delta: fc.record({
-    type: fc.constant('delta' as const),
-    attempt: uint32,
-    sequence: uint32,
-    text: text(2_000),
-    tokenIds: fc.array(fc.maxSafeNat(), { maxLength: 60 }),
-  }),
+  delta: fc.record(
+    {
+      type: fc.constant('delta' as const),
+      attempt: uint32,
+      sequence: uint32,
+      text: text(2_000),
+      tokenIds: fc.array(fc.maxSafeNat(), { maxLength: 60 }),
+      isOpaque: fc.constant(true),
+    },
+    { requiredKeys: ['type', 'attempt', 'sequence', 'text', 'tokenIds'] },
+  ),
   done: fc.record({
     type: fc.constant('done' as const),
     attempt: uint32,

@@ -66,6 +66,8 @@ describe('frames', () => {
         const counts = { promptTokens: a, cachedTokens: b, completionTokens: c };
         const frame = { ...done, ...counts, queueMs: c, prefillMs: a, decodeMs: b } as const;
         expect(outcome(encodeSessionFrame(frame))).toMatchObject({ type: 'done' });
+        const load = { type: 'load', active: 0, queued: 0, freeSlots: 0, tokensPerSecond: 0, draining: false } as const;
+        expect(outcome(encodeSessionFrame({ ...load, progress: a }))).toMatchObject(load);
         const cancelled = { type: 'cancelled', attempt: 1, completionTokens: a, promptTokens: b } as const;
         expect(outcome(encodeSessionFrame(cancelled))).toMatchObject({ type: 'cancelled' });
       }),
@@ -84,6 +86,7 @@ describe('frames', () => {
     const offer = { type: 'offer', revision: 1, slots: 1, hardware: 'h'.repeat(256), owner: 'o'.repeat(64) };
     const frame = {
       ...offer,
+      region: 'r'.repeat(32),
       models: Array.from({ length: limits.offerModelsMax }, () => model),
     } as unknown as SessionFrame;
     expect(encodeSessionFrame(frame).length).toBeLessThan(limits.frameMaxBytes);
@@ -103,7 +106,15 @@ describe('frames', () => {
   });
 
   test('text for people that is too long is cut before it is sent', ({ expect }) => {
-    const offer = { type: 'offer', revision: 1, models: [], slots: 1, hardware: longText, owner: 'o', region: '' } as const;
+    const offer = {
+      type: 'offer',
+      revision: 1,
+      models: [],
+      slots: 1,
+      hardware: longText,
+      owner: 'o',
+      region: '',
+    } as const;
     expect(outcome(encodeSessionFrame(offer))).toEqual({ ...offer, hardware: longText.slice(0, 256) });
   });
 });
@@ -214,6 +225,8 @@ describe('errors on the wire', () => {
 
 interface Vectors {
   readonly valid: readonly { readonly name: string; readonly hex: string; readonly frame: unknown }[];
+  /** Of peers that know no position that was appended since. */
+  readonly older: Vectors['valid'];
   readonly unknown: readonly { readonly name: string; readonly hex: string }[];
   readonly invalid: readonly { readonly name: string; readonly hex: string }[];
 }
@@ -234,6 +247,10 @@ describe('vectors', () => {
     const parsed = parseSessionFrame(fromHex(hex));
     expect(shown(plain(parsed))).toEqual(frame);
     expect(parsed === undefined ? '' : toHex(encodeSessionFrame(parsed))).toBe(hex);
+  });
+
+  test.for(vectors.older)('of a version without appended positions: $name', ({ hex, frame }, { expect }) => {
+    expect(shown(plain(parseSessionFrame(fromHex(hex))))).toEqual(frame);
   });
 
   test.for(vectors.unknown)('of a later version: $name', ({ hex }, { expect }) => {

@@ -418,7 +418,7 @@ describe('loss', () => {
     expect(endsOf(seen.ends)).toEqual(['NODE_LOST']);
   });
 
-  test('a node that falls silent loses its attempts within three heartbeats and serves again when it is back', async ({
+  test('a node that falls silent loses its attempts within five heartbeats and serves again when it is back', async ({
     expect,
   }) => {
     const pair = sessionPair();
@@ -469,7 +469,7 @@ describe('loss', () => {
     expect(seen.deltas.length * limits.heartbeatActiveMs).toBeGreaterThanOrEqual(limits.sessionStaleMs);
   });
 
-  test('an idle peer that is probed and does not answer counts as silent within three heartbeats', async ({
+  test('an idle peer that is probed and does not answer counts as silent within five heartbeats', async ({
     expect,
   }) => {
     const pair = sessionPair();
