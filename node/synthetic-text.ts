@@ -31,3 +31,10 @@ export function syntheticDelta(promptHash: number, position: number): EngineDelt
 /** Four characters a token and four tokens a message: what a tokenizer would find, roughly. */
 export const countPromptTokens = (chat: ChatRequest): number =>
   chat.messages.reduce((sum, { content }) => sum + 4 + Math.ceil(content.length / 4), 0);
+
+/** The first `tokens` tokens of the answer to a prompt, as one text. */
+export function syntheticText(promptHash: number, tokens: number): string {
+  let text = '';
+  for (let position = 0; position < tokens; position += 1) text += syntheticDelta(promptHash, position).text;
+  return text;
+}
