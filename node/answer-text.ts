@@ -29,9 +29,10 @@ export interface AnswerText {
   push(text: string, tokenIds: readonly number[]): EngineDelta | undefined;
   /**
    * What was held back in case a stop text would follow. Call once, when the answer has ended.
+   * @param tokenIds The last ids, without any text; dropped after a stop text.
    * @throws HelixFlowError RESUME_REFUSED when more was shown than the answer has.
    */
-  flush(): EngineDelta | undefined;
+  flush(tokenIds?: readonly number[]): EngineDelta | undefined;
   /** Completion tokens as they are counted: every id, but never more than the bytes shown and one end token (design §6). */
   counted(): number;
 }
@@ -148,6 +149,14 @@ export function createAnswerText(stops: readonly string[] = [], replay?: Replay)
     else throw refused('its ids stand for another text');
   }
 
+  function add(tokenIds: readonly number[]): void {
+    for (const id of tokenIds) {
+      ids.push(id);
+      starts.push(held.length);
+    }
+    tokens += tokenIds.length;
+  }
+
   if (replay !== undefined) resume(replay);
   return {
     get stopped() {
@@ -158,11 +167,7 @@ export function createAnswerText(stops: readonly string[] = [], replay?: Replay)
     },
     push(text, tokenIds) {
       if (stopped) return undefined;
-      for (const id of tokenIds) {
-        ids.push(id);
-        starts.push(held.length);
-      }
-      tokens += tokenIds.length;
+      add(tokenIds);
       const fresh = skip(text);
       held += fresh;
       const shown = scan(fresh);
@@ -170,8 +175,9 @@ export function createAnswerText(stops: readonly string[] = [], replay?: Replay)
       if (stopped || (shown === held.length && shown > 0 && ids.length > 0)) return everything();
       return release(shown);
     },
-    flush() {
+    flush(tokenIds = []) {
       if (ahead !== '') throw refused('more was shown than the answer has');
+      if (!stopped) add(tokenIds);
       return everything();
     },
     counted: () => Math.min(tokens, shownBytes + 1),

@@ -1,6 +1,6 @@
 /** Which beginnings of prompts an engine without a model pretends to hold: blocks of tokens, the least used forgotten first. */
 
-import type { ChatRequest } from '../../protocol/messages/chat.ts';
+import type { ChatMessage } from '../../protocol/messages/chat.ts';
 
 /** As vLLM's prefix cache has it. */
 const blockTokens = 16;
@@ -15,7 +15,7 @@ export interface PrefixCache {
 }
 
 /** A name for each whole block of a conversation, which tells it apart together with all that is before it. */
-export function promptBlocks(messages: ChatRequest['messages']): number[] {
+export function promptBlocks(messages: readonly ChatMessage[]): number[] {
   const text = messages.map(({ role, content }) => `${role}\0${content}\0`).join('');
   const blocks: number[] = [];
   let hash = 0x811c9dc5;

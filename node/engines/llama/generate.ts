@@ -6,11 +6,11 @@ import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { ChatRequest } from '../../../protocol/messages/chat.ts';
 import type { EngineDelta, EngineDone, GenerateRequest } from '../../../protocol/ports.ts';
 import { ms } from '../../../protocol/units.ts';
-import { type Beginning, beginAnswer } from './begin.ts';
 import type { PromptPart } from './prompt.ts';
 import type { Runtime } from './runtime.ts';
 import { mixSeed } from './seeds.ts';
 import { countPrompt, tokenizePrompt } from './tokens.ts';
+import { createWriting, type Writing } from './writing.ts';
 
 /** One prefill call should take about this long: the time for which it delays others, and a cancel. */
 const prefillTargetMs = 150;
@@ -116,40 +116,34 @@ async function readPrompt(runtime: Runtime, chat: ChatRequest, signal: AbortSign
 }
 
 /** One answer on its way. */
-interface Job extends Beginning {
+interface Job {
   readonly chat: ChatRequest;
+  readonly writing: Writing;
   readonly sink: Sink;
   readonly signal: AbortSignal;
 }
 
-async function decode(runtime: Runtime, start: Start, job: Job) {
-  const { model } = runtime;
-  const { text, detokenizer, sink, signal, tokensMax } = job;
-  let finish: EngineDone['finish'] = 'length';
+/** Generates until the answer ends; returns when its first token was there. */
+async function decode(start: Start, { chat, writing, sink, signal }: Job): Promise<number> {
   let firstMs = 0;
-  let count = start.position;
-  for await (const token of sampleTokens(start, job.chat)) {
-    count += 1;
-    sink.worked(1);
+  for await (const token of sampleTokens(start, chat)) {
     firstMs ||= performance.now();
+    sink.worked(1);
     signal.throwIfAborted();
-    if (model.isEogToken(token)) {
-      text.push('', [...detokenizer.rest(), token]);
-      finish = 'stop';
-      break;
-    }
-    const complete = detokenizer.push(token);
-    const delta = complete && text.push(complete.text, complete.tokenIds);
+    const delta = writing.add(token);
     const wait = delta && sink.take(delta);
     if (wait !== undefined) await wait;
     signal.throwIfAborted();
-    if (text.stopped) finish = 'stop';
-    if (text.stopped || count >= tokensMax) break;
+    if (writing.finish !== undefined) break;
   }
-  if (finish === 'length') text.push('', detokenizer.rest());
-  const rest = text.flush();
+  return firstMs;
+}
+
+/** Hands over what was held back. */
+async function finish({ writing, sink }: Job): Promise<Pick<EngineDone, 'finish' | 'completionTokens'>> {
+  const rest = writing.rest();
   if (rest !== undefined) await sink.take(rest);
-  return { finish, completionTokens: text.counted(), firstMs };
+  return { finish: writing.finish ?? 'length', completionTokens: writing.counted() };
 }
 
 /** The first piece tells of the prompt, too. */
@@ -163,14 +157,6 @@ function tellPrompt({ take, worked }: Sink, promptTokens: number): Sink {
       return take({ ...delta, promptTokens });
     },
   };
-}
-
-/** Ends an answer that was over when it was cut: only text that had been held back may be missing. */
-async function endAtOnce({ text, sink, finish }: Job, promptTokens: number): Promise<EngineDone> {
-  const rest = text.flush();
-  if (rest !== undefined) await sink.take(rest);
-  const nothing = { cachedTokens: promptTokens, completionTokens: 0, prefillMs: ms(0), decodeMs: ms(0) };
-  return { finish: finish ?? 'stop', promptTokens, ...nothing };
 }
 
 /**
@@ -190,23 +176,24 @@ export async function generateAnswer(
 ): Promise<EngineDone> {
   const { chat } = request;
   const prompt = await readPrompt(runtime, chat, signal);
-  const beginning = beginAnswer(runtime, prompt, request);
-  const job: Job = { ...beginning, chat, sink: tellPrompt(sink, prompt.length), signal };
-  if (job.finish !== undefined) return await endAtOnce(job, prompt.length);
-  const tokens = [...prompt, ...job.ids];
+  const promptTokens = prompt.length;
+  const writing = createWriting(runtime, prompt, request);
+  const job: Job = { chat, writing, sink: tellPrompt(sink, promptTokens), signal };
+  if (writing.finish !== undefined) {
+    return { ...(await finish(job)), promptTokens, cachedTokens: promptTokens, prefillMs: ms(0), decodeMs: ms(0) };
+  }
+  const tokens = [...prompt, ...writing.ids];
   const slot = await runtime.slots.take(tokens, signal);
   const { sequence } = slot;
   try {
     signal.throwIfAborted();
     const startMs = performance.now();
-    const cachedTokens = await prefill(runtime, sequence, tokens, job);
-    const start = { sequence, last: tokens.at(-1) as Token, position: job.ids.length };
-    const { finish, completionTokens, firstMs } = await decode(runtime, start, job);
+    const heldTokens = await prefill(runtime, sequence, tokens, job);
+    const firstMs = await decode({ sequence, last: tokens.at(-1) as Token, position: writing.ids.length }, job);
     return {
-      finish,
-      promptTokens: prompt.length,
-      cachedTokens: Math.min(cachedTokens, prompt.length),
-      completionTokens,
+      ...(await finish(job)),
+      promptTokens,
+      cachedTokens: Math.min(heldTokens, promptTokens),
       prefillMs: ms(firstMs - startMs),
       decodeMs: ms(performance.now() - firstMs),
     };

@@ -63,7 +63,7 @@ export interface Detokenizer {
 }
 
 /** Turns ids into whole UTF-8, one by one. `before` is the end of the prompt. */
-export function createDetokenizer(model: LlamaModel, before: readonly Token[]): Detokenizer {
+export function createDetokenizer(model: Pick<LlamaModel, 'detokenize'>, before: readonly Token[]): Detokenizer {
   let last = before.slice(-spacingTokens);
   /** Tokens since the last one that ended with a character. */
   let pending: Token[] = [];
