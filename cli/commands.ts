@@ -234,6 +234,11 @@ export const commands: readonly CliCommand[] = [
     async () => (await import('./commands/status.ts')).runStatus,
   ),
   define(
+    'why',
+    'Tells where a request went and why: candidates, scores, refusals, and what happened.',
+    async () => (await import('./commands/why.ts')).runWhy,
+  ),
+  define(
     'sim run',
     'Plays a scenario under virtual time; exits 6 when it finds a violation.',
     async () => (await import('./commands/sim-run.ts')).runSim,

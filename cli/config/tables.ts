@@ -32,7 +32,7 @@ import {
   meshUnbanOptions,
   meshUnfreezeOptions,
 } from './mesh-tables.ts';
-import { option } from './option.ts';
+import { argument, option } from './option.ts';
 import {
   announced,
   duration,
@@ -47,6 +47,8 @@ import {
   listen,
   listenText,
   port,
+  requestId,
+  requestIdText,
 } from './values.ts';
 
 const text = z.string().min(1);
@@ -327,6 +329,13 @@ export const auditVerifyOptions = {
     about: 'A line that was written down elsewhere: shows whether it, or any before it, was rewritten.',
   }),
 } as const;
+export const whyOptions = {
+  request: argument(requestId, {
+    flag: '<request>',
+    expected: requestIdText,
+    about: 'Which request: the header x-request-id of its answer, or the id in it.',
+  }),
+} as const;
 export const simRunOptions = {
   seed: option(z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(1), {
     flag: '--seed <number>',
@@ -384,6 +393,7 @@ export const commandTables = {
   'audit verify': auditVerifyOptions,
   ...ledgerTables,
   status: {},
+  why: whyOptions,
   'sim run': simRunOptions,
   version: {},
 } as const;

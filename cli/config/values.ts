@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { fromBase64Url } from '../../protocol/crypto.ts';
-import { isKeyId, type KeyId } from '../../protocol/ids.ts';
+import { isKeyId, isRequestId, type KeyId, type RequestId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import { dayMs, type Ms, ms, type UnixMs } from '../../protocol/units.ts';
 
@@ -132,3 +132,12 @@ export const keyId = z
   .refine(isKeyId)
   .transform((value) => value as KeyId);
 export const keyIdText = 'a key id, which is 16 hex characters, or the whole key';
+
+const answerPrefix = 'chatcmpl-';
+/** The id of a request, also as the id of its answer has it. */
+export const requestId = z
+  .string()
+  .transform((text) => (text.startsWith(answerPrefix) ? text.slice(answerPrefix.length) : text))
+  .refine(isRequestId)
+  .transform((text) => text as RequestId);
+export const requestIdText = 'the id of a request (32 hex characters), or of its answer (chatcmpl-…)';

@@ -9,6 +9,7 @@ import type { KeyGrant, KeyRole, NetworkKind } from '../../protocol/grants.ts';
 import type { MeshId, PeerId } from '../../protocol/ids.ts';
 import type { Member } from '../../protocol/peer/member.ts';
 import type { Clock, Contact, Store } from '../../protocol/ports.ts';
+import type { Traces } from '../route/trace.ts';
 import type { Records } from './records.ts';
 
 /** What a check of the audit log came to. */
@@ -45,6 +46,8 @@ export interface AdminContext {
   readonly audit: AuditReader;
   /** What was used and what it costs; undefined on the directory of a node. */
   readonly records?: Records | undefined;
+  /** Where the newest requests went; undefined where none are served. */
+  readonly traces?: Pick<Traces, 'get'> | undefined;
   /** As `helixflow status` shows it. */
   readonly status: () => unknown;
   /** Where the bearer of an invite may reach this mesh, unless the request says otherwise. */

@@ -10,6 +10,7 @@ import { ledgerOperations } from './ledger-operations.ts';
 import { meshOperations } from './mesh-operations.ts';
 import type { AdminContext, AdminMethod, Caller, Operation } from './operation.ts';
 import { priceOperations } from './price-operations.ts';
+import { requestOperations } from './request-operations.ts';
 import { usageOperations } from './usage-operations.ts';
 
 /** Every operation, by name. `docs/admin-api.md` lists the same, and a test keeps them in step. */
@@ -20,6 +21,7 @@ export const operations = {
   ...accountOperations,
   ...priceOperations,
   ...usageOperations,
+  ...requestOperations,
 };
 
 export type OperationName = keyof typeof operations;

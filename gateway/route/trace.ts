@@ -36,7 +36,13 @@ export type TraceStep =
   | { readonly kind: 'waits'; readonly atMs: Ms; readonly ahead: number }
   | { readonly kind: 'attempt'; readonly atMs: Ms; readonly purpose: AttemptPurpose; readonly node: PeerId }
   | { readonly kind: 'content'; readonly atMs: Ms; readonly node: PeerId }
-  | { readonly kind: 'failed'; readonly atMs: Ms; readonly node: PeerId; readonly code: ErrorCode; readonly tokens: number }
+  | {
+      readonly kind: 'failed';
+      readonly atMs: Ms;
+      readonly node: PeerId;
+      readonly code: ErrorCode;
+      readonly tokens: number;
+    }
   /** An attempt was stopped by the gateway: a hedge that lost, or a client that left. `settledMs` later the slot was free, where the node told. */
   | {
       readonly kind: 'cancelled';
@@ -56,9 +62,11 @@ export interface Trace {
   /** When it came, in ms since the epoch. */
   readonly startMs: number;
   readonly steps: readonly TraceStep[];
+  /** Where steps were dropped: how many, and after how many of `steps`. */
+  readonly dropped: { readonly count: number; readonly after: number };
 }
 
-/** Writes a story. Steps beyond a bound are dropped, the last ones kept. */
+/** Writes a story. Of more steps than are kept those in the middle are dropped. */
 export interface TraceWriter {
   add(step: TraceStep): void;
 }
@@ -68,3 +76,91 @@ export interface Traces {
   begin(request: RequestId, model: string, digest: ModelDigest | undefined): TraceWriter;
   get(request: RequestId): Trace | undefined;
 }
+
+export interface TraceOptions {
+  /** Requests that are remembered. */
+  readonly tracesMax: number;
+  /** Steps of each; more than `firstSteps`. */
+  readonly stepsMax: number;
+}
+
+/** How a request began is kept whatever comes later. */
+const firstSteps = 8;
+/** Of one choice so many candidates are kept, and so many refusals; `groupSize` tells of the others. */
+const nodesMax = 32;
+
+const bounded = <Row>(rows: readonly Row[]): readonly Row[] =>
+  rows.length > nodesMax ? rows.slice(0, nodesMax) : rows;
+
+/** One request's story as it is written. */
+class Story implements TraceWriter {
+  readonly request: RequestId;
+  readonly model: string;
+  readonly digest: ModelDigest | undefined;
+  readonly startMs: number;
+  readonly #stepsMax: number;
+  readonly #steps: TraceStep[] = [];
+  #dropped = 0;
+
+  constructor(facts: Omit<Trace, 'steps' | 'dropped'>, stepsMax: number) {
+    this.request = facts.request;
+    this.model = facts.model;
+    this.digest = facts.digest;
+    this.startMs = facts.startMs;
+    this.#stepsMax = stepsMax;
+  }
+
+  add(step: TraceStep): void {
+    const kept =
+      step.kind === 'choice' && step.candidates.length + step.refusals.length > nodesMax
+        ? { ...step, candidates: bounded(step.candidates), refusals: bounded(step.refusals) }
+        : step;
+    if (this.#steps.length < this.#stepsMax) {
+      this.#steps.push(kept);
+      return;
+    }
+    this.#steps[this.#oldest] = kept;
+    this.#dropped += 1;
+  }
+
+  told(): Trace {
+    const { request, model, digest, startMs } = this;
+    const [first, later] = [this.#steps.slice(0, firstSteps), this.#steps.slice(firstSteps)];
+    const cut = this.#oldest - firstSteps;
+    const steps = [...first, ...later.slice(cut), ...later.slice(0, cut)];
+    return { request, model, digest, startMs, steps, dropped: { count: this.#dropped, after: first.length } };
+  }
+
+  /** The place of the oldest step beside the first ones, which is the next to be dropped. */
+  get #oldest(): number {
+    return firstSteps + (this.#dropped % (this.#stepsMax - firstSteps));
+  }
+}
+
+/** A ring: to begin a story costs one place in a list; to look one up is for people, and rare. */
+class Ring implements Traces {
+  readonly #options: TraceOptions;
+  readonly #wallMs: () => number;
+  readonly #stories: Story[] = [];
+  #begun = 0;
+
+  constructor(options: TraceOptions, wallMs: () => number) {
+    this.#options = options;
+    this.#wallMs = wallMs;
+  }
+
+  begin(request: RequestId, model: string, digest: ModelDigest | undefined): TraceWriter {
+    const { tracesMax, stepsMax } = this.#options;
+    const story = new Story({ request, model, digest, startMs: this.#wallMs() }, stepsMax);
+    this.#stories[this.#begun % tracesMax] = story;
+    this.#begun += 1;
+    return story;
+  }
+
+  get(request: RequestId): Trace | undefined {
+    return this.#stories.find((story) => story.request === request)?.told();
+  }
+}
+
+/** @param wallMs The time of day, in ms since the epoch. */
+export const createTraces = (options: TraceOptions, wallMs: () => number): Traces => new Ring(options, wallMs);

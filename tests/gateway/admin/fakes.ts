@@ -18,6 +18,7 @@ import type {
   OwnerId,
   PeerId,
   PriceId,
+  RequestId,
 } from '../../../protocol/ids.ts';
 import { unixMs } from '../../../protocol/units.ts';
 import { newMesh, peer } from '../../protocol/mesh-fixture.ts';
@@ -30,6 +31,8 @@ export const otherGateway = peer('othergateway');
 export const stranger = peer('stranger');
 /** The one lease that can be written off. */
 export const openLease = '1e'.repeat(16) as LeaseId;
+/** The one request that is remembered. */
+export const servedRequest = '5e'.repeat(16) as RequestId;
 export const issuer = '12'.repeat(16) as IssuerId;
 export const otherIssuer = '34'.repeat(16) as IssuerId;
 /** Took over from `issuer`. */
@@ -258,6 +261,12 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
         self: desk.by,
       }),
       sheet: () => undefined,
+    },
+    traces: {
+      get: (request) =>
+        request === servedRequest
+          ? { request, model: 'm', digest: undefined, startMs: 0, steps: [], dropped: { count: 0, after: 0 } }
+          : undefined,
     },
     status: () => ({ schemaVersion: 1 }),
     contacts: () => [{ peer: self, addresses: ['/ip4/192.0.2.9/tcp/4001'] }],

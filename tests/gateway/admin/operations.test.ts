@@ -16,7 +16,18 @@ import {
 } from '../../../gateway/admin/operations.ts';
 import type { KeyId } from '../../../protocol/ids.ts';
 import { failure, peer } from '../../protocol/mesh-fixture.ts';
-import { grantOf, issuer, openLease, otherGateway, otherIssuer, predecessor, self, stage, stranger } from './fakes.ts';
+import {
+  grantOf,
+  issuer,
+  openLease,
+  otherGateway,
+  otherIssuer,
+  predecessor,
+  self,
+  servedRequest,
+  stage,
+  stranger,
+} from './fakes.ts';
 
 const admin = grantOf('admin');
 const unknownKey = 'ffffffffffffffff' as KeyId;
@@ -52,6 +63,7 @@ const goodInputs: { readonly [Name in OperationName]: AdminApi[Name]['request'] 
   'prices.set': { model: 'qwen3', prompt: 150_000, completion: 600_000 },
   'prices.list': {},
   'usage.show': { by: 'account,day', sinceMs: 0 },
+  'requests.why': { request: servedRequest },
 };
 
 async function furnished(changes: Parameters<typeof stage>[0] = {}) {
@@ -412,4 +424,24 @@ describe('the mesh', () => {
 test('docs/admin-api.md is what the table says', async ({ expect }) => {
   const page = await readFile(new URL('../../../docs/admin-api.md', import.meta.url), 'utf8');
   expect(page).toContain(`\n${operationTables()}\n`);
+});
+
+describe('why a request went where it went', () => {
+  test('is told by the id of the request, or of its answer', async ({ expect }) => {
+    const { context } = await furnished();
+    for (const request of [servedRequest, `chatcmpl-${servedRequest}`]) {
+      expect(await runOperation('requests.why', context, { request }, grantOf('operator'))).toMatchObject({
+        request: servedRequest,
+      });
+    }
+  });
+
+  test('of a request that nobody remembers nothing is told, nor where none are served', async ({ expect }) => {
+    const request = '00'.repeat(16);
+    for (const changes of [{}, { traces: undefined }]) {
+      const { context } = await furnished(changes);
+      const asked = () => runOperation('requests.why', context, { request }, 'local');
+      expect(await failure(asked)).toEqual({ code: 'REQUEST_UNKNOWN', request });
+    }
+  });
 });

@@ -14,7 +14,16 @@ import { issuerOf } from '../../../protocol/mesh.ts';
 import { ms, unixMs } from '../../../protocol/units.ts';
 import { newMesh, peer, quietLog, seededRandom, startMs, tokens } from '../../protocol/mesh-fixture.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
-import { authors, type FakeDesk, issuer, openLease, otherGateway, otherIssuer, self } from '../admin/fakes.ts';
+import {
+  authors,
+  type FakeDesk,
+  issuer,
+  openLease,
+  otherGateway,
+  otherIssuer,
+  self,
+  servedRequest,
+} from '../admin/fakes.ts';
 import { openAdmin } from './admin-door.ts';
 import { chatBody, FakeService, openIdempotency } from './fakes.ts';
 
@@ -137,6 +146,7 @@ const fillings: Readonly<Record<string, string>> = {
   ':account': 'acc-0',
   ':peer': peer('banned'),
   ':lease': openLease,
+  ':request': servedRequest,
 };
 /** Good bodies, by the last part of the path that is a word. */
 const bodies: Readonly<Record<string, object>> = {
