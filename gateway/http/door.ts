@@ -159,12 +159,17 @@ export function createDoor(deps: DoorDeps, options: DoorOptions, rules: DoorRule
     done();
   });
   guardRoutes(app, rules.guard);
-  app.setErrorHandler<FastifyError>((error, request, reply) =>
-    refuse(request, reply, errorOf(error, request, options.bodyMaxBytes)),
-  );
-  app.setNotFoundHandler((request, reply) => {
+  // Here and not in the handler for it: before that, a body would be read that nobody asked for.
+  app.addHook('onRequest', (request, reply, done) => {
+    if (!request.is404) {
+      done();
+      return;
+    }
     const { error, headers } = rules.unknownRoute(request.method, request.url);
     refuse(request, reply, error, headers);
   });
+  app.setErrorHandler<FastifyError>((error, request, reply) =>
+    refuse(request, reply, errorOf(error, request, options.bodyMaxBytes)),
+  );
   return app;
 }

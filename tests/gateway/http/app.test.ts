@@ -369,6 +369,17 @@ describe('where nothing is', () => {
     expect(response.headers['x-request-id']).toMatch(/^[0-9a-f]{32}$/);
   });
 
+  test.for([
+    ['DELETE', '/v1/chat/completions', '', 405],
+    ['PATCH', '/v1/models', '{"broken', 405],
+    ['POST', '/v1/nothing', '{"broken', 404],
+  ] as const)('%s %s with the body %j is %i: the method counts before the body', async (cell, { expect }) => {
+    const [method, url, payload, status] = cell;
+    await using fixture = openApp();
+    const headers = { ...authorized, 'content-type': 'application/json' };
+    expect((await fixture.app.inject({ method, url, headers, payload })).statusCode).toBe(status);
+  });
+
   test('the query is not repeated', async ({ expect }) => {
     await using fixture = openApp();
     const response = await fixture.app.inject({ url: '/nowhere?key=sk-hx-secret' });
