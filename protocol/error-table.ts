@@ -406,6 +406,7 @@ export const errorTable = {
   SESSION_REPLACED: { ...local, retry: 'other-node', exit: 5, text: 'another session with the same peer took over' },
   CONNECT_FAILED: { ...local, retry: 'other-node', exit: 5, text: 'the peer {peer} cannot be reached' },
   ADDRESS_REFUSED: { ...local, exit: 2, text: 'the address {address} may not be dialled: {reason}; name another' },
+  RELAY_REFUSED: { ...local, retry: 'other-node', exit: 5, text: 'the peer {peer} does not relay to us: {reason}' },
   HELLO_REFUSED: { ...local, exit: 4, text: 'the peer refused us: {reason}' },
   HELLO_TIMEOUT: { ...local, exit: 5, text: 'the peer did not finish its hello in time' },
   MEMBERSHIP_INVALID: {

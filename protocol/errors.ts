@@ -73,6 +73,7 @@ export interface ErrorDetails {
   SESSION_SILENT: { silentMs: number };
   SESSION_REPLACED: None;
   CONNECT_FAILED: { peer: string };
+  RELAY_REFUSED: { peer: string; reason: string };
   ADDRESS_REFUSED: { address: string; reason: string };
   HELLO_REFUSED: Reason;
   HELLO_TIMEOUT: None;

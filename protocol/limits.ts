@@ -121,12 +121,12 @@ export const limitTable = {
   relayBytesPerSecondMax: {
     value: 8_388_608,
     unit: 'bytes',
-    why: 'what one peer may send through one relay for long, each second; answers are far below it',
+    why: 'what the connections that one peer dialled through one relay may carry for long; answers are far below it',
   },
   relayBurstBytes: {
     value: 67_108_864,
     unit: 'bytes',
-    why: 'what one peer may send through one relay at once: all bodies that a session may have half-received',
+    why: 'what they may carry at once: all bodies that a session may have half-received',
   },
   entryMaxBytes: { value: 32_768, unit: 'bytes', why: 'one entry of a feed; a statement of 256 lines fits' },
   statementLinesMax: { value: 256, unit: 'count', why: 'lines of a tab before they become a statement' },

@@ -72,12 +72,19 @@ export interface Channel {
   abort(error: HelixFlowError): void;
 }
 
+/**
+ * How a connection came about: `direct`; `reversed`, which is direct and was dialled by the other side of a relayed one,
+ * since the dialler of that could not; `relayed`, through a third peer that sees nothing but ciphertext.
+ */
+export type ConnectionPath = 'direct' | 'reversed' | 'relayed';
+
 /** One authenticated, encrypted connection to one peer. */
 export interface Connection {
   /** Unique in this process. */
   readonly id: number;
   readonly peer: PeerId;
   readonly direction: 'inbound' | 'outbound';
+  readonly path: ConnectionPath;
   /** The other side's address in text form; for logs and `mesh peers` only. */
   readonly remoteAddress: string;
   readonly isOpen: boolean;
@@ -108,16 +115,27 @@ export interface HandlerOptions {
 /** Connections to other peers, by their identity. */
 export interface Network {
   readonly self: PeerId;
-  /** Where others can reach this peer, as multiaddrs in text form without the peer id; may change. */
+  /**
+   * Where others can reach this peer, as multiaddrs in text form without the peer id: its own first, then those through
+   * the relays that it has reserved with; may change.
+   */
   addresses(): readonly string[];
   connections(): readonly Connection[];
   /** Called for each new connection of either direction, before it is admitted. One listener. */
   onConnection(listener: (connection: Connection) => void): void;
   /**
-   * Dials a peer, at most `limits.peerAddressesMax` addresses.
+   * Dials a peer, at most `limits.peerAddressesMax` addresses. A connection that there is is given; a relayed one only
+   * where no address is direct.
    * @throws HelixFlowError CONNECT_FAILED; ADDRESS_REFUSED when no address may be dialled.
    */
   connect(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<Connection>;
+  /**
+   * Asks the peer of a direct, admitted connection to pass connections of other members on to this one. From then on
+   * `addresses` tells the way through it, until that connection closes or the peer does not renew it.
+   * @param lost Called once when it is over, unless the network closes.
+   * @throws HelixFlowError RELAY_REFUSED when the peer is no relay or has no room.
+   */
+  reserve(connection: Connection, lost: () => void, signal: AbortSignal): Promise<void>;
   /** Serves a protocol; both sides name the same `frameMaxBytes`. Set before `start`. */
   handle(protocol: string, options: HandlerOptions, accept: (channel: Channel) => void): void;
   /** Starts to listen and to answer. @throws HelixFlowError PORT_IN_USE */

@@ -3,7 +3,7 @@
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
-import type { Channel, Connection, HandlerOptions } from '../protocol/ports.ts';
+import type { Channel, Connection, ConnectionPath, HandlerOptions } from '../protocol/ports.ts';
 import { channelGone, SimChannel } from './channel.ts';
 import type { SimEvent } from './heap.ts';
 import type { Kernel, Lifeline } from './kernel.ts';
@@ -33,6 +33,7 @@ export interface ConnectionFacts {
   readonly id: number;
   readonly peer: PeerId;
   readonly direction: 'inbound' | 'outbound';
+  readonly path: ConnectionPath;
   readonly remoteAddress: string;
 }
 
@@ -40,6 +41,7 @@ export class SimConnection implements Connection {
   readonly id: number;
   readonly peer: PeerId;
   readonly direction: 'inbound' | 'outbound';
+  readonly path: ConnectionPath;
   readonly remoteAddress: string;
   readonly #kernel: Kernel;
   readonly #owner: ConnectionOwner;
@@ -61,6 +63,7 @@ export class SimConnection implements Connection {
     this.id = facts.id;
     this.peer = facts.peer;
     this.direction = facts.direction;
+    this.path = facts.path;
     this.remoteAddress = facts.remoteAddress;
     this.#nextChannel = facts.direction === 'outbound' ? 0 : 1;
   }

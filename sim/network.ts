@@ -1,144 +1,26 @@
-/** The simulated network: machines with addresses, connections between them, and the port that a process sees. */
+/** The simulated network as one process sees it: what it dials, and who comes in. */
 
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { NetworkKind } from '../protocol/grants.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
-import { checkAddress, filterAddresses } from '../protocol/peer/address.ts';
-import type { Channel, Connection, HandlerOptions, Network } from '../protocol/ports.ts';
+import {
+  checkAddress,
+  filterAddresses,
+  isRelayed,
+  parseRelayed,
+  type RelayedAddress,
+} from '../protocol/peer/address.ts';
+import type { Channel, Connection, ConnectionPath, HandlerOptions, Network } from '../protocol/ports.ts';
 import { type ConnectionOwner, SimConnection } from './connection.ts';
-import type { FaultCounts } from './effects.ts';
-import type { Kernel, Lifeline } from './kernel.ts';
-import type { HostId, Links } from './links.ts';
-import { Wire } from './wire.ts';
-
-/** One machine; it outlives the processes that run on it. */
-export interface Host {
-  readonly id: HostId;
-  /** Where it listens. */
-  readonly address: string;
-  /** False for one behind a NAT: it can only dial out. */
-  readonly isReachable: boolean;
-  /** False while its power is off: then not even a refusal comes back. */
-  isPowered: boolean;
-  listening: SimNetwork | undefined;
-}
+import type { Fabric, Host, Route, Way } from './fabric.ts';
+import type { Lifeline } from './kernel.ts';
+import { linksThrough, RELAY_PROTOCOL, RelayDesk } from './relay.ts';
 
 /** Dialling one address takes no longer. */
 const dialTimeoutMs = 3_000;
 /** One-way trips until a connection is encrypted, multiplexed and known to the accepting side. */
 const dialTrips = 5;
-
-/** All machines of a world and what connects them. */
-export class Fabric {
-  readonly kernel: Kernel;
-  readonly links: Links;
-  readonly counts: FaultCounts;
-  readonly #hosts: Host[] = [];
-  readonly #byAddress = new Map<string, Host>();
-  readonly #open = new Set<SimConnection>();
-  #connections = 0;
-
-  constructor(kernel: Kernel, links: Links, counts: FaultCounts) {
-    this.kernel = kernel;
-    this.links = links;
-    this.counts = counts;
-    links.onHealed(() => {
-      for (const connection of [...this.#open]) if (connection.wire?.isStalled) connection.wire.healed();
-    });
-  }
-
-  /** Another machine, with an address of its own. */
-  host(isReachable = true): Host {
-    const id = this.#hosts.length + 1;
-    const address = `/ip4/10.${(id >> 16) & 255}.${(id >> 8) & 255}.${id & 255}/tcp/4001`;
-    const host: Host = { id, address, isReachable, isPowered: true, listening: undefined };
-    this.#hosts.push(host);
-    this.#byAddress.set(address, host);
-    return host;
-  }
-
-  hostAt(address: string): Host | undefined {
-    return this.#byAddress.get(address);
-  }
-
-  /** Ends of connections that are open, or were when their process died. */
-  ends(): readonly SimConnection[] {
-    return [...this.#open];
-  }
-
-  /** Makes both ends; the dialler's is told to it one trip later. */
-  connect(dialler: SimNetwork, listener: SimNetwork, address: string): SimConnection {
-    const { kernel, links } = this;
-    const outbound = new SimConnection(kernel, dialler.owner, {
-      id: this.#nextId(),
-      peer: listener.self,
-      direction: 'outbound',
-      remoteAddress: address,
-    });
-    const inbound = new SimConnection(kernel, listener.owner, {
-      id: this.#nextId(),
-      peer: dialler.self,
-      direction: 'inbound',
-      remoteAddress: dialler.host.address.replace('4001', String(20_000 + outbound.id)),
-    });
-    const wireTo = (from: SimNetwork, to: SimNetwork, end: SimConnection, back: SimConnection): Wire =>
-      new Wire(kernel, links, {
-        from: from.host.id,
-        to: to.host.id,
-        receiver: to.lifeline,
-        receive: (packet) => end.receive(packet),
-        unanswered: () => this.#unanswered(back, from.host, to.host),
-      });
-    outbound.pair(inbound, wireTo(dialler, listener, inbound, outbound));
-    inbound.pair(outbound, wireTo(listener, dialler, outbound, inbound));
-    this.#open.add(outbound).add(inbound);
-    return outbound;
-  }
-
-  #nextId(): number {
-    this.#connections += 1;
-    return this.#connections;
-  }
-
-  forget(connection: SimConnection): void {
-    this.#open.delete(connection);
-  }
-
-  /** Nobody answers for what `end` sent. A machine that is on says so, if it can be heard. */
-  #unanswered(end: SimConnection, from: Host, to: Host): void {
-    const isGivenUp = end.wire?.isStalled === true;
-    if (!isGivenUp && (!to.isPowered || this.links.isBlocked(from.id, to.id) || this.links.isBlocked(to.id, from.id))) {
-      return;
-    }
-    end.cut(isGivenUp ? 'nothing gets through' : 'nobody is there any more');
-  }
-
-  /** Breaks a connection under both its ends: what is under way is lost. */
-  reset(connection: SimConnection): void {
-    for (const end of [connection, connection.other]) {
-      if (end === undefined) continue;
-      end.wire?.end();
-      end.cut('the connection was reset');
-    }
-    this.counts.add('reset', 1);
-  }
-
-  /** A process is gone. Unless the power went too, its machine resets its connections, as far as that can be heard. */
-  died(network: SimNetwork): void {
-    const { host } = network;
-    if (host.listening === network) host.listening = undefined;
-    for (const end of [...this.#open]) {
-      if (end.lifeline !== network.lifeline) continue;
-      this.#open.delete(end);
-      end.wire?.end();
-      const { other } = end;
-      if (other === undefined || !host.isPowered) continue;
-      if (this.links.stops(host.id, other.hostId)) continue;
-      this.kernel.schedule(this.links.latencyMs(host.id, other.hostId), () => other.cut('the peer died'));
-    }
-  }
-}
 
 interface Handler {
   readonly options: HandlerOptions;
@@ -149,6 +31,8 @@ export interface SimNetworkOptions {
   readonly self: PeerId;
   /** Which addresses may be dialled. */
   readonly kind: NetworkKind;
+  /** Peers that this one passes connections on to, at most. */
+  readonly relayReservationsMax?: number;
 }
 
 /** The network as one run of one process sees it. */
@@ -163,6 +47,7 @@ export class SimNetwork implements Network {
   readonly #connections = new Map<number, SimConnection>();
   readonly #dials = new Map<PeerId, Promise<SimConnection>>();
   readonly #onAdmitted: ((connection: SimConnection) => void)[] = [];
+  readonly #relays: RelayDesk;
   #listener: (connection: Connection) => void = () => {};
   #isClosed = false;
 
@@ -186,10 +71,33 @@ export class SimNetwork implements Network {
         for (const listener of this.#onAdmitted) listener(connection);
       },
     };
+    this.#relays = new RelayDesk({
+      addresses: () => this.#ownAddresses(),
+      reservationsMax: options.relayReservationsMax ?? limits.relayReservationsMax,
+    });
+    const handler = { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes };
+    this.handle(RELAY_PROTOCOL, handler, (channel) => this.#relays.serve(channel));
+  }
+
+  #ownAddresses(): readonly string[] {
+    return this.host.isReachable && !this.#isClosed ? [this.host.address] : [];
   }
 
   addresses(): readonly string[] {
-    return this.host.isReachable && !this.#isClosed ? [this.host.address] : [];
+    return [...this.#ownAddresses(), ...this.#relays.addresses()];
+  }
+
+  /** How a direct connection with `peer` comes about that begins now. */
+  pathTo(peer: PeerId, direction: Connection['direction']): ConnectionPath {
+    const asked = this.connections().some(
+      (other) => other.peer === peer && other.path === 'relayed' && other.direction !== direction,
+    );
+    return asked ? 'reversed' : 'direct';
+  }
+
+  reserve(connection: Connection, lost: () => void, signal: AbortSignal): Promise<void> {
+    this.lifeline.check();
+    return this.#relays.reserve(connection as SimConnection, lost, signal);
   }
 
   connections(): readonly SimConnection[] {
@@ -227,10 +135,13 @@ export class SimNetwork implements Network {
 
   async connect(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<Connection> {
     this.lifeline.check();
-    const known = this.connections().find((connection) => connection.peer === peer);
+    const allowed = filterAddresses(addresses, this.#kind).slice(0, limits.peerAddressesMax);
+    const direct = allowed.filter((address) => !isRelayed(address));
+    const all = this.connections().filter((connection) => connection.peer === peer);
+    const known = all.find(({ path }) => path !== 'relayed') ?? (direct.length > 0 ? undefined : all[0]);
     if (known !== undefined) return known;
     if (signal.aborted || this.#isClosed) throw SimConnection.refused(peer);
-    const dialable = filterAddresses(addresses, this.#kind).slice(0, limits.peerAddressesMax);
+    const dialable = all.length > 0 ? direct : [...direct, ...allowed.filter(isRelayed)];
     if (dialable.length === 0) throw this.#refusal(addresses);
     let dial = this.#dials.get(peer);
     if (dial === undefined) {
@@ -270,8 +181,7 @@ export class SimNetwork implements Network {
 
   /** Resolves with nothing when there is no answer in time, a refusal, or the wrong peer. */
   #dial(peer: PeerId, address: string): Promise<SimConnection | undefined> {
-    const { kernel, links } = this.#fabric;
-    const target = this.#fabric.hostAt(address);
+    const { kernel } = this.#fabric;
     return new Promise((resolve) => {
       let isDone = false;
       const finish = (connection: SimConnection | undefined): void => {
@@ -280,31 +190,77 @@ export class SimNetwork implements Network {
         resolve(connection);
       };
       const timeout = kernel.schedule(dialTimeoutMs, () => finish(undefined), this.lifeline, 'io');
-      const isDeaf = target === undefined || !target.isReachable || !target.isPowered;
-      if (isDeaf || links.stops(this.host.id, target.id) || links.stops(target.id, this.host.id)) return;
-      const tripMs = links.latencyMs(this.host.id, target.id);
-      const listener = target.listening;
-      if (listener === undefined) {
-        kernel.schedule(2 * tripMs, () => finish(undefined), this.lifeline, 'io');
-        return;
-      }
-      const arrive = (): void => {
-        if (isDone || listener.#isClosed || !this.lifeline.isAlive) return;
-        if (listener.self !== peer) {
-          kernel.schedule(tripMs, () => finish(undefined), this.lifeline, 'io');
+      const follow = (way: Way): void => {
+        if (way === undefined || isDone) return;
+        if ('refusedMs' in way) {
+          kernel.schedule(way.refusedMs, () => finish(undefined), this.lifeline, 'io');
           return;
         }
-        this.#meet(listener, address, (connection) => (isDone ? void connection.close() : finish(connection)));
+        const { listener } = way;
+        const arrive = (): void => {
+          if (isDone || listener.#isClosed || !this.lifeline.isAlive) return;
+          if (listener.self !== peer || way.via?.legs.some((leg) => !leg.isOpen) === true) {
+            kernel.schedule(way.tripMs, () => finish(undefined), this.lifeline, 'io');
+            return;
+          }
+          this.#meet(way, (connection) => (isDone ? void connection.close() : finish(connection)));
+        };
+        kernel.schedule(way.tripMs * dialTrips, arrive, listener.lifeline, 'io');
       };
-      kernel.schedule(tripMs * dialTrips, arrive, listener.lifeline, 'io');
+      const relayed = parseRelayed(address);
+      if (relayed === undefined) follow(this.#wayTo(address));
+      else this.#wayThrough(peer, address, relayed).then(follow, (error: unknown) => kernel.fail(error));
     });
   }
 
+  #wayTo(address: string): Way {
+    const { links } = this.#fabric;
+    const target = this.#fabric.hostAt(address);
+    const isDeaf = target === undefined || !target.isReachable || !target.isPowered;
+    if (isDeaf || links.stops(this.host.id, target.id) || links.stops(target.id, this.host.id)) return undefined;
+    const tripMs = links.latencyMs(this.host.id, target.id);
+    const { listening } = target;
+    return listening === undefined
+      ? { refusedMs: 2 * tripMs }
+      : { listener: listening, address, via: undefined, tripMs };
+  }
+
+  /** By way of a relay, which must have admitted this peer, and be reserved with by the other. */
+  async #wayThrough(peer: PeerId, address: string, { relay, address: at }: RelayedAddress): Promise<Way> {
+    const { links } = this.#fabric;
+    const ours = await this.#relayAt(relay, at);
+    const passing = this.#fabric.hostAt(at)?.listening;
+    if (ours === undefined || passing?.self !== relay) return { refusedMs: 0 };
+    const theirs = passing.#relays.client(peer);
+    const listener = theirs?.other === undefined ? undefined : this.#fabric.runsOn(theirs.other.hostId);
+    const backMs = 2 * links.latencyMs(this.host.id, passing.host.id);
+    if (theirs === undefined || listener === undefined) return { refusedMs: backMs };
+    const via = { host: passing.host.id, lifeline: passing.lifeline, legs: [ours, theirs] };
+    const through = linksThrough(links, via);
+    if (through.stops(this.host.id, listener.host.id) || through.stops(listener.host.id, this.host.id))
+      return undefined;
+    return { listener, address, via, tripMs: through.latencyMs(this.host.id, listener.host.id) };
+  }
+
+  /** A direct connection to a relay that has admitted this peer, dialled if there is none. */
+  async #relayAt(relay: PeerId, address: string): Promise<SimConnection | undefined> {
+    const { kernel } = this.#fabric;
+    const isDirect = ({ peer, path }: SimConnection): boolean => peer === relay && path !== 'relayed';
+    const connection = this.connections().find(isDirect) ?? (await this.#dial(relay, address));
+    const endMs = kernel.nowMs + dialTimeoutMs;
+    while (connection?.isOpen === true && connection.other?.isAdmitted !== true && kernel.nowMs < endMs) {
+      await new Promise<void>((resolve) => kernel.schedule(20, resolve, this.lifeline, 'io'));
+    }
+    return connection?.isOpen === true && connection.other?.isAdmitted === true ? connection : undefined;
+  }
+
   /** In the listener's process: both ends come about, ours a trip later. */
-  #meet(listener: SimNetwork, address: string, met: (connection: SimConnection) => void): void {
-    const { kernel, links } = this.#fabric;
-    const outbound = this.#fabric.connect(this, listener, address);
+  #meet(route: Route, met: (connection: SimConnection) => void): void {
+    const { kernel } = this.#fabric;
+    const { listener, via } = route;
+    const outbound = this.#fabric.connect(this, route);
     const inbound = outbound.other as SimConnection;
+    const links = via === undefined ? this.#fabric.links : linksThrough(this.#fabric.links, via);
     const tripMs = links.latencyMs(listener.host.id, this.host.id);
     inbound.wire?.holdUntil(kernel.nowMs + tripMs);
     kernel.schedule(

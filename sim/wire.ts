@@ -1,7 +1,8 @@
 /** One direction of a simulated connection: what was sent arrives in order, late, or while the way is blocked not at all. */
 
 import type { Kernel, Lifeline } from './kernel.ts';
-import type { HostId, Links } from './links.ts';
+import type { HostId } from './links.ts';
+import type { WireLinks } from './relay.ts';
 
 /** What travels on a connection; `channel` names one of its channels by the number its opener gave it. */
 export type Packet =
@@ -33,7 +34,7 @@ const sizeOf = (packet: Packet): number => headerBytes + (packet.kind === 'frame
 
 export class Wire {
   readonly #kernel: Kernel;
-  readonly #links: Links;
+  readonly #links: WireLinks;
   readonly #ends: WireEnds;
   /** Of this turn of the event loop. */
   #outbox: Packet[] = [];
@@ -48,7 +49,7 @@ export class Wire {
   #lastArrivalMs: number;
   #isOver = false;
 
-  constructor(kernel: Kernel, links: Links, ends: WireEnds) {
+  constructor(kernel: Kernel, links: WireLinks, ends: WireEnds) {
     this.#kernel = kernel;
     this.#links = links;
     this.#ends = ends;

@@ -7,7 +7,7 @@ import type { NetworkKind } from '../grants.ts';
 import type { MeshId, PeerId } from '../ids.ts';
 import { assert } from '../invariant.ts';
 import { limits } from '../limits.ts';
-import { checkAddress, filterAddresses } from '../peer/address.ts';
+import { checkAddress, filterAddresses, isRelayed } from '../peer/address.ts';
 import { peerIdFromSeed } from '../peer/identity.ts';
 import type { Channel, Clock, Connection, Directory, HandlerOptions, Log, Network, Random } from '../ports.ts';
 import { KademliaDirectory } from './directory-kademlia.ts';
@@ -17,6 +17,7 @@ import { gatedHandler } from './libp2p/gate.ts';
 import { introduce } from './libp2p/introduce.ts';
 import { createKadStore } from './libp2p/kad-store.ts';
 import { createNode, type Libp2pNode } from './libp2p/node.ts';
+import { createRelayClient, type RelayClient, type RelayOptions } from './libp2p/relay.ts';
 import { createTurnEnd } from './libp2p/turn-end.ts';
 
 export interface Libp2pDeps {
@@ -34,6 +35,8 @@ export interface Libp2pOptions {
   readonly announce: readonly string[];
   readonly network: NetworkKind;
   readonly meshId: MeshId;
+  /** Peers that this one passes connections of others on to, at most; 0, as when absent, for a peer that is no relay. */
+  readonly relayReservationsMax?: number;
   /** Open connections, at most. */
   readonly connectionsMax?: number;
   /** New connections per second from one IP address, at most. */
@@ -71,6 +74,7 @@ interface Parts {
   readonly handlers: Map<string, Handler>;
   readonly addresses: () => readonly string[];
   readonly directory: KademliaDirectory;
+  readonly relays: RelayClient;
   /** What a listener failed with, if one did. */
   readonly listenFailure: () => unknown;
 }
@@ -115,15 +119,30 @@ class Adapter implements Libp2pNetwork {
       const verdict = checkAddress(address, network);
       throw new HelixFlowError('ADDRESS_REFUSED', { address, reason: verdict.ok ? '' : verdict.reason });
     }
+    // An address through a relay would only make a second connection of the kind there is.
+    const direct = allowed.filter((address) => !isRelayed(address));
+    const hasRelayed = this.connections().some((other) => other.peer === peer && other.path === 'relayed');
     try {
       signal.throwIfAborted();
-      const targets = allowed.map((address) => multiaddr(`${address}/p2p/${peer}`));
+      const targets = (hasRelayed && direct.length > 0 ? direct : allowed).map((address) =>
+        multiaddr(`${address}/p2p/${peer}`),
+      );
       const connection = this.#parts.connections.of(await this.#parts.node.dial(targets, { signal }));
       if (connection?.isOpen === true) return connection;
     } catch (cause) {
       throw new HelixFlowError('CONNECT_FAILED', { peer }, { cause });
     }
     throw new HelixFlowError('CONNECT_FAILED', { peer });
+  }
+
+  async reserve(connection: Connection, lost: () => void, signal: AbortSignal): Promise<void> {
+    const { connections, relays } = this.#parts;
+    const known = connections.all().find((other) => other === connection);
+    const { peer } = connection;
+    if (known?.isAdmitted !== true || known.path === 'relayed' || signal.aborted) {
+      throw new HelixFlowError('RELAY_REFUSED', { peer, reason: 'there is no direct connection to it' });
+    }
+    await relays.reserve(known.libp2p.remotePeer, lost);
   }
 
   handle(protocol: string, options: HandlerOptions, accept: (channel: Channel) => void): void {
@@ -158,6 +177,7 @@ class Adapter implements Libp2pNetwork {
       else stream.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'the connection is gone' }));
     };
     await node.handle(protocol, beforeAdmission ? serve : gatedHandler(connections, serve), {
+      runOnLimitedConnection: true,
       maxInboundStreams: streamsMax,
       maxOutboundStreams: streamsMax,
     });
@@ -177,6 +197,7 @@ class Adapter implements Libp2pNetwork {
     if (gone === undefined) return;
     gone.gone();
     if (connections.all().some(({ peer }) => peer === gone.peer)) return;
+    node.services.relay?.gone(connection.remotePeer);
     if (gone.isAdmitted) this.directory.gone(gone.peer);
     else if (node.status === 'started') void forgetPeer(node, connection.remotePeer, this.#log, isUnknown);
   }
@@ -209,6 +230,7 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
   for (const address of announce) {
     const verdict = checkAddress(address, network);
     if (!verdict.ok) throw new HelixFlowError('ADDRESS_REFUSED', { address, reason: verdict.reason });
+    if (isRelayed(address)) throw new HelixFlowError('ADDRESS_REFUSED', { address, reason: 'of a relay' });
   }
   const self = peerIdFromSeed(options.seed);
   const handlers = new Map<string, Handler>();
@@ -216,7 +238,10 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
   let listening: () => readonly string[] = () => [];
   const addresses = (): readonly string[] => {
     const own = announce.length > 0 ? announce : listening();
-    return filterAddresses([...own.filter((text) => !isLoopback(text)), ...own.filter(isLoopback)], network);
+    const direct = [...own.filter((text) => !isLoopback(text)), ...own.filter(isLoopback)];
+    const through = relays.addresses();
+    const room = limits.peerAddressesMax - through.length;
+    return [...filterAddresses(direct, network).slice(0, room), ...through];
   };
   const connections = createConnections({
     clock: deps.clock,
@@ -232,13 +257,18 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     recordsMax: limits.peersRememberedMax,
   });
   const adverts = createSeenAdverts(deps.clock, { meshId, peersMax: limits.peersRememberedMax });
-  const { whenAdmitted } = connections;
+  const { whenAdmitted, isAdmitted } = connections;
+  const reservationsMax = options.relayReservationsMax ?? 0;
+  const relay: RelayOptions = { clock: deps.clock, network, addresses, whenAdmitted, isAdmitted, reservationsMax };
+  const relays = createRelayClient(relay);
   const node: Libp2pNode = await createNode({
     seed: options.seed,
     listen: options.listen,
     network,
     connectionsMax: options.connectionsMax ?? connectionsMax,
     connectionsPerSecondMax: options.connectionsPerSecondMax ?? connectionsPerSecondMax,
+    relayClient: relays,
+    relay: reservationsMax > 0 ? relay : undefined,
     kad: { clock: deps.clock, meshId, network, self, addresses, adverts, store, whenAdmitted },
     listening: (read) => {
       listening = read;
@@ -260,6 +290,7 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     handlers,
     addresses,
     directory,
+    relays,
     listenFailure: () => listenFailure,
   });
 }

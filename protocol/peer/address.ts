@@ -1,6 +1,7 @@
-/** Which addresses a peer may announce and others may dial: IP and TCP port, and nothing that is not a peer's own. */
+/** Which addresses a peer may announce and others may dial: IP and TCP port of its own, or of a relay that passes on to it. */
 
 import type { NetworkKind } from '../grants.ts';
+import { isPeerId, type PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 
 /** May it be dialled, and if not, why. */
@@ -133,10 +134,33 @@ function parseAddress(text: string): { readonly bytes: readonly number[]; readon
   return bytes === undefined ? undefined : { bytes, port: Number(port) };
 }
 
+const circuit = '/p2p-circuit';
+
+/** A way through a relay, taken apart. */
+export interface RelayedAddress {
+  readonly relay: PeerId;
+  /** Where the relay itself is dialled. */
+  readonly address: string;
+}
+
+/** The address of a peer that is reached through `relay`, as others are told it. */
+export const relayedAddress = ({ relay, address }: RelayedAddress): string => `${address}/p2p/${relay}${circuit}`;
+
+/** True for a way through a relay, whether it may be taken or not. */
+export const isRelayed = (text: string): boolean => text.includes(circuit);
+
+/** Splits `<address>/p2p/<relay>/p2p-circuit`; undefined for any other form, one with a second relay included. */
+export function parseRelayed(text: string): RelayedAddress | undefined {
+  if (!text.endsWith(circuit)) return undefined;
+  const [address = '', relay = '', ...rest] = text.slice(0, -circuit.length).split('/p2p/');
+  if (rest.length > 0 || !isPeerId(relay) || isRelayed(address)) return undefined;
+  return { relay, address };
+}
+
 /** Judges a multiaddr in text form, without the peer id, for the meshes of `network`. */
 export function checkAddress(text: string, network: NetworkKind): AddressVerdict {
   if (text.length > limits.addressMaxChars) return refused('too long');
-  const address = parseAddress(text);
+  const address = parseAddress(parseRelayed(text)?.address ?? text);
   if (address === undefined) return refused('not of the form /ip4/…/tcp/… or /ip6/…/tcp/…');
   if (address.port < 1 || address.port > 65_535) return refused('not a port');
   const match = ranges.find((candidate) => isIn(address.bytes, candidate));

@@ -14,6 +14,8 @@ export interface SessionFacts {
   readonly dialler: PeerId;
   /** We are the dialler. */
   readonly isOurs: boolean;
+  /** Its connection passes through a third peer. */
+  readonly isRelayed: boolean;
   /** The run of the other side. */
   readonly process: ProcessId;
   readonly ours: Started;
@@ -28,8 +30,8 @@ const hadLost = (earlier: Started, later: Started): boolean =>
  * Judges two started sessions with one peer; the order of the arguments matters only between two runs of the peer.
  *
  * A new run of the peer ends its older sessions. A session that one side no longer held, or held only in silence,
- * when it started the other one loses to it. Otherwise the one dialled by the smaller peer id stays, and of two
- * with one dialler the newer.
+ * when it started the other one loses to it. Otherwise a direct one stays and a relayed one goes; of two alike the one
+ * dialled by the smaller peer id stays, and of two with one dialler the newer.
  *
  * @returns the one that stays.
  */
@@ -38,6 +40,7 @@ export function chooseSession<Session extends SessionFacts>(held: Session, incom
   const heldIsLost = hadLost(held.ours, incoming.ours) || hadLost(held.theirs, incoming.theirs);
   const incomingIsLost = hadLost(incoming.ours, held.ours) || hadLost(incoming.theirs, held.theirs);
   if (heldIsLost !== incomingIsLost) return heldIsLost ? incoming : held;
+  if (held.isRelayed !== incoming.isRelayed) return held.isRelayed ? incoming : held;
   if (held.dialler !== incoming.dialler) return held.dialler < incoming.dialler ? held : incoming;
   const heldSerial = held.isOurs ? held.ours.serial : held.theirs.serial;
   const incomingSerial = incoming.isOurs ? incoming.ours.serial : incoming.theirs.serial;

@@ -167,6 +167,7 @@ export class Session {
     return {
       dialler: isOurs ? self : this.peer,
       isOurs,
+      isRelayed: this.connection.path === 'relayed',
       process: this.#theirs.process,
       ours: start,
       theirs: this.#theirs,
@@ -209,7 +210,7 @@ export class Session {
     return this.#send(frame);
   }
 
-  /** Asks the peer for a sign of life; without one it counts as silent within three heartbeats. */
+  /** Asks the peer for a sign of life; without one it counts as silent within five heartbeats. */
   probe(): void {
     if (this.#state === 'open') this.#heartbeat.probe();
   }

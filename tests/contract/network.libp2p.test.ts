@@ -2,14 +2,19 @@
 
 import type { Network } from '../../protocol/ports.ts';
 import { CuttableProxy, openNetwork, portIn, untilTrue } from '../support/libp2p-world.ts';
-import { type NetworkWorld, networkContract } from './network.ts';
+import { type NetworkWorld, networkContract, type PeerTraits } from './network.ts';
+import { relayContract } from './relays.ts';
 
 class World implements NetworkWorld {
   readonly #networks: Network[] = [];
   readonly #proxies = new Map<Network, CuttableProxy>();
 
-  async network(): Promise<Network> {
-    const network = await openNetwork();
+  async network({ isHidden = false, relayReservationsMax = 0 }: PeerTraits = {}): Promise<Network> {
+    const network = await openNetwork({ relayReservationsMax, ...(isHidden ? { listen: undefined } : {}) });
+    if (isHidden) {
+      this.#networks.push(network);
+      return network;
+    }
     const proxy = new CuttableProxy();
     const start = network.start.bind(network);
     network.start = async () => {
@@ -44,3 +49,4 @@ class World implements NetworkWorld {
 }
 
 networkContract('libp2p', async () => new World());
+relayContract('libp2p', async () => new World());

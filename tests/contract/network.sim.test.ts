@@ -8,12 +8,14 @@ import type { Channel, Network } from '../../protocol/ports.ts';
 import { blackHole, oneWay, partition, slowLink } from '../../sim/links.ts';
 import type { SimNetwork } from '../../sim/network.ts';
 import { SimPeers } from '../support/sim-peers.ts';
-import { networkContract } from './network.ts';
+import { type NetworkWorld, networkContract } from './network.ts';
+import { relayContract } from './relays.ts';
 
-networkContract('the simulated network', async () => {
+const world = async (): Promise<NetworkWorld> => {
   const peers = new SimPeers(1);
   return {
-    network: async () => peers.add().network,
+    network: async ({ isHidden = false, relayReservationsMax = 0 } = {}) =>
+      peers.add(!isHidden, { relayReservationsMax }).network,
     addressesOf: (network: Network) => network.addresses(),
     cut: () => {
       for (const end of peers.fabric.ends()) if (end.direction === 'outbound') peers.fabric.reset(end);
@@ -22,7 +24,9 @@ networkContract('the simulated network', async () => {
     until: (condition) => peers.until(condition),
     [Symbol.asyncDispose]: () => peers[Symbol.asyncDispose](),
   };
-});
+};
+networkContract('the simulated network', world);
+relayContract('the simulated network', world);
 
 const PROTOCOL = '/test/faults/1';
 const never = new AbortController().signal;

@@ -5,10 +5,18 @@ import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { Channel, ChannelEvents, Connection, HandlerOptions, Network } from '../../protocol/ports.ts';
 
-/** A small world of networks that can reach each other. */
+/** What is special about a peer. */
+export interface PeerTraits {
+  /** It can only dial out. */
+  readonly isHidden?: boolean;
+  /** Peers that it relays to, at most; none when absent. */
+  readonly relayReservationsMax?: number;
+}
+
+/** A small world of networks that can reach each other, but for hidden ones. */
 export interface NetworkWorld extends AsyncDisposable {
   /** Another peer's network. The suite sets its handlers and starts it; the world closes it. */
-  network(): Promise<Network>;
+  network(traits?: PeerTraits): Promise<Network>;
   /** Where the started `network` can be dialled by the others. */
   addressesOf(network: Network): readonly string[];
   /** Breaks every connection there is, at once and without a goodbye. New ones can be made afterwards. */
@@ -19,13 +27,13 @@ export interface NetworkWorld extends AsyncDisposable {
   until(condition: () => boolean): Promise<void>;
 }
 
-const PROTOCOL = '/test/stream/1';
+export const PROTOCOL = '/test/stream/1';
 const OPEN_PROTOCOL = '/test/hello/1';
-const usual: HandlerOptions = { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes };
-const never = new AbortController().signal;
+export const usual: HandlerOptions = { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes };
+export const never: AbortSignal = new AbortController().signal;
 
 /** Keeps what a channel tells, in order. */
-class Ear implements ChannelEvents {
+export class Ear implements ChannelEvents {
   readonly frames: Uint8Array[] = [];
   readonly errors: (HelixFlowError | undefined)[] = [];
   readonly channel: Channel;
@@ -59,18 +67,23 @@ class Ear implements ChannelEvents {
 }
 
 /** One side of a pair: what it heard on the channels that the other side opened. */
-interface Side {
+export interface Side {
   readonly network: Network;
   readonly connections: Connection[];
   readonly ears: Ear[];
 }
 
-async function startSide(world: NetworkWorld, options: HandlerOptions, admits: boolean): Promise<Side> {
-  const network = await world.network();
+export async function startSide(
+  world: NetworkWorld,
+  options: HandlerOptions,
+  admits: boolean | ((connection: Connection) => boolean),
+  traits: PeerTraits = {},
+): Promise<Side> {
+  const network = await world.network(traits);
   const side: Side = { network, connections: [], ears: [] };
   network.onConnection((connection) => {
     side.connections.push(connection);
-    if (admits) connection.admit();
+    if (typeof admits === 'boolean' ? admits : admits(connection)) connection.admit();
   });
   network.handle(PROTOCOL, options, (channel) => void side.ears.push(new Ear(channel)));
   network.handle(
@@ -111,7 +124,7 @@ async function channelOf(world: NetworkWorld, { ab, b }: Pair, protocol = PROTOC
 }
 
 /** The code of the operating error that `work` rejects with; a sentence for anything else. */
-async function codeOf(world: NetworkWorld, work: Promise<unknown>): Promise<string> {
+export async function codeOf(world: NetworkWorld, work: Promise<unknown>): Promise<string> {
   try {
     await world.run(work);
     return 'did not fail';

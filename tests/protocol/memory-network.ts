@@ -75,6 +75,7 @@ export class MemoryConnection implements Connection {
   readonly id = ++connections;
   readonly network: MemoryNetwork;
   readonly direction: 'inbound' | 'outbound';
+  readonly path = 'direct';
   readonly remoteAddress = '/memory';
   readonly channels = new Set<MemoryChannel>();
   other!: MemoryConnection;
@@ -168,6 +169,9 @@ export class MemoryNetwork implements Network {
     for (const side of [theirs, ours]) side.network.open.add(side);
     for (const side of [theirs, ours]) side.network.#listener(side);
     return ours;
+  }
+  reserve({ peer }: Connection): Promise<void> {
+    return Promise.reject(new HelixFlowError('RELAY_REFUSED', { peer, reason: 'nobody relays here' }));
   }
   handle(protocol: string, options: HandlerOptions, accept: (channel: Channel) => void): void {
     this.handlers.set(protocol, { options, accept });

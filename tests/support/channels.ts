@@ -83,6 +83,7 @@ const connection = (peer: PeerId, direction: 'inbound' | 'outbound'): Connection
     id: connections,
     peer,
     direction,
+    path: 'direct',
     remoteAddress: '/ip4/127.0.0.1/tcp/1',
     isOpen: true,
     isAdmitted: true,

@@ -4,9 +4,10 @@ import { keyFromSeed } from '../../protocol/crypto.ts';
 import type { PeerId } from '../../protocol/ids.ts';
 import { peerIdOf } from '../../protocol/peer/identity.ts';
 import { FaultCounts } from '../../sim/effects.ts';
+import { Fabric, type Host } from '../../sim/fabric.ts';
 import { Kernel } from '../../sim/kernel.ts';
 import { Links } from '../../sim/links.ts';
-import { Fabric, type Host, SimNetwork } from '../../sim/network.ts';
+import { SimNetwork, type SimNetworkOptions } from '../../sim/network.ts';
 
 /** A peer and the seed of its identity. */
 export interface SimPeer {
@@ -29,14 +30,14 @@ export class SimPeers implements AsyncDisposable {
     this.fabric = new Fabric(this.kernel, this.links, this.counts);
   }
 
-  add(isReachable = true): SimPeer {
+  add(isReachable = true, more: Partial<SimNetworkOptions> = {}): SimPeer {
     const seed = this.kernel.random.fork('seed').bytes(32);
-    const network = this.on(this.fabric.host(isReachable), peerIdOf(keyFromSeed(seed).publicKey));
+    const network = this.on(this.fabric.host(isReachable), peerIdOf(keyFromSeed(seed).publicKey), more);
     return { network, seed };
   }
 
-  on(host: Host, self: PeerId): SimNetwork {
-    const network = new SimNetwork(this.fabric, this.kernel.lifeline(self), host, { self, kind: 'lan' });
+  on(host: Host, self: PeerId, more: Partial<SimNetworkOptions> = {}): SimNetwork {
+    const network = new SimNetwork(this.fabric, this.kernel.lifeline(self), host, { self, kind: 'lan', ...more });
     this.#networks.push(network);
     return network;
   }

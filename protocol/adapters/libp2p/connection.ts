@@ -4,7 +4,7 @@ import type { Connection as Libp2pConnection } from '@libp2p/interface';
 import { HelixFlowError } from '../../errors.ts';
 import type { PeerId } from '../../ids.ts';
 import { limits } from '../../limits.ts';
-import type { Cancel, Channel, Clock, Connection } from '../../ports.ts';
+import type { Cancel, Channel, Clock, Connection, ConnectionPath } from '../../ports.ts';
 import { ms } from '../../units.ts';
 import { StreamChannel } from './channel.ts';
 import type { TurnEnd } from './turn-end.ts';
@@ -29,6 +29,7 @@ export class PeerConnection implements Connection {
   readonly id: number;
   readonly peer: PeerId;
   readonly direction: 'inbound' | 'outbound';
+  readonly path: ConnectionPath;
   readonly remoteAddress: string;
   /** For the adapter only. */
   readonly libp2p: Libp2pConnection;
@@ -40,8 +41,13 @@ export class PeerConnection implements Connection {
   #isAdmitted = false;
   #isClosed = false;
 
-  constructor(id: number, connection: Libp2pConnection, deps: ConnectionDeps) {
-    this.id = id;
+  constructor(
+    facts: { readonly id: number; readonly path: ConnectionPath },
+    connection: Libp2pConnection,
+    deps: ConnectionDeps,
+  ) {
+    this.id = facts.id;
+    this.path = facts.path;
     this.libp2p = connection;
     this.peer = connection.remotePeer.toString() as PeerId;
     this.direction = connection.direction;
@@ -82,7 +88,7 @@ export class PeerConnection implements Connection {
   async open(protocol: string, signal: AbortSignal): Promise<Channel> {
     try {
       signal.throwIfAborted();
-      const stream = await this.libp2p.newStream(protocol, { signal });
+      const stream = await this.libp2p.newStream(protocol, { signal, runOnLimitedConnection: true });
       return this.channel(stream, protocol);
     } catch (cause) {
       throw new HelixFlowError('CHANNEL_CLOSED', { reason: `no stream for ${protocol}` }, { cause });

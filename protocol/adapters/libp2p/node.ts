@@ -17,6 +17,7 @@ import { gateComponents } from './gate.ts';
 import { type Kad, type KadOptions, kadService } from './kad-service.ts';
 import { oneWrite } from './one-write.ts';
 import { boundPending } from './pending.ts';
+import { type RelayClient, type RelayOptions, type RelayServer, relayService } from './relay.ts';
 
 const hourMs = 3_600_000;
 /** A connection without a byte for this long is gone; yamux pings well within it. */
@@ -38,13 +39,21 @@ export interface NodeOptions {
   /** From one IP address; several peers may share one behind a NAT. */
   readonly connectionsPerSecondMax: number;
   readonly kad: KadOptions;
+  readonly relayClient: RelayClient;
+  /** Absent for a peer that passes nothing on. */
+  readonly relay: RelayOptions | undefined;
   /** Called with what tells where the listeners are. */
   readonly listening: (addresses: () => readonly string[]) => void;
   /** Called with what a listener failed with, before the start fails. */
   readonly listenFailed: (error: unknown) => void;
 }
 
-type Services = { readonly ping: Ping; readonly identify: Identify; readonly kad: Kad };
+type Services = {
+  readonly ping: Ping;
+  readonly identify: Identify;
+  readonly kad: Kad;
+  readonly relay?: RelayServer;
+};
 export type Libp2pNode = Libp2p<Services>;
 
 /** Dials and remembers only what the mesh's policy allows, whoever named it. */
@@ -82,7 +91,7 @@ function tellingTcp(options: TCPOptions, failed: (error: unknown) => void): Retu
 
 /** A node that is not started. */
 export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
-  const { network, kad, listen, connectionsMax } = options;
+  const { network, kad, listen, connectionsMax, relay, relayClient } = options;
   const kademlia = kadService(kad);
   return await createLibp2p<Services>({
     start: false,
@@ -99,6 +108,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
         },
         options.listenFailed,
       ),
+      relayClient.transport,
     ],
     connectionEncrypters: [oneWrite(noise())],
     streamMuxers: [
@@ -129,6 +139,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
         return identify({ runOnConnectionOpen: false })(gateComponents(components, kad));
       },
       kad: kademlia,
+      ...(relay === undefined ? {} : { relay: relayService(relay) }),
     },
   });
 }

@@ -19,6 +19,7 @@ const connectionTo = (peer: PeerId): Connection => ({
   id: 1,
   peer,
   direction: 'outbound',
+  path: 'direct',
   remoteAddress: gateway.addresses[0] ?? '',
   isOpen: true,
   isAdmitted: true,

@@ -13,6 +13,7 @@ const processes = { a: '0a'.repeat(16) as ProcessId, b: '0b'.repeat(16) as Proce
 interface Story {
   readonly name: number;
   readonly dialler: 'a' | 'b';
+  readonly isRelayed: boolean;
   readonly startA: Started;
   readonly startB: Started;
 }
@@ -23,6 +24,7 @@ const seenBy = (side: 'a' | 'b', story: Story): Named => ({
   name: story.name,
   dialler: story.dialler === 'a' ? a : b,
   isOurs: story.dialler === side,
+  isRelayed: story.isRelayed,
   process: side === 'a' ? processes.b : processes.a,
   ours: side === 'a' ? story.startA : story.startB,
   theirs: side === 'a' ? story.startB : story.startA,
@@ -36,6 +38,7 @@ const stories = fc.tuple(order, order).chain(([ofA, ofB]) =>
       fc.record({
         name: fc.constant(index),
         dialler: fc.constantFrom('a' as const, 'b' as const),
+        isRelayed: fc.boolean(),
         startA: start(ofA[index]),
         startB: start(ofB[index]),
       }),
@@ -64,6 +67,7 @@ describe('chooseSession', () => {
         const lost: Story = {
           name: 0,
           dialler,
+          isRelayed: false,
           startA: { serial: 1, holds: [] },
           startB: { serial: 1, holds: [] },
         };
@@ -71,6 +75,7 @@ describe('chooseSession', () => {
         const replacement: Story = {
           name: 1,
           dialler: next,
+          isRelayed: false,
           startA: { serial: 2, holds: [1] },
           startB: { serial: 2, holds: [] },
         };
@@ -84,12 +89,14 @@ describe('chooseSession', () => {
     const byA: Story = {
       name: 0,
       dialler: 'a',
+      isRelayed: false,
       startA: { serial: 1, holds: [] },
       startB: { serial: 2, holds: [1] },
     };
     const byB: Story = {
       name: 1,
       dialler: 'b',
+      isRelayed: false,
       startA: { serial: 2, holds: [1] },
       startB: { serial: 1, holds: [] },
     };
@@ -97,10 +104,38 @@ describe('chooseSession', () => {
     expect(chooseSession(seenBy('b', byB), seenBy('b', byA)).name).toBe(0);
   });
 
+  test('a direct one stays and a relayed one goes, whoever dialled and whichever was first', ({ expect }) => {
+    for (const dialler of ['a', 'b'] as const) {
+      for (const [first, second] of [
+        [true, false],
+        [false, true],
+      ] as const) {
+        const one: Story = {
+          name: 0,
+          dialler: 'a',
+          isRelayed: first,
+          startA: { serial: 1, holds: [] },
+          startB: { serial: 1, holds: [] },
+        };
+        const two: Story = {
+          name: 1,
+          dialler,
+          isRelayed: second,
+          startA: { serial: 2, holds: [1] },
+          startB: { serial: 2, holds: [1] },
+        };
+        for (const side of ['a', 'b'] as const) {
+          expect(chooseSession(seenBy(side, one), seenBy(side, two)).isRelayed).toBe(false);
+        }
+      }
+    }
+  });
+
   test('a new run of the peer ends its older sessions', ({ expect }) => {
     const held = seenBy('a', {
       name: 0,
       dialler: 'a',
+      isRelayed: false,
       startA: { serial: 1, holds: [] },
       startB: { serial: 9, holds: [] },
     });
@@ -108,6 +143,7 @@ describe('chooseSession', () => {
       ...seenBy('a', {
         name: 1,
         dialler: 'b',
+        isRelayed: false,
         startA: { serial: 2, holds: [1] },
         startB: { serial: 1, holds: [] },
       }),
