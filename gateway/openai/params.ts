@@ -9,6 +9,8 @@ interface KnownParam {
   readonly isNeutral: (value: unknown) => boolean;
   /** Why any other value is refused, and what to do. */
   readonly reason: string;
+  /** The part of the value that is refused; all of it otherwise. */
+  readonly part?: string;
 }
 
 const oneOf =
@@ -18,6 +20,8 @@ const oneOf =
 const isEmpty = (value: unknown): boolean => Object.keys(value as object).length === 0;
 const isTextFormat = (value: unknown): boolean => (value as { type: string }).type === 'text';
 const isTextOnly = (value: unknown): boolean => (value as readonly unknown[]).every((kind) => kind === 'text');
+const isPlainStream = (value: unknown): boolean =>
+  (value as { include_obfuscation?: unknown }).include_obfuscation !== true;
 
 // Not `z.array` and `z.record`: those would walk and copy millions of elements that nobody looks at.
 const list = z.custom((value) => Array.isArray(value), 'expected array');
@@ -57,6 +61,8 @@ const knownParams: ReadonlyMap<string, KnownParam> = new Map(
     prediction: refusing(object, 'predicted outputs are not supported; leave it out'),
     presence_penalty: refusing(penalty, noPenalties, oneOf(0)),
     prompt_cache_key: harmless(z.string()),
+    prompt_cache_options: harmless(object),
+    prompt_cache_retention: harmless(z.string()),
     reasoning_effort: refusing(
       z.string(),
       'the effort of reasoning cannot be set; leave it out',
@@ -70,6 +76,14 @@ const knownParams: ReadonlyMap<string, KnownParam> = new Map(
     safety_identifier: harmless(z.string()),
     service_tier: refusing(z.string(), 'there are no service tiers; leave it out', oneOf('auto', 'default')),
     store: refusing(z.boolean(), 'answers are not stored; leave it out or send false', oneOf(false)),
+    stream_options: {
+      ...refusing(
+        z.object({ include_obfuscation: z.boolean().nullish() }),
+        'the lengths of pieces are not hidden; leave it out or send false',
+        isPlainStream,
+      ),
+      part: 'include_obfuscation',
+    },
     tool_choice: refusing(choice, noTools, oneOf('none')),
     tools: refusing(list, noTools, isEmpty),
     top_logprobs: refusing(z.int().min(0).max(20), noLogprobs, oneOf(0)),
@@ -90,6 +104,7 @@ export function refuseUnsupported(body: Readonly<Record<string, unknown>>): void
     if (param === undefined || value === undefined) continue;
     const parsed = param.type.safeParse(value);
     if (!parsed.success) throw issueError(parsed.error, value, [name]);
-    if (!param.isNeutral(value)) throw unsupported(name, param.reason);
+    if (!param.isNeutral(value))
+      throw unsupported(param.part === undefined ? name : `${name}.${param.part}`, param.reason);
   }
 }

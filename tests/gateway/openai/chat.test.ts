@@ -150,6 +150,8 @@ test.for([
   ['modalities', 'text'],
   ['user', 5],
   ['metadata', 'x'],
+  ['prompt_cache_retention', 24],
+  ['prompt_cache_options', 'x'],
 ] as const)('%s of %j is malformed', ([name, value], { expect }) => {
   expect(refusal(body({ [name]: value }))).toEqual(['REQUEST_MALFORMED', name]);
 });
@@ -182,6 +184,15 @@ test.for([
   expect(refusal(body({ [name]: value }))).toEqual(['REQUEST_UNSUPPORTED', name]);
 });
 
+test('a stream that is asked to hide the lengths of its pieces is refused by name', ({ expect }) => {
+  const param = 'stream_options.include_obfuscation';
+  const asked = (value: unknown) =>
+    refusal(body({ stream_options: { include_usage: true, include_obfuscation: value } }));
+  expect(asked(true)).toEqual(['REQUEST_UNSUPPORTED', param]);
+  expect(asked('yes')).toEqual(['REQUEST_MALFORMED', param]);
+  expect([asked(false), asked(null)]).toEqual([refusal(body()), refusal(body())]);
+});
+
 test('values that ask for what happens anyway are accepted', ({ expect }) => {
   const defaults = {
     n: 1,
@@ -202,6 +213,8 @@ test('values that ask for what happens anyway are accepted', ({ expect }) => {
     service_tier: 'auto',
     store: false,
     user: 'u',
+    prompt_cache_options: { mode: 'x' },
+    prompt_cache_retention: '24h',
     metadata: { a: 'b' },
     never_heard_of: { deep: [1] },
   };
