@@ -137,6 +137,7 @@ function tabLine({ gateway, uncovered, uncoveredMs, statements, lines, refused, 
 const workerLines = (node: WorkerStatus): string[] => [
   'node',
   ...memberLines(node),
+  ...(node.region === undefined ? [] : [`  region      ${node.region}`]),
   `  load        ${node.active}/${node.slots} busy, ${node.queued} waiting, ${Math.round(node.tokensPerSecond)} tokens/s${node.draining ? ', draining' : ''}`,
   `  served      ${node.served.done} done, ${node.served.failed} failed, ${node.served.cancelled} cancelled`,
   `  offered to  ${count(node.offeredTo.length, 'gateway')}`,

@@ -16,7 +16,7 @@ export interface WorkStart {
   readonly model: string;
   readonly digest: ModelDigest;
   readonly price: PriceId | '';
-  /** Of the whole body: the prompt cannot be charged as more. */
+  /** Of the whole body without its resume: the prompt cannot be charged as more. */
   readonly bodyBytes: number;
   /** What was sent so far, and how much of it the gateway says to hold. */
   readonly sent: () => Counted;

@@ -10,7 +10,7 @@ import { modelKey } from '../protocol/peer/discovery.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Engine } from '../protocol/ports.ts';
-import { createNodeServer, type NodeServer } from './serve.ts';
+import { createNodeServer, type Drained, type NodeServer } from './serve.ts';
 
 export interface NodeOptions extends Omit<MemberOptions, 'role' | 'models' | 'roots' | 'isMember'> {
   readonly roots: Roots;
@@ -20,6 +20,8 @@ export interface NodeOptions extends Omit<MemberOptions, 'role' | 'models' | 'ro
   readonly owner: string;
   /** For people; at most 256 characters. */
   readonly hardware: string;
+  /** As in `Offer`. */
+  readonly region?: string;
 }
 
 export interface MeshNode {
@@ -29,15 +31,15 @@ export interface MeshNode {
   readonly tabs: NodeTabs;
   /** Opens the ledger, then as `Member.start`. @throws HelixFlowError STORE_FAILED */
   start(join?: () => Promise<void>): Promise<void>;
-  /** Finishes what is under way, takes nothing new, says goodbye. Resolves when all of it has ended. */
-  drain(): Promise<void>;
+  /** Takes nothing new, finishes what is under way, hands over what is left once `hurry` aborts, says goodbye. */
+  drain(hurry?: AbortSignal): Promise<Drained>;
   /** Ends at once; engines stay with their owner. */
   close(): Promise<void>;
 }
 
 /** Joins engines to the mesh; nothing is sent before `start`. */
 export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
-  const { engines, queueMax, owner, hardware, ...rest } = options;
+  const { engines, queueMax, owner, hardware, region, ...rest } = options;
   const ledger = createLedger(ports, { ...rest, role: 'node' });
   const issuers = createIssuers(options.roots);
   const prices = createPrices((author) => issuers.counts(author));
@@ -45,7 +47,10 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     { ...ports, ledger, prices },
     { meshId: options.meshId, self: ports.network.self, key: options.key },
   );
-  const server = createNodeServer({ ...ports, tabs }, { engines, queueMax, owner, hardware });
+  const server = createNodeServer(
+    { ...ports, tabs },
+    { engines, queueMax, owner, hardware, ...(region === undefined ? {} : { region }) },
+  );
   const member = createMember(
     ports,
     {
@@ -100,9 +105,10 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
       await member.start(join);
       advertise();
     },
-    drain: async () => {
-      await server.drain();
+    drain: async (hurry) => {
+      const drained = await server.drain(hurry);
       await member.leave('NODE_DRAINING');
+      return drained;
     },
     close: async () => {
       cancelModels();

@@ -1,17 +1,16 @@
 /** The worker's daemon without its edges: offers its engines' models on every session and serves what is opened. */
 
-import type { NodeTabs, OpenWork } from '../ledger/work.ts';
-import { bytesPerToken, countedWithin, deliveredTokens } from '../protocol/counting.ts';
-import { HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
-import type { PeerId } from '../protocol/ids.ts';
+import type { NodeTabs } from '../ledger/work.ts';
+import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
+import type { PeerId, RequestId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
-import { type ChatRequest, parseChatRequest } from '../protocol/messages/chat.ts';
 import type { Load, Offer } from '../protocol/messages/session.ts';
 import type { Cancel, Clock, Engine, EngineModel, Log } from '../protocol/ports.ts';
 import type { ServedAttempt } from '../protocol/session/incoming.ts';
 import type { Session } from '../protocol/session/session.ts';
-import { type Ms, ms } from '../protocol/units.ts';
-import { admit } from './admission.ts';
+import { type Asked, readAsked } from './asked.ts';
+import { Lane } from './lane.ts';
+import { LoadReport } from './load-report.ts';
 import { beginWork } from './tab-work.ts';
 
 export interface ServerOptions {
@@ -33,9 +32,19 @@ export interface ServerStatus {
   readonly slots: number;
   readonly tokensPerSecond: number;
   readonly draining: boolean;
+  /** Absent where none is told. */
+  readonly region?: string;
   /** Gateways that hold the current offer. */
   readonly offeredTo: readonly PeerId[];
   readonly served: { readonly done: number; readonly failed: number; readonly cancelled: number };
+}
+
+/** What became of the attempts that were there when a drain began. */
+export interface Drained {
+  /** They ended by themselves. */
+  readonly finished: number;
+  /** They were failed with NODE_DRAINING, so that their gateways go on with them elsewhere. */
+  readonly handedOver: number;
 }
 
 export interface NodeServer {
@@ -50,23 +59,12 @@ export interface NodeServer {
   whenOffered(signal: AbortSignal): Promise<void>;
   /** Calls `listener` whenever `models()` changes. */
   onModels(listener: () => void): Cancel;
-  /** Refuses new attempts; resolves when those under way have ended. */
-  drain(): Promise<void>;
+  /**
+   * Refuses new attempts; resolves when those under way have ended.
+   * @param hurry Once it aborts, what has not ended by itself is handed over.
+   */
+  drain(hurry?: AbortSignal): Promise<Drained>;
   close(): void;
-}
-
-interface Job {
-  readonly attempt: ServedAttempt;
-  readonly chat: ChatRequest;
-  readonly arrivedMs: Ms;
-  readonly abort: AbortController;
-  readonly cancelDeadline: Cancel;
-  /** In the tab with the gateway. */
-  readonly work: OpenWork;
-  /** As the engine has counted it; 0 before. */
-  promptTokens: number;
-  /** It has, or had, a slot. */
-  isRunning: boolean;
 }
 
 /** What a server works with. */
@@ -76,24 +74,12 @@ export interface ServerDeps {
   readonly tabs: Pick<NodeTabs, 'refusal' | 'begin'>;
 }
 
-/** One engine with its queue. */
-interface Lane {
-  readonly engine: Engine;
-  readonly queue: Job[];
-  active: number;
-  serviceMeanMs: number;
-}
-
-/** Weight of the newest answer in the mean service time. */
-const serviceMeanWeight = 0.2;
-const loadIntervalMs = 1_000 / limits.loadPerSecondMax;
-
 export class Server implements NodeServer {
-  readonly #clock: Clock;
   readonly #log: Log;
   readonly #tabs: ServerDeps['tabs'];
   readonly #options: ServerOptions;
   readonly #lanes: readonly Lane[];
+  readonly #report: LoadReport;
   readonly #sessions = new Map<Session, number>();
   readonly #listeners = new Set<() => void>();
   readonly #cancels: Cancel[];
@@ -101,18 +87,28 @@ export class Server implements NodeServer {
   #revision = 1;
   #isDraining = false;
   readonly #whenIdle: (() => void)[] = [];
-  #lastLoad = '';
-  #loadSentMs: Ms;
-  #cancelLoad: Cancel | undefined;
 
   constructor(deps: ServerDeps, options: ServerOptions) {
-    this.#clock = deps.clock;
     this.#log = deps.log;
     this.#tabs = deps.tabs;
     this.#options = options;
-    this.#loadSentMs = ms(deps.clock.nowMs() - loadIntervalMs);
-    this.#lanes = options.engines.map((engine) => ({ engine, queue: [], active: 0, serviceMeanMs: 0 }));
-    this.#cancels = options.engines.map((engine) => engine.onChange(() => this.#modelsChanged()));
+    this.#report = new LoadReport(deps.clock, {
+      load: () => this.#load(),
+      send: (load) => {
+        for (const session of this.#sessions.keys()) session.sendLoad(load);
+      },
+    });
+    this.#lanes = options.engines.map(
+      (engine) =>
+        new Lane(deps, engine, options.queueMax, {
+          changed: () => this.#changed(),
+          ended: ({ requestId }, outcome, error) => {
+            this.#counts[outcome] += 1;
+            if (error !== undefined) this.#logFailure(requestId, error);
+          },
+        }),
+    );
+    this.#cancels = this.#lanes.map((lane) => lane.engine.onChange(() => this.#engineChanged(lane)));
   }
 
   models(): readonly EngineModel[] {
@@ -122,14 +118,16 @@ export class Server implements NodeServer {
   }
 
   status(): ServerStatus {
-    const load = this.#load();
+    const { active, queued, tokensPerSecond, draining } = this.#load();
+    const { slots, region } = this.#offer();
     return {
       models: this.models(),
-      active: load.active,
-      queued: load.queued,
-      slots: this.#slots(),
-      tokensPerSecond: load.tokensPerSecond,
-      draining: load.draining,
+      active,
+      queued,
+      slots,
+      tokensPerSecond,
+      draining,
+      ...(region === '' ? {} : { region }),
       offeredTo: [...this.#sessions].filter(([, revision]) => revision === this.#revision).map(([{ peer }]) => peer),
       served: { ...this.#counts },
     };
@@ -176,178 +174,94 @@ export class Server implements NodeServer {
   }
 
   opened(session: Session, attempt: ServedAttempt): void {
-    const { open } = attempt;
-    const uncovered = this.#tabs.refusal(session.peer);
-    if (uncovered !== undefined) {
-      this.#refuse(attempt, uncovered);
+    const placed = this.#place(session, attempt);
+    if (placed instanceof HelixFlowError) {
+      this.#counts.failed += 1;
+      this.#logFailure(attempt.open.request, placed);
+      attempt.fail(placed);
       return;
     }
-    const lane = this.#lanes.find(({ engine }) =>
-      engine.models().some((model) => model.name === open.model && model.digest === open.digest),
-    );
-    if (lane === undefined) {
-      this.#refuse(attempt, new HelixFlowError('NODE_MODEL_MISSING', { model: open.model }));
-      return;
-    }
-    const slots = lane.engine.slots;
-    const { active, serviceMeanMs } = lane;
-    const admission = admit({
-      active,
-      slots,
-      queued: lane.queue.length,
-      queueMax: this.#options.queueMax,
-      draining: this.#isDraining,
-      serviceMeanMs,
-    });
-    if (admission.kind === 'refuse') {
-      const full = admission.reason === 'full';
-      this.#refuse(
-        attempt,
-        full
-          ? new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: admission.retryAfterMs })
-          : new HelixFlowError('NODE_DRAINING', {}),
-      );
-      return;
-    }
-    let chat: ChatRequest;
-    try {
-      chat = parseChatRequest(attempt.body);
-    } catch (error) {
-      this.#refuse(attempt, this.#asFailure(error));
-      return;
-    }
-    this.#take(lane, attempt, { chat, work: beginWork(this.#tabs, session, attempt, chat) });
+    const { lane, asked } = placed;
+    lane.take({ attempt, asked, work: beginWork(this.#tabs, session, attempt, asked) });
   }
 
-  async drain(): Promise<void> {
+  async drain(hurry?: AbortSignal): Promise<Drained> {
     this.#isDraining = true;
-    this.#sendLoad();
-    if (this.#busy() === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#whenIdle.push(resolve);
-    });
+    this.#report.now();
+    const under = this.#busy();
+    if (under > 0) await this.#idle(hurry);
+    const error = new HelixFlowError('NODE_DRAINING', {});
+    const handedOver = this.#lanes.reduce((sum, lane) => sum + lane.abandonAll(error), 0);
+    return { finished: Math.max(0, under - handedOver), handedOver };
   }
 
   close(): void {
     for (const cancel of this.#cancels) cancel();
-    this.#cancelLoad?.();
+    this.#report.close();
     this.#sessions.clear();
     this.#listeners.clear();
   }
 
-  #take(lane: Lane, attempt: ServedAttempt, { chat, work }: Pick<Job, 'chat' | 'work'>): void {
-    const abort = new AbortController();
-    const deadlineMs = attempt.open.deadlineMs;
-    const job: Job = {
-      attempt,
-      chat,
-      work,
-      arrivedMs: this.#clock.nowMs(),
-      abort,
-      cancelDeadline: this.#clock.timer(deadlineMs, () =>
-        this.#stop(lane, job, new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs })),
-      ),
-      promptTokens: 0,
-      isRunning: false,
-    };
-    if (attempt.signal.aborted) abort.abort(attempt.signal.reason);
-    else attempt.signal.addEventListener('abort', () => this.#stop(lane, job, attempt.signal.reason), { once: true });
-    if (lane.active < lane.engine.slots && lane.queue.length === 0) void this.#run(lane, job);
-    else lane.queue.push(job);
-    this.#loadChanged();
-  }
-
-  /** Ends a job early: one that waits is answered here, one that runs when its engine has let go. */
-  #stop(lane: Lane, job: Job, reason: unknown): void {
-    job.abort.abort(reason);
-    const index = lane.queue.indexOf(job);
-    if (index < 0) return;
-    lane.queue.splice(index, 1);
-    this.#end(job, reason);
-    this.#loadChanged();
-  }
-
-  async #run(lane: Lane, job: Job): Promise<void> {
-    job.isRunning = true;
-    const startedMs = this.#clock.nowMs();
-    const { attempt, abort } = job;
-    lane.active += 1;
+  /** The lane that has a place for an attempt, or why there is none; what costs least is asked first. */
+  #place(session: Session, { open, body }: ServedAttempt): { lane: Lane; asked: Asked } | HelixFlowError {
+    const uncovered = this.#tabs.refusal(session.peer);
+    if (uncovered !== undefined) return uncovered;
+    const lane = this.#lanes.find((one) => one.modelOf(open) !== undefined);
+    if (lane === undefined) return new HelixFlowError('NODE_MODEL_MISSING', { model: open.model });
+    const admission = lane.admission(open.account, this.#isDraining);
+    if (admission.kind === 'refuse') {
+      return admission.reason === 'draining'
+        ? new HelixFlowError('NODE_DRAINING', {})
+        : new HelixFlowError('NODE_OVERLOADED', { retryAfterMs: admission.retryAfterMs });
+    }
+    if (open.resumeBytes > 0 && lane.modelOf(open)?.continuation === 'none') {
+      return new HelixFlowError('RESUME_REFUSED', { reason: 'its engine goes on from nothing' });
+    }
     try {
-      const done = await lane.engine.generate(
-        { model: attempt.open.model, chat: job.chat },
-        (delta) => {
-          job.promptTokens ||= delta.promptTokens ?? 0;
-          return attempt.emit(delta);
-        },
-        abort.signal,
-      );
-      job.cancelDeadline();
-      const { promptTokens, cachedTokens, completionTokens } = done;
-      job.work.end({ kind: 'done', promptTokens, cachedTokens, completionTokens });
-      attempt.done(done, ms(startedMs - job.arrivedMs));
-      this.#counts.done += 1;
+      return { lane, asked: readAsked(open, body) };
     } catch (error) {
-      this.#end(job, abort.signal.aborted ? abort.signal.reason : error);
+      if (isHelixFlowError(error)) return error;
+      throw error;
     }
-    const tookMs = this.#clock.nowMs() - startedMs;
-    lane.serviceMeanMs += serviceMeanWeight * (tookMs - lane.serviceMeanMs);
-    lane.active -= 1;
-    const next = lane.queue.shift();
-    if (next !== undefined) void this.#run(lane, next);
-    this.#loadChanged();
-    if (this.#busy() === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
-  #end(job: Job, reason: unknown): void {
-    job.cancelDeadline();
-    const { attempt, chat, work } = job;
-    if (attempt.signal.aborted) {
-      this.#counts.cancelled += 1;
-      const completionTokens = deliveredTokens(countedWithin(attempt.sent(), chat.maxTokens));
-      const promptTokens = promptOf(job);
-      work.end({ kind: 'cancelled', promptTokens, completionTokens });
-      attempt.cancelled(completionTokens, promptTokens);
-      return;
-    }
-    work.end({ kind: 'failed' });
-    this.#refuse(job.attempt, this.#asFailure(reason));
+  #logFailure(request: RequestId, { code }: HelixFlowError): void {
+    this.#log.info('attempt.failed', { request, code });
   }
 
-  #refuse(attempt: ServedAttempt, error: HelixFlowError): void {
-    this.#counts.failed += 1;
-    this.#log.info('attempt.failed', { request: attempt.open.request, code: error.code });
-    attempt.fail(error);
-  }
-
-  #asFailure(error: unknown): HelixFlowError {
-    return toHelixFlowError(error, (cause) => {
-      this.#log.error('engine.failed', {}, cause);
-      return new HelixFlowError('ENGINE_FAILED', { reason: 'the engine threw' }, { cause });
-    });
-  }
-
-  #modelsChanged(): void {
+  #engineChanged(lane: Lane): void {
+    lane.refill();
     this.#revision += 1;
     const offer = this.#offer();
     for (const session of this.#sessions.keys()) session.sendOffer(offer);
     this.#notify();
   }
 
+  #changed(): void {
+    this.#report.changed();
+    if (this.#busy() === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  /** Resolves when nothing runs or waits, or when there is no more time for it. */
+  #idle(hurry: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      if (hurry?.aborted) resolve();
+      hurry?.addEventListener('abort', () => resolve(), { once: true });
+      this.#whenIdle.push(resolve);
+    });
+  }
+
   #notify(): void {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  #slots(): number {
-    return this.#lanes.reduce((sum, { engine }) => sum + engine.slots, 0);
-  }
-
   #busy(): number {
-    return this.#lanes.reduce((sum, { active, queue }) => sum + active + queue.length, 0);
+    return this.#lanes.reduce((sum, { active, queued }) => sum + active + queued, 0);
   }
 
   #offer(): Offer {
     const { owner, hardware, region = '' } = this.#options;
-    const slots = this.#slots();
+    const slots = this.#lanes.reduce((sum, { engine }) => sum + engine.slots, 0);
     return { type: 'offer', revision: this.#revision, models: this.models(), slots, hardware, owner, region };
   }
 
@@ -359,8 +273,8 @@ export class Server implements NodeServer {
     let progress = 0;
     for (const lane of this.#lanes) {
       active += lane.active;
-      queued += lane.queue.length;
-      freeSlots += Math.max(0, lane.engine.slots - lane.active);
+      queued += lane.queued;
+      freeSlots += lane.freeSlots;
       const stats = lane.engine.stats();
       tokensPerSecond += stats.tokensPerSecond;
       progress += stats.progress ?? 0;
@@ -368,33 +282,7 @@ export class Server implements NodeServer {
     tokensPerSecond = Math.round(tokensPerSecond);
     return { type: 'load', active, queued, freeSlots, tokensPerSecond, draining: this.#isDraining, progress };
   }
-
-  #loadChanged(): void {
-    if (this.#cancelLoad !== undefined) return;
-    const waitMs = this.#loadSentMs + loadIntervalMs - this.#clock.nowMs();
-    if (waitMs <= 0) {
-      this.#sendLoad();
-      return;
-    }
-    this.#cancelLoad = this.#clock.timer(ms(waitMs), () => {
-      this.#cancelLoad = undefined;
-      this.#sendLoad();
-    });
-  }
-
-  #sendLoad(): void {
-    const load = this.#load();
-    const text = JSON.stringify(load);
-    if (text === this.#lastLoad) return;
-    this.#lastLoad = text;
-    this.#loadSentMs = this.#clock.nowMs();
-    for (const session of this.#sessions.keys()) session.sendLoad(load);
-  }
 }
-
-/** Of a job that was stopped: an engine that had begun worked on the prompt, also where it tells no count before the end. */
-const promptOf = ({ promptTokens, isRunning, attempt }: Job): number =>
-  promptTokens === 0 && isRunning ? Math.ceil(attempt.open.bodyBytes / bytesPerToken) : promptTokens;
 
 /** A node's server over loaded engines. The caller connects it to its sessions' events. */
 export const createNodeServer = (deps: ServerDeps, options: ServerOptions): NodeServer => new Server(deps, options);

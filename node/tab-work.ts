@@ -3,19 +3,19 @@
 import type { NodeTabs, OpenWork } from '../ledger/work.ts';
 import { countedWithin } from '../protocol/counting.ts';
 import { assert } from '../protocol/invariant.ts';
-import type { ChatRequest } from '../protocol/messages/chat.ts';
 import type { ServedAttempt } from '../protocol/session/incoming.ts';
 import type { Session } from '../protocol/session/session.ts';
+import type { Asked } from './asked.ts';
 
 /** @throws HelixFlowError PROTOCOL_VIOLATION where the gateway names two attempts alike. */
 export function beginWork(
   tabs: Pick<NodeTabs, 'begin'>,
   session: Session,
   attempt: ServedAttempt,
-  { maxTokens }: Pick<ChatRequest, 'maxTokens'>,
+  { chatBytes, tokensLeft }: Pick<Asked, 'chatBytes' | 'tokensLeft'>,
 ): OpenWork {
   const { peer, peerProcess } = session;
-  const { serial, request, model, digest, price, bodyBytes } = attempt.open;
+  const { serial, request, model, digest, price } = attempt.open;
   assert(peerProcess !== undefined, 'an attempt before its session has started');
   return tabs.begin({
     gateway: peer,
@@ -25,8 +25,8 @@ export function beginWork(
     model,
     digest,
     price,
-    bodyBytes,
-    sent: () => countedWithin(attempt.sent(), maxTokens),
-    acknowledgedTokens: () => Math.min(attempt.acknowledgedTokens(), maxTokens ?? Number.POSITIVE_INFINITY),
+    bodyBytes: chatBytes,
+    sent: () => countedWithin(attempt.sent(), tokensLeft),
+    acknowledgedTokens: () => Math.min(attempt.acknowledgedTokens(), tokensLeft ?? Number.POSITIVE_INFINITY),
   });
 }

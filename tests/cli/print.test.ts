@@ -183,6 +183,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
       slots: 8,
       tokensPerSecond: 35.4,
       draining: true,
+      region: 'eu-central',
       offeredTo: [],
       served,
       tabs: [
@@ -239,6 +240,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '  issuers     11111111… here, 22222222… stale (700 s ago), 33333333… unheard',
       `  FROZEN      ${'f'.repeat(64)} has forked: helixflow mesh unfreeze`,
       '  damaged     block 7 of dddddddd…: its hash does not fit',
+      '  region      eu-central',
       '  load        1/8 busy, 2 waiting, 35 tokens/s, draining',
       '  served      3 done, 1 failed, 0 cancelled',
       '  offered to  0 gateways',

@@ -7,17 +7,19 @@ import { nothingCounted } from '../../protocol/counting.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { encodeChatRequest } from '../../protocol/messages/chat.ts';
 import type { Session } from '../../protocol/session/session.ts';
+import { ms } from '../../protocol/units.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { quietLog } from '../support/pair-of-sessions.ts';
 import { ScriptedEngine, scriptedModel } from '../support/scripted-engine.ts';
 import { requestOf } from '../support/sessions.ts';
-import { endsOf, SmallMesh } from '../support/small-mesh.ts';
+import { NodeStage } from './stage.ts';
 
 const load = (change: Partial<LaneLoad>): LaneLoad => ({
   active: 0,
   slots: 2,
   queued: 0,
   queueMax: 2,
+  isOwed: false,
   draining: false,
   serviceMeanMs: 4_000,
   ...change,
@@ -31,8 +33,9 @@ describe('admission', () => {
     [
       'refuses when the queue is full, with an honest wait',
       { active: 2, queued: 2 },
-      { kind: 'refuse', reason: 'full', retryAfterMs: 2_000 },
+      { kind: 'refuse', reason: 'full', retryAfterMs: 6_000 },
     ],
+    ['queues in a full queue that owes a place', { active: 2, queued: 2, isOwed: true }, { kind: 'queue' }],
     ['refuses while draining', { draining: true }, { kind: 'refuse', reason: 'draining' }],
     [
       'refuses at once without slots or queue',
@@ -46,82 +49,83 @@ describe('admission', () => {
 
 describe('a node', () => {
   test('runs as many answers as it has slots, queues the next in order, and refuses the rest', async ({ expect }) => {
-    const mesh = new SmallMesh();
-    const node = mesh.add(new ScriptedEngine(1), 'owner', 2);
-    const seen = [await mesh.call(), await mesh.call(), await mesh.call(), await mesh.call()];
-    expect(node.engine.running).toHaveLength(1);
-    expect(node.server.status()).toMatchObject({ active: 1, queued: 2 });
-    for (let answer = 0; answer < 3; answer += 1) {
-      node.engine.running[0]?.finish();
-      await mesh.settle();
-    }
-    expect(seen.map(endsOf)).toEqual([['done'], ['done'], ['done'], ['NODE_OVERLOADED']]);
-    expect(node.server.status()).toMatchObject({ active: 0, queued: 0, served: { done: 3, failed: 1, cancelled: 0 } });
+    const stage = new NodeStage(new ScriptedEngine(1), { queueMax: 2 });
+    const seen = [stage.open(), stage.open(), stage.open(), stage.open()];
+    expect(stage.engine.running).toHaveLength(1);
+    expect(stage.server.status()).toMatchObject({ active: 1, queued: 2 });
+    for (let answer = 0; answer < 3; answer += 1) await stage.finish();
+    expect(seen.map(({ ends }) => ends)).toEqual([['done'], ['done'], ['done'], ['NODE_OVERLOADED']]);
+    expect(stage.server.status()).toMatchObject({ active: 0, queued: 0, served: { done: 3, failed: 1, cancelled: 0 } });
   });
 
-  test('frees the place of a queued answer whose client has gone', async ({ expect }) => {
-    const mesh = new SmallMesh();
-    const node = mesh.add(new ScriptedEngine(1), 'owner', 1);
-    await mesh.call();
-    const queued = await mesh.call();
-    queued.answer.cancel();
-    await mesh.settle();
-    expect(node.server.status()).toMatchObject({ active: 1, queued: 0 });
-    const next = await mesh.call();
-    node.engine.running[0]?.finish();
-    await mesh.settle();
-    node.engine.running[0]?.finish();
-    await mesh.settle();
-    expect(endsOf(next)).toEqual(['done']);
+  test('tells whom it refuses how long those before take', async ({ expect }) => {
+    const stage = new NodeStage(new ScriptedEngine(2), { queueMax: 2 });
+    const wait = () => stage.open().errors[0]?.details;
+    for (let at = 0; at < 4; at += 1) stage.open();
+    // Nothing is known yet but how long those that run have run.
+    await stage.pass(2_000);
+    expect(wait()).toEqual({ retryAfterMs: 3_000 });
+    await stage.pass(1_000);
+    await stage.finish();
+    stage.open();
+    // One took 3 s, and so has the other one so far: three at two slots.
+    expect(wait()).toEqual({ retryAfterMs: 4_500 });
+  });
+
+  test('gives a place in its full queue to an account that has none, and says so to the one that had most', async ({
+    expect,
+  }) => {
+    const stage = new NodeStage(new ScriptedEngine(1), { queueMax: 2 });
+    const crowd = [stage.open(), stage.open(), stage.open()];
+    const other = stage.open({ account: 'b' });
+    expect(crowd.map(({ ends }) => ends)).toEqual([[], [], ['NODE_OVERLOADED']]);
+    expect(crowd[2]?.errors[0]?.details).toEqual({ retryAfterMs: expect.any(Number) });
+    crowd.push(stage.open());
+    await stage.finish();
+    await stage.finish();
+    await stage.finish();
+    expect([other.ends, crowd[1]?.ends, crowd[3]?.ends]).toEqual([['done'], ['done'], ['NODE_OVERLOADED']]);
+  });
+
+  test('starts nothing that could not be done in time any more', async ({ expect }) => {
+    const stage = new NodeStage(new ScriptedEngine(1));
+    // Its answers take 3 ms at least, of which 1 ms is the first token's.
+    stage.open();
+    await stage.finish();
+    stage.open();
+    const late = stage.open({ deadlineMs: ms(1_000) });
+    const short = stage.open({ deadlineMs: ms(1_000), chat: { maxTokens: 1 } });
+    await stage.pass(950);
+    await stage.clock.advance(48);
+    await stage.finish();
+    expect([late.ends, short.ends, stage.engine.running.length]).toEqual([['NODE_OVERLOADED'], [], 1]);
+  });
+
+  test('starts what waits when its engine has slots again', async ({ expect }) => {
+    const engine = new ScriptedEngine(1);
+    const stage = new NodeStage(engine);
+    stage.open();
+    stage.open();
+    Object.assign(engine, { slots: 2 });
+    engine.setModels([scriptedModel()]);
+    expect(engine.running).toHaveLength(2);
   });
 
   test('stops every answer of a gateway that is lost', async ({ expect }) => {
-    const mesh = new SmallMesh();
-    const node = mesh.add(new ScriptedEngine(1));
-    await mesh.call();
-    await mesh.call();
-    node.link.cut();
-    await mesh.clock.turn();
-    expect([node.engine.running, node.server.status().active, node.server.status().queued]).toEqual([[], 0, 0]);
-  });
-
-  test('drains: finishes what runs and waits, refuses what comes, and says so', async ({ expect }) => {
-    const mesh = new SmallMesh();
-    const node = mesh.add(new ScriptedEngine(1));
-    const seen = [await mesh.call(), await mesh.call()];
-    let isDrained = false;
-    void node.server.drain().then(() => {
-      isDrained = true;
-    });
-    await mesh.clock.advance(1_000);
-    await mesh.settle();
-    expect(mesh.gateway.nodes()[0]?.draining).toBe(true);
-    expect(endsOf(await mesh.call())).toEqual(['MODEL_UNAVAILABLE']);
-    for (let answer = 0; answer < 2; answer += 1) {
-      node.engine.running[0]?.finish();
-      await mesh.settle();
-    }
-    expect([seen.map(endsOf), isDrained]).toEqual([[['done'], ['done']], true]);
+    const stage = new NodeStage(new ScriptedEngine(1));
+    stage.open();
+    stage.open();
+    stage.link.cut();
+    await stage.clock.turn();
+    const { active, queued } = stage.server.status();
+    expect([stage.engine.running, active, queued]).toEqual([[], 0, 0]);
   });
 
   test('refuses a model it does not serve under that digest', async ({ expect }) => {
-    const mesh = new SmallMesh();
     const engine = new ScriptedEngine();
-    const node = mesh.add(engine);
+    const stage = new NodeStage(engine);
     engine.setModels([scriptedModel('m', 'ef')]);
-    const seen = await mesh.call();
-    await mesh.settle();
-    // The new offer was on its way when the call went out to the old digest.
-    expect([endsOf(seen), node.engine.running.length]).toEqual([['NODE_MODEL_MISSING'], 0]);
-  });
-
-  test('reports its load to the gateway', async ({ expect }) => {
-    const mesh = new SmallMesh();
-    mesh.add(new ScriptedEngine(2));
-    await mesh.call();
-    await mesh.clock.advance(200);
-    await mesh.settle();
-    expect(mesh.gateway.nodes()[0]).toMatchObject({ active: 1, queued: 0, slots: 2, draining: false });
+    expect([stage.open().ends, engine.running.length]).toEqual([['NODE_MODEL_MISSING'], 0]);
   });
 });
 
@@ -140,7 +144,15 @@ describe('an answer that has ended', () => {
       const { body: _, ...asked } = requestOf(new Uint8Array());
       const body = encodeChatRequest({ messages: [{ role: 'user', content: 'hi' }] });
       server.opened({ peer: 'gateway', peerProcess: '22'.repeat(16) } as unknown as Session, {
-        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body, resumeBytes: 0 },
+        open: {
+          type: 'open',
+          operation: 'chat',
+          attempt: 1,
+          ...asked,
+          bodyBytes: body.length,
+          piece: body,
+          resumeBytes: 0,
+        },
         body,
         signal: abort.signal,
         emit: () => undefined,
@@ -159,11 +171,12 @@ describe('an answer that has ended', () => {
     const { clock, engine, open } = start();
     const { ends, abort } = open();
     await clock.advance(1_000);
-    // The deadline's.
-    expect(clock.timers).toBe(1);
+    // The deadline's, and the one that tells the gateways every second that it works.
+    expect(clock.timers).toBe(2);
     if (how === 'done') engine.running[0]?.finish();
     else if (how === 'cancelled') abort.abort(new HelixFlowError('REQUEST_CANCELLED', {}));
     else engine.running[0]?.fail(new HelixFlowError('ENGINE_FAILED', { reason: 'broken' }));
+    await clock.turn();
     // Longer than a load frame may wait.
     await clock.advance(1_000);
     expect([ends, clock.timers]).toEqual([[how], 0]);
@@ -215,7 +228,15 @@ describe('the tab with a gateway', () => {
     });
     const open = (): void =>
       server.opened(gateway, {
-        open: { type: 'open', operation: 'chat', attempt: 1, ...asked, bodyBytes: body.length, piece: body, resumeBytes: 0 },
+        open: {
+          type: 'open',
+          operation: 'chat',
+          attempt: 1,
+          ...asked,
+          bodyBytes: body.length,
+          piece: body,
+          resumeBytes: 0,
+        },
         body,
         signal: abort.signal,
         emit: () => undefined,
