@@ -20,6 +20,7 @@ export type EngineConfig = Pick<
   | 'upstream'
   | 'upstreamKey'
   | 'upstreamKeyFile'
+  | 'upstreamContinuation'
   | 'digest'
   | 'slots'
   | 'context'
@@ -32,7 +33,8 @@ const invalid = (reason: string, cause?: unknown): HelixFlowError =>
 
 /** Refuses options that contradict each other. @throws HelixFlowError CONFIG_INVALID */
 export function checkEngineConfig(config: EngineConfig): void {
-  const { engine, model, upstream, tokensPerSecond, digest, upstreamKey, upstreamKeyFile } = config;
+  const { engine, model, upstream, tokensPerSecond, digest } = config;
+  const { upstreamKey, upstreamKeyFile, upstreamContinuation } = config;
   const problems: string[] = [];
   if (engine === 'synthetic' && model.length > 0) problems.push('--engine synthetic serves no --model');
   if (engine === 'synthetic' && upstream !== undefined) problems.push('--engine synthetic serves no --upstream');
@@ -42,6 +44,9 @@ export function checkEngineConfig(config: EngineConfig): void {
   if (upstream === undefined && digest !== undefined) problems.push('--digest is for --upstream only');
   if (upstream === undefined && upstreamKeyFile !== undefined) {
     problems.push('--upstream-key-file is for --upstream only');
+  }
+  if (upstream === undefined && upstreamContinuation !== 'auto') {
+    problems.push('--upstream-continuation is for --upstream only');
   }
   if (upstreamKey !== undefined && upstreamKeyFile !== undefined) {
     problems.push('--upstream-key-file and HELIXFLOW_NODE_UPSTREAM_KEY exclude each other');
@@ -105,7 +110,7 @@ export async function openEngines(
   config: EngineConfig,
   { owner, paths }: { readonly owner: string; readonly paths: PeerPaths },
 ): Promise<readonly Engine[]> {
-  const { engine, tokensPerSecond, slots, context, upstream, digest } = config;
+  const { engine, tokensPerSecond, slots, context, upstream, upstreamContinuation: continuation, digest } = config;
   if (engine === 'synthetic') {
     const { createSyntheticEngine } = await import('../node/engines/synthetic.ts');
     return [createSyntheticEngine(world, given({ tokensPerSecond, slots, contextTokens: context }))];
@@ -116,7 +121,7 @@ export async function openEngines(
   const { openUpstreamEngine } = await import('../node/engines/openai/engine.ts');
   const declared = given({ apiKey, digest: digest as ModelDigest | undefined, slots, contextTokens: context });
   try {
-    return [...engines, await openUpstreamEngine(world, { url: upstream, owner, ...declared })];
+    return [...engines, await openUpstreamEngine(world, { url: upstream, owner, continuation, ...declared })];
   } catch (error) {
     await Promise.all(engines.map((open) => open.close()));
     throw error;

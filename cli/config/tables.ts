@@ -33,14 +33,13 @@ import {
   meshUnfreezeOptions,
 } from './mesh-tables.ts';
 import { argument, option } from './option.ts';
+import { upstreamKey, upstreamOptions } from './upstream-tables.ts';
 import {
   announced,
   duration,
   durationText,
   host,
   hostText,
-  httpUrl,
-  httpUrlText,
   ip,
   lineAnchor,
   lineAnchorText,
@@ -213,32 +212,7 @@ const engineOptions = {
     otherwise: 'as fast as they are taken',
     about: 'Pace of each answer of the synthetic engine.',
   }),
-  upstream: option(httpUrl.optional(), {
-    flag: '--upstream <url>',
-    env: 'HELIXFLOW_NODE_UPSTREAM',
-    expected: httpUrlText,
-    otherwise: 'none',
-    about: 'OpenAI-compatible server that already runs, to be served in place of a model file.',
-  }),
-  upstreamKeyFile: option(text.optional(), {
-    flag: '--upstream-key-file <file>',
-    env: 'HELIXFLOW_NODE_UPSTREAM_KEY_FILE',
-    otherwise: 'no key',
-    about: 'File whose first line is the key for the upstream server.',
-  }),
-  digest: option(
-    z
-      .string()
-      .regex(/^[0-9a-f]{64}$/)
-      .optional(),
-    {
-      flag: '--digest <hex>',
-      env: 'HELIXFLOW_NODE_DIGEST',
-      expected: '64 lower-case hex characters',
-      otherwise: 'a hash of owner, URL and model id',
-      about: 'What the model behind the upstream server is; marked as declared.',
-    },
-  ),
+  ...upstreamOptions,
   slots: option(z.int().min(1).max(64).optional(), {
     flag: '--slots <count>',
     env: 'HELIXFLOW_NODE_SLOTS',
@@ -270,16 +244,6 @@ const engineOptions = {
     unit: 'threads',
     otherwise: 'measured when the model is loaded',
     about: 'Threads that compute on the CPU.',
-  }),
-} as const;
-
-const upstreamKey = {
-  upstreamKey: option(text.optional(), {
-    flag: '',
-    env: 'HELIXFLOW_NODE_UPSTREAM_KEY',
-    otherwise: 'no key',
-    about: 'Key for the upstream server; no flag, since arguments are visible to other users.',
-    secret: true,
   }),
 } as const;
 

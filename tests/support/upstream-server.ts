@@ -28,11 +28,13 @@ export interface UpstreamServer extends AsyncDisposable {
   models: (response: ServerResponse) => void;
   /** Answers `POST /v1/chat/completions`. */
   chat: Handler;
+  /** Answers every other path; 404 where none is named. */
+  readonly routes: Map<string, Handler>;
 }
 
 export const contextTokens = 500;
 
-const json = (response: ServerResponse, status: number, body: unknown): void => {
+export const json = (response: ServerResponse, status: number, body: unknown): void => {
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 };
 
@@ -72,7 +74,7 @@ export const answerWell: Handler = async (request, response) => {
 async function readBody(request: IncomingMessage): Promise<UpstreamRequest> {
   let text = '';
   for await (const piece of request.setEncoding('utf8')) text += piece;
-  return JSON.parse(text) as UpstreamRequest;
+  return JSON.parse(text || '{}') as UpstreamRequest;
 }
 
 /** Starts a server on loopback. */
@@ -82,14 +84,20 @@ export async function startUpstream(): Promise<UpstreamServer> {
       upstream.models(response);
       return;
     }
-    const body = await readBody(request);
-    upstream.chats.push(body);
-    upstream.headers.push(request.headers);
+    const isChat = request.url === '/v1/chat/completions';
+    const handler = isChat ? upstream.chat : upstream.routes.get(request.url ?? '');
+    if (handler === undefined) {
+      json(response, 404, { error: { message: 'Not Found' } });
+      return;
+    }
     upstream.open += 1;
     response.once('close', () => {
       upstream.open -= 1;
     });
-    await upstream.chat(body, response);
+    const body = await readBody(request);
+    if (isChat) upstream.chats.push(body);
+    if (isChat) upstream.headers.push(request.headers);
+    await handler(body, response);
   };
   const server: Server = createServer((request, response) => void serve(request, response));
   server.listen(0, '127.0.0.1');
@@ -104,6 +112,7 @@ export async function startUpstream(): Promise<UpstreamServer> {
       json(response, 200, { object: 'list', data });
     },
     chat: answerWell,
+    routes: new Map(),
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
       server.close();

@@ -2,27 +2,21 @@
 
 import { HelixFlowError, isHelixFlowError } from '../../../protocol/errors.ts';
 import type { ModelDigest } from '../../../protocol/ids.ts';
-import type { Clock, Engine, EngineDone, EngineModel, GenerateRequest, Log } from '../../../protocol/ports.ts';
-import { type Ms, ms, seconds } from '../../../protocol/units.ts';
-import { createListeners } from '../listeners.ts';
+import type { Clock, Engine, Log } from '../../../protocol/ports.ts';
+import { type Ms, seconds } from '../../../protocol/units.ts';
 import { createMeter } from '../meter.ts';
-import { createChatStream, toUpstreamBody } from './chat.ts';
-import { createUpstreamHttp, type HttpResponse, readText, type UpstreamHttp, upstreamFault } from './http.ts';
-import { type DeclaredModel, readModels } from './models.ts';
-import { explainRefusal } from './refusals.ts';
+import { begin, type Serving } from './answer.ts';
+import { followModels } from './follow.ts';
+import { createUpstreamHttp } from './http.ts';
+import type { DeclaredContinuation } from './kinds.ts';
+import type { DeclaredModel } from './models.ts';
+import { resumeAnswer } from './resume.ts';
 
 const slotsDefault = 16;
 const contextTokensDefault = 131_072;
-const listMaxBytes = 4_194_304;
-const refusalMaxBytes = 65_536;
-const probeTimeoutMs = seconds(5);
 /** A prompt of a whole context on a busy server takes its time, without a byte. */
 const idleTimeoutDefaultMs = seconds(300);
-/** Usage follows the finish reason at once, or never. */
-const usageTimeoutMs = seconds(5);
 const pollDefaultMs = seconds(5);
-/** One poll may get lost on a busy server. */
-const missesMax = 2;
 
 export interface UpstreamOptions {
   /** With or without `/v1`. */
@@ -35,13 +29,13 @@ export interface UpstreamOptions {
   readonly slots?: number;
   /** For models whose context length the server does not tell. */
   readonly contextTokens?: number;
+  /** How the server goes on with an answer that was begun elsewhere; `auto`, the default, finds out. */
+  readonly continuation?: DeclaredContinuation;
   /** How often the list of models is asked for. */
   readonly pollMs?: Ms;
   /** Silence in an answer after which the server is given up. */
   readonly idleTimeoutMs?: Ms;
 }
-
-type Emit = Parameters<Engine['generate']>[1];
 
 /**
  * `http://host:8000`, `http://host:8000/v1/` and the like as `http://host:8000/v1`.
@@ -55,107 +49,6 @@ export function readBaseUrl(text: string): string {
     throw new HelixFlowError('CONFIG_INVALID', { reason });
   }
   return `${url.origin}${path.endsWith('/v1') ? path : `${path}/v1`}`;
-}
-
-async function listModels(http: UpstreamHttp, declared: DeclaredModel, signal: AbortSignal): Promise<EngineModel[]> {
-  return await http.request({ path: '/models', idleTimeoutMs: probeTimeoutMs, signal }, async (response) => {
-    const text = await readText(response, listMaxBytes);
-    if (response.status === 200) return readModels(declared, text);
-    const { status } = response;
-    if (status === 401 || status === 403) throw upstreamFault(`it refuses the node's API key (status ${status})`);
-    throw upstreamFault(`it answered ${declared.baseUrl}/models with status ${status}`);
-  });
-}
-
-async function refuse(response: HttpResponse, { chat }: GenerateRequest): Promise<never> {
-  const text = await readText(response, refusalMaxBytes);
-  throw explainRefusal({ status: response.status, retryAfter: response.header('retry-after'), text }, chat);
-}
-
-/** Asks for the list of models now and then; `models` follows what the server says. */
-function followModels(
-  deps: { clock: Clock; log: Log },
-  ask: (signal: AbortSignal) => Promise<EngineModel[]>,
-  pollMs: Ms,
-) {
-  const { clock, log } = deps;
-  const closing = new AbortController();
-  const changes = createListeners();
-  let models: readonly EngineModel[] = [];
-  let misses = 0;
-  let cancel = (): void => {};
-
-  function set(next: readonly EngineModel[]): void {
-    if (JSON.stringify(next) === JSON.stringify(models)) return;
-    models = next;
-    log.info('upstream_models', { count: next.length });
-    changes.tell();
-  }
-
-  async function poll(): Promise<void> {
-    try {
-      // The whole probe is bounded, so that a server that trickles cannot hold up the next one.
-      using deadline = clock.deadline(probeTimeoutMs, closing.signal);
-      set(await ask(deadline.signal));
-      misses = 0;
-    } catch (error) {
-      if (!isHelixFlowError(error)) throw error;
-      if (closing.signal.aborted) return;
-      misses += 1;
-      log.debug('upstream_poll_failed', { code: error.code });
-      if (misses >= missesMax) set([]);
-    }
-    again();
-  }
-
-  function again(): void {
-    if (!closing.signal.aborted) cancel = clock.timer(pollMs, () => void poll());
-  }
-
-  return {
-    models: () => models,
-    onChange: changes.add,
-    async start() {
-      using deadline = clock.deadline(probeTimeoutMs, closing.signal);
-      models = await ask(deadline.signal);
-      again();
-    },
-    close() {
-      closing.abort(new HelixFlowError('ENGINE_FAILED', { reason: 'the engine was closed' }));
-      cancel();
-    },
-  };
-}
-
-/** Runs one chat; resolves when the upstream has said how it ended. */
-async function passThrough(
-  { clock, http, idleTimeoutMs }: { clock: Clock; http: UpstreamHttp; idleTimeoutMs: Ms },
-  request: GenerateRequest,
-  emit: Emit,
-  signal: AbortSignal,
-): Promise<EngineDone> {
-  const startMs = clock.nowMs();
-  let firstMs: Ms | undefined;
-  const json = toUpstreamBody(request.model, request.chat);
-  return await http.request({ path: '/chat/completions', json, idleTimeoutMs, signal }, async (response) => {
-    if (response.status !== 200) return await refuse(response, request);
-    const stream = createChatStream(request.chat);
-    const pieces = response.body[Symbol.asyncIterator]();
-    while (!stream.isComplete) {
-      const next = pieces.next();
-      // Left alone below when only the usage does not come; its end is then nobody's concern.
-      next.catch(() => {});
-      const piece = stream.isFinished ? await Promise.race([next, clock.sleep(usageTimeoutMs)]) : await next;
-      if (piece === undefined || piece.done === true) break;
-      for (const text of stream.feed(piece.value)) {
-        firstMs ??= clock.nowMs();
-        await emit({ text, tokenIds: [] });
-        signal.throwIfAborted();
-      }
-    }
-    const endMs = clock.nowMs();
-    return { ...stream.end(), prefillMs: ms((firstMs ?? endMs) - startMs), decodeMs: ms(endMs - (firstMs ?? endMs)) };
-  });
 }
 
 async function startFollowing(url: string, start: () => Promise<void>): Promise<void> {
@@ -183,11 +76,11 @@ export async function openUpstreamEngine(
   const { contextTokens = contextTokensDefault } = options;
   const declared: DeclaredModel = { owner, baseUrl, contextTokens, ...(digest === undefined ? {} : { digest }) };
   const followed = followModels(
-    { clock, log: deps.log.with({ engine: 'openai' }) },
-    async (signal) => checkDigest(await listModels(http, declared, signal), digest),
-    options.pollMs ?? pollDefaultMs,
+    { clock, log: deps.log.with({ engine: 'openai' }), http },
+    { declared, continuation: options.continuation ?? 'auto', pollMs: options.pollMs ?? pollDefaultMs },
   );
   const meter = createMeter(clock);
+  const serving: Serving = { clock, http, idleTimeoutMs };
   const closing = new AbortController();
   const close = async (): Promise<void> => {
     followed.close();
@@ -208,13 +101,16 @@ export async function openUpstreamEngine(
     onChange: followed.onChange,
     async generate(request, emit, signal) {
       signal.throwIfAborted();
-      if (!followed.models().some(({ name }) => name === request.model)) {
-        throw new HelixFlowError('NODE_MODEL_MISSING', { model: request.model });
-      }
+      const model = followed.find(request.model);
+      if (model === undefined) throw new HelixFlowError('NODE_MODEL_MISSING', { model: request.model });
       const end = meter.begin();
       try {
         const either = AbortSignal.any([signal, closing.signal]);
-        const done = await passThrough({ clock, http, idleTimeoutMs }, request, emit, either);
+        const run = { emit, signal: either };
+        const { resume } = request;
+        const done = await (resume === undefined
+          ? begin(serving, model, request, run)
+          : resumeAnswer(serving, model, { ...request, resume }, run));
         meter.tokens(done.completionTokens);
         return done;
       } finally {
@@ -223,12 +119,4 @@ export async function openUpstreamEngine(
     },
     close,
   };
-}
-
-/** One digest cannot stand for several models. */
-function checkDigest(models: EngineModel[], digest: ModelDigest | undefined): EngineModel[] {
-  if (digest === undefined || models.length <= 1) return models;
-  throw new HelixFlowError('CONFIG_INVALID', {
-    reason: `a digest names one model, and this server lists ${models.length}; leave --digest out`,
-  });
 }

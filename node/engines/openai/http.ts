@@ -18,6 +18,8 @@ export interface HttpDeps {
 
 export interface HttpRequest {
   readonly path: string;
+  /** The path is one beside `/v1`, not below it. */
+  readonly isBeside?: true;
   /** Sent as JSON by POST; absent: GET. */
   readonly json?: unknown;
   /** Silence after which the server is given up. */
@@ -100,10 +102,11 @@ export function createUpstreamHttp({ clock, baseUrl, apiKey }: HttpDeps): Upstre
     bodyTimeout: 0,
   });
   const { origin, pathname } = new URL(baseUrl);
+  const beside = pathname.slice(0, -'/v1'.length);
   const authorization = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
 
   return {
-    async request({ path, json, idleTimeoutMs, signal }, use) {
+    async request({ path, isBeside, json, idleTimeoutMs, signal }, use) {
       signal?.throwIfAborted();
       const abort = new AbortController();
       const aborted = (): void => abort.abort(signal?.reason);
@@ -115,7 +118,7 @@ export function createUpstreamHttp({ clock, baseUrl, apiKey }: HttpDeps): Upstre
       try {
         const { statusCode, headers, body } = await agent.request({
           origin,
-          path: `${pathname}${path}`,
+          path: `${isBeside === true ? beside : pathname}${path}`,
           method: json === undefined ? 'GET' : 'POST',
           headers: {
             accept: 'application/json, text/event-stream',

@@ -8,7 +8,7 @@ import type { EngineModel } from '../../../protocol/ports.ts';
 import { upstreamFault } from './http.ts';
 
 const contextTokensMax = 100_000_000;
-const vendorMaxChars = 40;
+const ownerMaxChars = 40;
 
 /** Servers name the context length in different ways, or not at all. */
 const listed = z.object({
@@ -17,6 +17,8 @@ const listed = z.object({
   max_model_len: z.int().min(1).max(contextTokensMax).nullish().catch(undefined),
   context_length: z.int().min(1).max(contextTokensMax).nullish().catch(undefined),
   context_window: z.int().min(1).max(contextTokensMax).nullish().catch(undefined),
+  /** llama-server with several models loads one when it is asked for. */
+  status: z.object({ value: z.string() }).nullish().catch(undefined),
 });
 const list = z.object({ data: z.array(z.unknown()) });
 
@@ -30,27 +32,31 @@ export interface DeclaredModel {
   readonly contextTokens: number;
 }
 
+/** A model as the server lists it. */
+export interface ListedModel extends Pick<EngineModel, 'name' | 'digest' | 'contextTokens'> {
+  /** Who it belongs to, by the server's word: printable, maybe empty. */
+  readonly ownedBy: string;
+  /** A request does not make the server load it first. */
+  readonly isLoaded: boolean;
+}
+
 /** A declared digest: without the weights at hand, who serves what where is all there is to hash. */
 const declareDigest = ({ owner, baseUrl, digest }: DeclaredModel, id: string): ModelDigest =>
   digest ?? (sha256Hex(JSON.stringify(['openai', owner, baseUrl, id])) as ModelDigest);
 
-function toModel(declared: DeclaredModel, item: z.infer<typeof listed>): EngineModel {
-  const vendor = (item.owned_by ?? '').replace(/[^\x20-\x7e]/g, '').slice(0, vendorMaxChars);
-  return {
-    name: item.id,
-    digest: declareDigest(declared, item.id),
-    digestKind: 'declared',
-    contextTokens: item.max_model_len ?? item.context_length ?? item.context_window ?? declared.contextTokens,
-    continuation: 'none',
-    build: vendor === '' ? 'OpenAI-compatible server' : `OpenAI-compatible server (${vendor})`,
-  };
-}
+const toModel = (declared: DeclaredModel, item: z.infer<typeof listed>): ListedModel => ({
+  name: item.id,
+  digest: declareDigest(declared, item.id),
+  contextTokens: item.max_model_len ?? item.context_length ?? item.context_window ?? declared.contextTokens,
+  ownedBy: (item.owned_by ?? '').replace(/[^\x20-\x7e]/g, '').slice(0, ownerMaxChars),
+  isLoaded: (item.status?.value ?? 'loaded') === 'loaded',
+});
 
 /**
  * Reads the body of `GET /models`: at most as many models as fit an offer, without names that clients could not write.
  * @throws HelixFlowError ENGINE_FAILED when it is no list of models.
  */
-export function readModels(declared: DeclaredModel, text: string): EngineModel[] {
+export function readModels(declared: DeclaredModel, text: string): ListedModel[] {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -60,7 +66,7 @@ export function readModels(declared: DeclaredModel, text: string): EngineModel[]
   const parsed = list.safeParse(json);
   if (!parsed.success)
     throw upstreamFault('it sent no list of models; is this an OpenAI-compatible server?', parsed.error);
-  const models = new Map<string, EngineModel>();
+  const models = new Map<string, ListedModel>();
   for (const item of parsed.data.data) {
     const { data } = listed.safeParse(item);
     if (data === undefined || data.id.length > limits.modelNameMaxChars) continue;
