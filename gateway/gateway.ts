@@ -1,20 +1,33 @@
 /** The gateway's service over its sessions: names models, admits calls, sends each on its way. */
 
+import type { Price } from '../ledger/price.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
-import type { IssuerId, KeyId, ModelDigest, OwnerId, PeerId } from '../protocol/ids.ts';
+import type { IssuerId, KeyId, ModelDigest, OwnerId, PeerId, ProcessId } from '../protocol/ids.ts';
 import { encodeChatRequest } from '../protocol/messages/chat.ts';
 import { parseModelReference } from '../protocol/model-reference.ts';
 import type { Session } from '../protocol/session/session.ts';
-import { Bag } from '../protocol/tables.ts';
-import type { Ms } from '../protocol/units.ts';
+import { Bag, Memory } from '../protocol/tables.ts';
+import { ms } from '../protocol/units.ts';
 import type { Access } from './access/judge.ts';
 import { createLimits, defaultHoldTokens, type Limits } from './access/limits.ts';
 import { Meter } from './access/meter.ts';
 import type { Rate, Request } from './access/subject.ts';
-import { NodeEntry, NodeTable } from './nodes.ts';
-import { Dispatch, type DispatchDeps } from './route/dispatch.ts';
+import type { AccountingDeps } from './accounting.ts';
+import { ModelNames } from './names.ts';
+import { NodeEntry, NodeTable, type Serving } from './nodes.ts';
+import { createRouteCounts, type RouteCounts } from './route/counts.ts';
+import { Dispatch } from './route/dispatch.ts';
 import type { Need } from './route/funds.ts';
-import { chooseGroup, type HeldGroup } from './route/groups.ts';
+import { createHealths, type Healths } from './route/health.ts';
+import { createLateness } from './route/lateness.ts';
+import { type RoutePolicy, usualPolicy } from './route/plan.ts';
+import { mergePreferences } from './route/preferences.ts';
+import { createPrefixMemory } from './route/prefix.ts';
+import type { RouteDeps } from './route/route.ts';
+import { Seeker } from './route/seek.ts';
+import { createTraces, type Traces } from './route/trace.ts';
+import { createWaitingRoom } from './route/waiting.ts';
+import type { AccountLoad } from './route/work.ts';
 import type { Answer, AnswerEvents, ChatCall, GatewayService, ListedModel } from './service.ts';
 
 interface GatewayOptions {
@@ -22,6 +35,16 @@ interface GatewayOptions {
   readonly isDiscoveryComplete: () => boolean;
   /** Calls under way at a time; more are refused. */
   readonly callsMax: number;
+  /** Of these, those that may wait for a node. */
+  readonly waitingMax?: number;
+  readonly policy?: Partial<RoutePolicy>;
+  /** Accounts share what nodes remember of the beginnings of their requests. */
+  readonly sharesPrefixes?: boolean;
+}
+
+/** What the service works with. */
+export interface GatewayDeps extends Pick<RouteDeps, 'clock' | 'random' | 'log'> {
+  readonly accounting: AccountingDeps;
 }
 
 /** A node as `status` shows it. */
@@ -56,25 +79,32 @@ export interface Gateway extends GatewayService {
   calls(): number;
   /** Ends the calls under way that came with this key, with KEY_REVOKED. @returns how many there were. */
   cut(key: KeyId, issuer: IssuerId): number;
+  /** What became of the newest requests, and why. */
+  readonly traces: Traces;
+  /** What routing has done since the start. */
+  readonly counts: RouteCounts;
+  /** Requests that wait for a node. */
+  waiting(): number;
   /** What is held for keys and accounts with limits. */
   limits(): ReturnType<Limits['counts']>;
   /** Refuses new calls; resolves when those under way have ended, and have their lines. */
   drain(): Promise<void>;
 }
 
-/** A name is remembered this long after its last node went: it is then unavailable, not unknown. */
-const nameMemoryMs = 600_000;
-/** Names remembered, offered ones aside. */
-const namesMax = 4_096;
-const forgetEveryMs = 10_000;
 /** What a client is told to wait when the mesh has no node for its model now. */
 const retryAfterMs = 1_000;
+const waitingMax = 1_024;
+/** Of the places to wait, what one account may hold even while others are free. */
+const accountShare = 0.5;
+const tracesMax = 4_096;
+const stepsMax = 64;
+/** Accounts whose load is remembered. */
+const accountsMax = 65_536;
+/** How often calls under way look at the time. */
+const tickMs = ms(25);
 
-interface NameRecord {
-  readonly firstSeenS: number;
-  lastSeenMs: Ms;
-  held: HeldGroup | undefined;
-}
+/** Which of two prices is the lower one, for equal work of both kinds. */
+const orderOf = ({ prompt, completion }: Price): number => prompt + completion;
 
 /** Tells of a refusal in a later turn, unless the client has gone by then. */
 function refuse(error: HelixFlowError, rate: Rate | undefined, events: AnswerEvents): Answer {
@@ -93,62 +123,75 @@ function refuse(error: HelixFlowError, rate: Rate | undefined, events: AnswerEve
 }
 
 class MeshGateway implements Gateway {
-  readonly #deps: DispatchDeps;
+  readonly traces: Traces;
+  readonly counts: RouteCounts;
+  readonly #deps: RouteDeps;
   readonly #options: GatewayOptions;
-  readonly #nodes = new NodeTable();
-  readonly #names = new Map<string, NameRecord>();
+  readonly #healths: Healths;
+  readonly #nodes: NodeTable;
+  readonly #accounts = new Memory<AccountLoad>(accountsMax);
+  /** Which process each node was when it last had a session: another one holds nothing of what that had computed. */
+  readonly #processes = new Memory<ProcessId>(accountsMax);
+  readonly #names: ModelNames;
   readonly #calls = new Bag<Dispatch>();
   readonly #limits: Limits;
-  #forgotMs: Ms;
   #isDraining = false;
   /** Calls whose books are open: some of them have ended for their clients. */
   #open = 0;
   readonly #whenIdle: (() => void)[] = [];
 
-  constructor(deps: DispatchDeps, options: GatewayOptions) {
-    this.#deps = deps;
+  #isTicking = false;
+
+  constructor(deps: GatewayDeps, options: GatewayOptions) {
+    const { clock } = deps;
+    const random = deps.random.fork('route');
+    const policy = { ...usualPolicy, ...options.policy };
     this.#options = options;
+    this.#healths = createHealths({ clock, random: random.fork('health') });
+    this.#nodes = new NodeTable(clock, this.#healths);
+    this.#names = new ModelNames(clock, this.#nodes);
+    this.traces = createTraces({ tracesMax, stepsMax }, () => clock.wallMs());
+    this.counts = createRouteCounts();
+    this.#deps = {
+      ...deps,
+      random,
+      policy,
+      counts: this.counts,
+      prefixes: createPrefixMemory({ random: random.fork('prefix') }),
+      lateness: createLateness(policy),
+      waiting: createWaitingRoom({ clock }, { placesMax: options.waitingMax ?? waitingMax, accountShare }),
+    };
     this.#limits = createLimits(deps.clock, deps.accounting.share);
-    this.#forgotMs = deps.clock.nowMs();
   }
 
   ready(session: Session, owner: OwnerId | undefined): void {
     const entry = new NodeEntry(session, owner, this.#deps.clock);
+    const { peer, peerProcess } = session;
+    if (peerProcess !== undefined && this.#processes.get(peer) !== peerProcess) {
+      this.#processes.set(peer, peerProcess);
+      this.#deps.prefixes.forget(peer);
+    }
+    this.#healths.arrived(peer);
     this.#nodes.add(entry);
-    this.#noteNames(entry.models.keys());
+    this.#names.note(entry.models.keys());
+    this.#callNext(session);
   }
 
   gone(session: Session): void {
     const names = this.#namesOf(session);
-    this.#noteNames(names);
+    this.#names.note(names);
     this.#nodes.remove(session);
-    this.#noteNames(names);
+    this.#names.note(names);
   }
 
   changed(session: Session): void {
     const before = this.#namesOf(session);
-    if (this.#nodes.changed(session)) this.#noteNames(new Set([...before, ...this.#namesOf(session)]));
+    if (this.#nodes.changed(session)) this.#names.note(new Set([...before, ...this.#namesOf(session)]));
+    this.#callNext(session);
   }
 
   models(): readonly ListedModel[] {
-    return [...this.#nodes.names()].sort().flatMap((name) => {
-      const record = this.#names.get(name);
-      const groups = this.#nodes.groups(name);
-      const digest = record?.held?.digest;
-      const group = digest === undefined ? undefined : groups?.get(digest);
-      const model = group?.[0]?.models.get(name);
-      if (record === undefined || groups === undefined || group === undefined || model === undefined) return [];
-      return [
-        {
-          name,
-          digest: model.digest,
-          contextTokens: model.contextTokens,
-          nodes: group.length,
-          otherDigests: [...groups.keys()].filter((other) => other !== model.digest).sort(),
-          firstSeenS: record.firstSeenS,
-        },
-      ];
-    });
+    return this.#names.list();
   }
 
   chat(call: ChatCall, events: AnswerEvents): Answer {
@@ -161,12 +204,27 @@ class MeshGateway implements Gateway {
     const hold = this.#limits.take(caller, need);
     if (hold instanceof HelixFlowError) return refuse(hold, this.#limits.rateOf(caller), events);
     this.#open += 1;
+    const group = (): readonly Serving[] => this.#nodes.groups(name)?.get(digest) ?? [];
+    const account = this.#loadOf(caller);
+    this.#deps.lateness.asked();
+    const scope = this.#options.sharesPrefixes === true ? '' : account.name;
+    const chain = this.#deps.prefixes.chainOf(scope, digest, body);
     const dispatch: Dispatch = new Dispatch(
       this.#deps,
       {
         call,
-        target: { name, digest, group: () => this.#nodes.groups(name)?.get(digest) ?? [] },
+        target: { name, digest, group },
         body,
+        chain,
+        account,
+        trace: this.traces.begin(call.request, name, digest),
+        seeker: new Seeker(this.#deps, {
+          group,
+          bodyBytes: body.length,
+          chain,
+          preferences: mergePreferences(caller.preferences, call.preferences),
+          priceOf: ({ peer }) => orderOf(this.#deps.accounting.priceOf(name, peer)),
+        }),
         need,
         meter: hold === undefined ? undefined : new Meter(hold),
         rate: hold?.rate,
@@ -176,6 +234,7 @@ class MeshGateway implements Gateway {
       events,
     );
     this.#calls.add(dispatch);
+    this.#tickSoon();
     queueMicrotask(() => dispatch.start());
     return dispatch;
   }
@@ -208,10 +267,14 @@ class MeshGateway implements Gateway {
       active: node.active,
       queued: node.queued,
       draining: node.isDraining,
-      responsive: node.isResponsive,
-      roundTripMs: node.roundTripMs,
+      responsive: node.session.isResponsive,
+      roundTripMs: node.session.roundTripMs ?? 0,
       counts: { ...node.counts },
     }));
+  }
+
+  waiting(): number {
+    return this.#deps.waiting.size;
   }
 
   calls(): number {
@@ -230,6 +293,38 @@ class MeshGateway implements Gateway {
     if (this.#isDraining) return new HelixFlowError('GATEWAY_DRAINING', { retryAfterMs });
     if (this.#calls.size >= this.#options.callsMax) return new HelixFlowError('NODE_OVERLOADED', { retryAfterMs });
     return undefined;
+  }
+
+  #loadOf({ issuer, account }: Access): AccountLoad {
+    const name = `${issuer}/${account}`;
+    let load = this.#accounts.get(name);
+    if (load === undefined) {
+      load = { name, running: 0 };
+      this.#accounts.set(name, load);
+    }
+    return load;
+  }
+
+  #tickSoon(): void {
+    if (this.#isTicking) return;
+    this.#isTicking = true;
+    this.#deps.clock.timer(tickMs, () => this.#tick());
+  }
+
+  #tick(): void {
+    this.#isTicking = false;
+    const nowMs = this.#deps.clock.nowMs();
+    for (const call of this.#calls.all()) call.tick(nowMs);
+    // Breakers let probes pass, and newcomers grow warm, without a word from anybody.
+    if (this.#deps.waiting.size > 0) for (const node of this.#nodes.all()) this.#callNext(node.session);
+    if (this.#calls.size > 0) this.#tickSoon();
+  }
+
+  /** Something changed at a node: whoever waits for it may go. */
+  #callNext({ peer }: Session): void {
+    const { waiting } = this.#deps;
+    if (waiting.size === 0) return;
+    for (const { digest } of this.#nodes.get(peer)?.models.values() ?? []) waiting.changed(digest);
   }
 
   #ended(dispatch: Dispatch): void {
@@ -253,7 +348,7 @@ class MeshGateway implements Gateway {
     { name, digest }: { readonly name: string; readonly digest: ModelDigest },
   ): Request & Need {
     const nodes = this.#nodes.groups(name)?.get(digest) ?? [];
-    const contextTokens = nodes.reduce((most, { models }) => Math.max(most, models.get(name)?.contextTokens ?? 0), 0);
+    const contextTokens = nodes.reduce((most, node) => Math.max(most, node.contextTokens), 0);
     const mostTokens = Math.min(maxTokens ?? contextTokens, contextTokens);
     const completionTokens = Math.min(maxTokens ?? defaultHoldTokens, contextTokens);
     return { promptBound, completionTokens, mostTokens, isExplicit: maxTokens !== undefined };
@@ -262,7 +357,8 @@ class MeshGateway implements Gateway {
   /** The name and digest that a call goes to, or why it cannot go anywhere. */
   #resolve(model: string): { name: string; digest: ModelDigest } | HelixFlowError {
     const { name, digestPrefix } = parseModelReference(model);
-    const digest = digestPrefix === undefined ? this.#digestOf(model) : this.#digestLike(name, digestPrefix);
+    const digest =
+      digestPrefix === undefined ? this.#names.digestOf(model) : this.#names.digestLike(name, digestPrefix);
     // Where nothing can be written down nothing is served; but what does not exist is told first.
     if (digest !== undefined) return this.#deps.accounting.refusal() ?? { name, digest };
     const isKnown = this.#names.has(name);
@@ -272,68 +368,10 @@ class MeshGateway implements Gateway {
     return new HelixFlowError('MODEL_NOT_FOUND', { model });
   }
 
-  /** The one digest of `name` that begins so. */
-  #digestLike(name: string, prefix: string): ModelDigest | undefined {
-    const matches = [...(this.#nodes.groups(name)?.keys() ?? [])].filter((digest) => digest.startsWith(prefix));
-    return matches.length === 1 ? matches[0] : undefined;
-  }
-
-  /** The group that `name` is served from now. */
-  #digestOf(name: string): ModelDigest | undefined {
-    const record = this.#names.get(name);
-    const digest = record?.held?.digest;
-    if (record === undefined || digest === undefined) return undefined;
-    if (this.#nodes.groups(name)?.has(digest)) return digest;
-    record.held = this.#choose(name, record.held);
-    return record.held?.digest;
-  }
-
-  #choose(name: string, held: HeldGroup | undefined): HeldGroup | undefined {
-    const groups = this.#nodes.groups(name) ?? new Map<ModelDigest, readonly NodeEntry[]>();
-    const sizes = [...groups].map(([digest, nodes]) => ({
-      digest,
-      nodes: nodes.length,
-      owners: new Set(nodes.map(({ owner, peer }) => owner ?? peer)).size,
-    }));
-    return chooseGroup(sizes, held, this.#deps.clock.nowMs());
-  }
-
   #namesOf(session: Session): string[] {
     return [...(this.#nodes.get(session.peer)?.models.keys() ?? [])];
-  }
-
-  /** Keeps the records of these names in step with what the nodes offer. */
-  #noteNames(names: Iterable<string>): void {
-    const nowMs = this.#deps.clock.nowMs();
-    for (const name of names) {
-      const isOffered = this.#nodes.groups(name) !== undefined;
-      let record = this.#names.get(name);
-      if (record === undefined) {
-        if (!isOffered) continue;
-        const firstSeenS = Math.floor(this.#deps.clock.wallMs() / 1_000);
-        record = { firstSeenS, lastSeenMs: nowMs, held: undefined };
-        this.#names.set(name, record);
-      }
-      if (isOffered) record.lastSeenMs = nowMs;
-      record.held = this.#choose(name, record.held);
-    }
-    this.#forgetNames(nowMs);
-  }
-
-  /** Drops names that nobody has offered for long, and the longest gone ones when there are too many. */
-  #forgetNames(nowMs: Ms): void {
-    const isDue = nowMs - this.#forgotMs >= forgetEveryMs;
-    if (!isDue && this.#names.size <= namesMax) return;
-    this.#forgotMs = nowMs;
-    const gone = [...this.#names].filter(([name]) => this.#nodes.groups(name) === undefined);
-    gone.sort(([, a], [, b]) => a.lastSeenMs - b.lastSeenMs);
-    // Room for a while, so that a full memory is not sorted at every change.
-    const excess = this.#names.size > namesMax ? this.#names.size - namesMax / 2 : 0;
-    for (const [index, [name, { lastSeenMs }]] of gone.entries()) {
-      if (index < excess || nowMs - lastSeenMs > nameMemoryMs) this.#names.delete(name);
-    }
   }
 }
 
 /** Creates the service; the caller connects it to the events of its sessions. */
-export const createGateway = (deps: DispatchDeps, options: GatewayOptions): Gateway => new MeshGateway(deps, options);
+export const createGateway = (deps: GatewayDeps, options: GatewayOptions): Gateway => new MeshGateway(deps, options);

@@ -15,7 +15,9 @@ import type { Tag } from '../../protocol/ids.ts';
 import type { Cancelled, Delta, Done } from '../../protocol/messages/session.ts';
 import type { Attempt } from '../../protocol/session/outgoing.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
-import type { NodeEntry } from '../nodes.ts';
+import type { Serving } from '../nodes.ts';
+import type { AttemptHealth } from './health.ts';
+import type { AttemptPurpose } from './trace.ts';
 
 /** The attempts of which nobody pays the prompt: it belongs to the one that ended its request (design §6). */
 const isPromptPaid = ({ outcome }: AttemptEnd): boolean => outcome === 'done' || outcome === 'cancelled';
@@ -29,38 +31,61 @@ export const owedOf = (end: AttemptEnd): TokenCounts => {
 };
 
 export interface AttemptFacts {
-  readonly node: NodeEntry;
+  readonly serving: Serving;
+  readonly purpose: AttemptPurpose;
+  /** `Score.firstMs`, 0 where too little was known of the node, and how much of the body's beginning it should hold. */
+  readonly expectedMs: number;
+  readonly cachedBytes: number;
   readonly line: OpenLine;
   /** The tag that the node knows the account by. */
   readonly account: Tag;
   readonly price: Price;
   readonly bodyBytes: number;
-  readonly startedMs: Ms;
+  readonly startedMs: number;
   /** Of so many tokens of its answer, those that may be charged by now. */
   readonly charged: (tokens: number) => number;
 }
 
 /** From the moment it is about to leave; `attempt` is there once it has. */
 export class RunningAttempt {
-  readonly node: NodeEntry;
+  readonly serving: Serving;
+  readonly purpose: AttemptPurpose;
+  readonly expectedMs: number;
+  readonly cachedBytes: number;
   readonly line: OpenLine;
   readonly account: Tag;
   readonly price: Price;
-  readonly startedMs: Ms;
+  readonly startedMs: number;
+  /** When anything of it last came. */
+  lastPieceMs: number;
+  /** Its text is in the answer. */
+  hasContent = false;
   attempt: Attempt | undefined;
+  health: AttemptHealth | undefined;
+  /** Pieces without text that came before any content. */
+  early: Delta[] | undefined;
   readonly #bodyBytes: number;
   readonly #charged: (tokens: number) => number;
   #counted: Counted = nothingCounted;
   #firstMs = ms(0);
 
-  constructor({ node, line, account, price, bodyBytes, startedMs, charged }: AttemptFacts) {
-    this.node = node;
-    this.line = line;
-    this.account = account;
-    this.price = price;
-    this.#bodyBytes = bodyBytes;
-    this.startedMs = startedMs;
-    this.#charged = charged;
+  constructor(facts: AttemptFacts) {
+    this.serving = facts.serving;
+    this.purpose = facts.purpose;
+    this.expectedMs = facts.expectedMs;
+    this.cachedBytes = facts.cachedBytes;
+    this.line = facts.line;
+    this.account = facts.account;
+    this.price = facts.price;
+    this.#bodyBytes = facts.bodyBytes;
+    this.startedMs = facts.startedMs;
+    this.lastPieceMs = facts.startedMs;
+    this.#charged = facts.charged;
+  }
+
+  /** From the start to the first content; 0 before it. */
+  get firstMs(): Ms {
+    return this.#firstMs;
   }
 
   /** What may be charged of what has come. */
@@ -109,8 +134,11 @@ export class RunningAttempt {
     };
   }
 
-  /** The line of one that its node, what lies between, or this gateway has ended: nobody is paid for its prompt. */
-  failedEnd(outcome: 'lost' | 'failed' | 'cut', within: (tokens: number) => number): AttemptEnd {
+  /**
+   * The line of one that its node, what lies between, or this gateway has ended: nobody is paid for its prompt. `hedged`:
+   * its text, if there was any, is in no answer.
+   */
+  failedEnd(outcome: 'lost' | 'failed' | 'cut' | 'hedged', within: (tokens: number) => number): AttemptEnd {
     return {
       outcome,
       firstMs: this.#firstMs,

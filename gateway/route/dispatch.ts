@@ -1,77 +1,64 @@
-/** Carries one call: tries nodes until one shows content, then stays with it to the end; each attempt leaves its line. */
+/** Carries one call: tries nodes until one shows content, and others when that one is lost; each attempt leaves its line. */
 
 import type { AttemptEnd } from '../../ledger/tabs.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
-import type { IssuerId, KeyId, PeerId } from '../../protocol/ids.ts';
-import { assert } from '../../protocol/invariant.ts';
-import type { Cancelled, Delta, Done } from '../../protocol/messages/session.ts';
-import type { Cancel, Clock, Log, Random } from '../../protocol/ports.ts';
-import type { Attempt } from '../../protocol/session/outgoing.ts';
+import type { IssuerId, KeyId } from '../../protocol/ids.ts';
+import type { Delta, Done } from '../../protocol/messages/session.ts';
+import type { AttemptEvents } from '../../protocol/session/outgoing.ts';
 import type { BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
-import type { Meter } from '../access/meter.ts';
 import type { Rate } from '../access/subject.ts';
-import type { AccountingDeps } from '../accounting.ts';
-import type { NodeEntry } from '../nodes.ts';
-import type { Answer, AnswerEvents, Served } from '../service.ts';
+import type { Serving } from '../nodes.ts';
+import type { Answer, AnswerEvents } from '../service.ts';
 import { owedOf, type RunningAttempt } from './attempt.ts';
-import { Books, type BooksWork, type Durable } from './books.ts';
-import { candidatesOf } from './candidates.ts';
-import { chooseLiveliest, chooseNode, mayRetry } from './plan.ts';
+import { Books, type Durable } from './books.ts';
+import { Course } from './course.ts';
+import { Places, type Wanted } from './places.ts';
+import { recover, type Scored } from './plan.ts';
+import { Race } from './race.ts';
+import { failedOutcome, moreTelling, type RouteDeps } from './route.ts';
+import { Runs, type StopReason } from './runs.ts';
+import type { AttemptPurpose } from './trace.ts';
+import type { DispatchWork } from './work.ts';
 
-export interface DispatchDeps {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  readonly accounting: AccountingDeps;
-}
-
-/** A call that may be sent; its books are `closed` before it has `ended`, or up to `saidWithinMs` after. */
-export interface DispatchWork extends BooksWork {
-  /** Counts what the call uses; undefined when nobody limits it. */
-  readonly meter: Meter | undefined;
-  readonly rate: Rate | undefined;
-  /** The client has its end, or has gone. */
-  readonly ended: () => void;
-}
-
-const noneTried: ReadonlySet<PeerId> = new Set();
-/** So long a node may take to say how far it had come with an attempt that was stopped. */
-export const saidWithinMs = ms(2_000);
 const ignore = (): void => {};
 
 /**
- * `waiting` for money, then `trying` nodes; `ending` when the last attempt has ended but its line is not on disk;
- * `over` when the client has heard its end, or has gone.
+ * `funding`: money is asked for; `trying`: attempts run, or a place for one is sought; `ending`: the last attempt has
+ * ended but its line is not on disk; `over`: the client has heard its end, or has gone.
  */
-type Phase = 'waiting' | 'trying' | 'ending' | 'over';
+type Phase = 'funding' | 'trying' | 'ending' | 'over';
 
 /** One running call. */
 export class Dispatch implements Answer, BagItem {
   bagIndex = -1;
   readonly rate: Rate | undefined;
-  readonly #deps: DispatchDeps;
+  readonly #deps: RouteDeps;
   readonly #work: DispatchWork;
   readonly #books: Books;
   readonly #events: AnswerEvents;
+  readonly #runs: Runs;
+  readonly #places: Places;
+  readonly #course: Course;
   readonly #deadlineMs: Ms;
-  readonly #cancelDeadline: Cancel;
-  #phase: Phase = 'waiting';
-  #tried: ReadonlySet<PeerId> = noneTried;
-  #running: RunningAttempt | undefined;
-  #attempts = 0;
-  #isCommitted = false;
-  #hasLostNode = false;
+  #phase: Phase = 'funding';
+  readonly #race = new Race();
   #lastError: HelixFlowError | undefined;
 
-  constructor(deps: DispatchDeps, work: DispatchWork, events: AnswerEvents) {
+  constructor(deps: RouteDeps, work: DispatchWork, events: AnswerEvents) {
     this.rate = work.rate;
     this.#deps = deps;
     this.#work = work;
     this.#books = new Books(deps.accounting, work);
     this.#events = events;
-    this.#deadlineMs = ms(deps.clock.nowMs() + work.call.deadlineMs);
-    this.#cancelDeadline = deps.clock.timer(work.call.deadlineMs, () => this.#expired());
+    const startMs = deps.clock.nowMs();
+    this.#deadlineMs = ms(startMs + work.call.deadlineMs);
+    this.#course = new Course(work.target.digest);
+    this.#runs = new Runs(deps, work, startMs);
+    this.#places = new Places(deps, work, this.#runs, {
+      found: (place, purpose) => this.#try(place, purpose),
+      none: (error) => this.#noPlace(error),
+    });
   }
 
   get isBilled(): boolean {
@@ -87,7 +74,7 @@ export class Dispatch implements Answer, BagItem {
 
   cancel(): void {
     if (this.#phase === 'over') return;
-    if (this.#phase !== 'ending') this.#stop();
+    if (this.#phase !== 'ending') this.#stop('client');
     this.#over();
   }
 
@@ -97,7 +84,7 @@ export class Dispatch implements Answer, BagItem {
    */
   cut(error: HelixFlowError): boolean {
     if (this.#phase === 'over' || this.#phase === 'ending') return false;
-    this.#stop();
+    this.#stop('key');
     this.#over();
     this.#events.failed(error);
     return true;
@@ -110,7 +97,20 @@ export class Dispatch implements Answer, BagItem {
   }
 
   consumed(bytes: number): void {
-    this.#running?.attempt?.consumed(bytes);
+    this.#race.current?.attempt?.consumed(bytes);
+  }
+
+  /** Looks at the time: deadlines, silence, lateness. Called every few dozen milliseconds while the call is under way. */
+  tick(nowMs: Ms): void {
+    if (this.#phase === 'over' || this.#phase === 'ending') return;
+    if (nowMs >= this.#deadlineMs) {
+      this.#expired();
+      return;
+    }
+    this.#places.tick(nowMs);
+    this.#checkSilence(this.#race.rival, nowMs);
+    this.#checkSilence(this.#race.current, nowMs);
+    this.#hedgeIfLate(nowMs);
   }
 
   #opened(refusal: HelixFlowError | undefined): void {
@@ -119,117 +119,133 @@ export class Dispatch implements Answer, BagItem {
       return;
     }
     this.#phase = 'trying';
-    if (refusal === undefined) this.#next();
+    if (refusal === undefined) this.#places.queue(this.#wanted('first'));
     else this.#fail(refusal);
   }
 
-  /** Tries the next node, or ends the call with the last error. */
-  #next(): void {
-    const { target, body, call } = this.#work;
-    const candidates = candidatesOf(target.group(), { tried: this.#tried, bodyBytes: body.length });
-    const node = this.#hasLostNode ? chooseLiveliest(candidates) : chooseNode(candidates, this.#deps.random);
-    if (node === undefined) {
-      const { name: model } = target;
-      this.#fail(this.#lastError ?? new HelixFlowError('MODEL_UNAVAILABLE', { model, retryAfterMs: 1_000 }));
-      return;
-    }
+  #wanted(purpose: AttemptPurpose): Wanted {
+    const { hasContent } = this.#course;
+    return { purpose, shown: this.#course.shownFor(purpose), hasContent: hasContent || purpose === 'restart' };
+  }
+
+  #noPlace(error: HelixFlowError): void {
+    const isOverload = error.code === 'GATEWAY_OVERLOADED' || error.code === 'ACCOUNT_OVERLOADED';
+    if (this.#course.isCommitted) this.#deps.counts.splices.failed += 1;
+    this.#fail(isOverload ? error : (this.#lastError ?? error));
+  }
+
+  #try({ node: serving, score, cachedBytes }: Scored<Serving>, purpose: AttemptPurpose): void {
     const startedMs = this.#deps.clock.nowMs();
-    const running = this.#books.begin(node, startedMs);
+    // Of a node that has answered nothing yet nobody knows how long it takes.
+    const expectedMs = serving.answerMeanMs > 0 ? score.firstMs : 0;
+    const running = this.#books.begin({ serving, purpose, startedMs, expectedMs, cachedBytes });
     if (running instanceof HelixFlowError) {
-      this.#fail(this.#lastError ?? running);
+      if (purpose !== 'hedge') this.#fail(this.#lastError ?? running);
       return;
     }
-    this.#tried = this.#attempts === 0 ? new Set([node.peer]) : new Set([...this.#tried, node.peer]);
-    this.#attempts += 1;
-    node.counts.attempts += 1;
-    node.running += 1;
-    this.#running = running;
+    this.#course.left(purpose);
+    this.#race.add(running);
+    const resume = this.#course.shownFor(purpose)?.resume(this.#course.shownTokens);
+    const events: AttemptEvents = {
+      delta: (delta) => this.#delta(running, delta),
+      done: (done) => this.#done(running, done),
+      failed: (error) => this.#failed(running, error),
+    };
     try {
-      running.attempt = node.session.open(
-        {
-          request: call.request,
-          model: target.name,
-          digest: target.digest,
-          deadlineMs: ms(Math.max(1, this.#deadlineMs - startedMs)),
-          body,
-          serial: running.line.serial,
-          account: running.account,
-          price: running.price.id,
-        },
-        {
-          delta: (delta) => this.#delta(running, delta),
-          done: (done) => this.#done(running, done),
-          failed: (error) => this.#failed(running, error),
-        },
-      );
+      this.#runs.open(running, this.#deadlineMs, events, resume);
     } catch (error) {
       if (!(error instanceof HelixFlowError)) throw error;
-      running.line.drop();
-      this.#left(running, error);
-      if (this.#mayRetry(error)) this.#next();
-      else this.#fail(this.#lastError ?? error);
+      this.#books.drop(running);
+      this.#lost(running, error);
+      if (purpose !== 'hedge') this.#recover(running, error, false);
       return;
     }
     this.#books.left(running);
     this.#work.meter?.opened();
+    if (this.#course.shownTokens > 0) this.#work.meter?.delivered(this.#course.shownTokens);
   }
 
-  #served(node: NodeEntry): Served {
-    return { node: node.peer, digest: this.#work.target.digest, attempts: this.#attempts };
-  }
-
-  #commit(running: RunningAttempt): void {
-    if (this.#isCommitted) return;
-    this.#isCommitted = true;
-    const { node, startedMs } = running;
-    const firstMs = ms(this.#deps.clock.nowMs() - startedMs);
-    running.began(firstMs);
-    node.firstContentAfter(firstMs);
-    this.#events.committed(this.#served(node));
+  #isUnderWay(running: RunningAttempt): boolean {
+    return this.#phase === 'trying' && this.#race.has(running);
   }
 
   #delta(running: RunningAttempt, delta: Delta): void {
-    if (this.#phase !== 'trying') return;
+    if (!this.#isUnderWay(running)) return;
+    running.lastPieceMs = this.#deps.clock.nowMs();
     const tokens = running.received(delta);
-    this.#work.meter?.delivered(tokens);
     if (delta.text === '') {
       // It cost credit all the same, and nobody downstream will report it as taken.
       running.attempt?.consumed(0);
+      if (running.hasContent) this.#course.add(delta);
+      else running.early = [...(running.early ?? []), delta];
       return;
     }
-    this.#commit(running);
+    if (!running.hasContent) this.#won(running);
+    this.#course.commit(this.#events);
+    this.#course.add(delta);
+    this.#work.meter?.delivered(this.#books.keptTokens + tokens);
     this.#events.delta(delta.text);
     // The client may have gone in the same turn.
-    if (!this.#books.reaches(tokens) && this.#running === running) this.#outOfMoney(running);
+    if (!this.#books.reaches(tokens) && this.#race.has(running)) this.#outOfMoney(running);
+  }
+
+  /** The answer comes from this attempt: its first content is there, or its end. */
+  #won(running: RunningAttempt): void {
+    const { serving, purpose } = running;
+    const { seeker, target } = this.#work;
+    this.#loseRivalOf(running);
+    running.hasContent = true;
+    const firstMs = ms(this.#deps.clock.nowMs() - running.startedMs);
+    running.began(firstMs);
+    this.#runs.worked(running);
+    this.#books.chose(running);
+    if (purpose === 'splice') this.#deps.counts.splices.resumed += 1;
+    else this.#deps.lateness.note(target.digest, running.expectedMs, firstMs);
+    seeker.progressed();
+    this.#places.progressed();
+    this.#course.begins(serving, running.early);
+  }
+
+  /** Of two that raced, the other one: nobody sees anything of it, and this gateway pays for it. */
+  #loseRivalOf(winner: RunningAttempt): void {
+    const isHedge = winner === this.#race.rival;
+    const loser = this.#race.win(winner);
+    if (loser === undefined) return;
+    this.#deps.counts.hedges[isHedge ? 'won' : 'lost'] += 1;
+    if (isHedge) this.#runs.late(loser);
+    this.#discard(loser);
+  }
+
+  #discard(loser: RunningAttempt): void {
+    this.#runs.stop(loser, 'cancelled', 'hedge-lost', () => {
+      this.#books.write(loser, loser.failedEnd('hedged', this.#books.within), ignore);
+    });
+  }
+
+  #done(running: RunningAttempt, done: Done): void {
+    if (!this.#isUnderWay(running)) return;
+    if (!running.hasContent) this.#won(running);
+    this.#race.clear();
+    this.#runs.done(running, done);
+    const end = running.doneEnd(done, this.#books.within);
+    this.#work.meter?.done(end.promptTokens, this.#books.keptTokens + end.completionTokens);
+    this.#write(running, end, (error) => this.#recorded({ ...end, finish: done.finish }, error));
   }
 
   /** The answer ends here, as one that has reached its bound. */
   #outOfMoney(running: RunningAttempt): void {
     this.#work.meter?.stopped();
     this.#phase = 'ending';
-    this.#cancelDeadline();
-    this.#takeAway(running, 'done', (said) => {
+    this.#race.clear();
+    this.#runs.stop(running, 'done', 'budget', (said) => {
       const end = running.cancelledEnd(said, this.#books.within);
-      this.#write(running, end, (error) => this.#recorded(running, { ...end, finish: 'length' }, error));
+      this.#write(running, end, (error) => this.#recorded({ ...end, finish: 'length' }, error));
     });
-  }
-
-  #done(running: RunningAttempt, done: Done): void {
-    if (this.#phase !== 'trying') return;
-    this.#running = undefined;
-    const { node, startedMs } = running;
-    node.running -= 1;
-    node.counts.done += 1;
-    node.answeredAfter(ms(this.#deps.clock.nowMs() - startedMs));
-    const end = running.doneEnd(done, this.#books.within);
-    this.#work.meter?.done(end.promptTokens, end.completionTokens);
-    this.#write(running, end, (error) => this.#recorded(running, { ...end, finish: done.finish }, error));
   }
 
   /** The last line of the call: its client hears of the end once that is on disk. */
   #write(running: RunningAttempt, end: AttemptEnd, durable: Durable): void {
     this.#phase = 'ending';
-    this.#cancelDeadline();
     this.#books.write(running, end, (error) => {
       if (this.#phase !== 'over') durable(error);
     });
@@ -237,39 +253,72 @@ export class Dispatch implements Answer, BagItem {
   }
 
   /** The line of an answer with a good end is on disk, or can never be. */
-  #recorded(
-    running: RunningAttempt,
-    end: AttemptEnd & Pick<Done, 'finish'>,
-    error: HelixFlowError<'STORE_FAILED'> | undefined,
-  ): void {
+  #recorded(end: AttemptEnd & Pick<Done, 'finish'>, error: HelixFlowError<'STORE_FAILED'> | undefined): void {
     if (error !== undefined) {
       this.#tell(new HelixFlowError('USAGE_UNRECORDED', {}, { cause: error }));
       return;
     }
-    this.#commit(running);
+    this.#course.commit(this.#events);
     this.#over();
-    const { promptTokens, cachedTokens, completionTokens } = owedOf(end);
-    const { finish } = end;
-    const served = this.#served(running.node);
-    this.#events.done({ finish, promptTokens, cachedTokens, completionTokens, served });
+    const owed = owedOf(end);
+    const completionTokens = this.#books.keptTokens + owed.completionTokens;
+    this.#events.done({ ...owed, completionTokens, finish: end.finish, served: this.#course.served() });
   }
 
   #failed(running: RunningAttempt, error: HelixFlowError): void {
-    if (this.#phase !== 'trying') return;
-    this.#left(running, error);
-    const end = running.failedEnd(error.code === 'NODE_LOST' ? 'lost' : 'failed', this.#books.within);
-    if (this.#mayRetry(error)) {
-      this.#books.write(running, end, ignore);
-      this.#next();
+    if (!this.#isUnderWay(running)) return;
+    this.#lost(running, error);
+    if (this.#race.current === undefined) {
+      this.#recover(running, error, true);
       return;
     }
+    // The other one goes on alone.
+    this.#books.write(running, running.failedEnd(failedOutcome(error), this.#books.within), ignore);
+  }
+
+  /** The node has the attempt no more. */
+  #lost(running: RunningAttempt, error: HelixFlowError): void {
+    this.#race.remove(running);
+    if (error.code === 'NODE_OVERLOADED') this.#course.refused(running.purpose);
+    this.#runs.failed(running, error);
+    this.#work.seeker.failed(running.serving.node, error);
+    this.#lastError = moreTelling(this.#lastError, error);
+  }
+
+  /** @param hasLeft The attempt has reached its node, so that it leaves a line. */
+  #recover(running: RunningAttempt, error: HelixFlowError, hasLeft: boolean): void {
+    const { call, seeker } = this.#work;
+    const isCrowded = !this.#course.hasContent && seeker.needsRoom(error, running.serving);
+    const standing = this.#course.standing(call.isWhole === true);
+    const recovery = isCrowded ? 'retry' : recover(error, standing, this.#deps.policy);
+    if (recovery === 'give-up') {
+      this.#giveUp(running, error, hasLeft);
+      return;
+    }
+    const end = running.failedEnd(recovery === 'restart' ? 'hedged' : failedOutcome(error), this.#books.within);
+    if (hasLeft) this.#books.write(running, end, ignore);
+    if (recovery === 'splice') {
+      this.#course.spliced(running.tokens);
+      this.#books.kept(end.completionTokens);
+    } else if (recovery === 'restart') {
+      this.#course.restarts();
+      this.#events.restarted?.();
+    }
+    this.#places.seek(this.#wanted(recovery));
+  }
+
+  #giveUp(running: RunningAttempt, error: HelixFlowError, hasLeft: boolean): void {
     this.#work.meter?.failed();
-    this.#endBadly(running, end, this.#lastError ?? error);
+    if (this.#course.isCommitted) this.#deps.counts.splices.failed += 1;
+    const told = this.#lastError ?? error;
+    if (hasLeft) this.#endBadly(running, failedOutcome(error), told);
+    else this.#fail(told);
   }
 
   /** Nothing of an answer that nobody has seen is charged, so that its client need not wait for the line. */
-  #endBadly(running: RunningAttempt, end: AttemptEnd, error: HelixFlowError): void {
-    if (this.#isCommitted) {
+  #endBadly(running: RunningAttempt, outcome: 'lost' | 'failed' | 'cut', error: HelixFlowError): void {
+    const end = running.failedEnd(outcome, this.#books.within);
+    if (this.#course.isCommitted) {
       // A line that cannot be written changes nothing for the client: the error is told as it is.
       this.#write(running, end, () => this.#tell(error));
       return;
@@ -277,26 +326,6 @@ export class Dispatch implements Answer, BagItem {
     this.#books.write(running, end, ignore);
     this.#books.close();
     this.#tell(error);
-  }
-
-  /** The node has the attempt no more. */
-  #left({ node }: RunningAttempt, error: HelixFlowError): void {
-    node.running -= 1;
-    node.counts.failed += 1;
-    this.#running = undefined;
-    this.#deps.log.info('attempt.failed', {
-      request: this.#work.call.request,
-      node: node.peer,
-      code: error.code,
-      attempt: this.#attempts,
-      committed: this.#isCommitted,
-    });
-    this.#hasLostNode ||= error.code === 'NODE_LOST';
-    this.#lastError = moreTelling(this.#lastError, error);
-  }
-
-  #mayRetry(error: HelixFlowError): boolean {
-    return mayRetry(error, this.#attempts, this.#isCommitted);
   }
 
   #fail(error: HelixFlowError): void {
@@ -307,75 +336,64 @@ export class Dispatch implements Answer, BagItem {
 
   #tell(error: HelixFlowError): void {
     this.#over();
-    this.#events.failed(this.#isCommitted ? new HelixFlowError('STREAM_INTERRUPTED', {}, { cause: error }) : error);
+    this.#events.failed(this.#course.told(error));
   }
 
   #expired(): void {
-    if (this.#phase === 'over' || this.#phase === 'ending') return;
     const error = new HelixFlowError('DEADLINE_EXCEEDED', { deadlineMs: this.#work.call.deadlineMs });
     this.#work.meter?.stopped();
-    const running = this.#running;
+    const running = this.#leaveAll();
     if (running === undefined) {
       if (this.#phase === 'trying') this.#books.close();
       this.#tell(error);
       return;
     }
-    this.#takeAway(running, 'failed');
-    this.#endBadly(running, running.failedEnd('cut', this.#books.within), error);
+    this.#runs.stop(running, 'failed', 'deadline', ignore);
+    this.#endBadly(running, 'cut', error);
   }
 
   /** The client, or whoever gave it its key, wants no more of it. */
-  #stop(): void {
+  #stop(why: StopReason): void {
     this.#work.meter?.stopped();
-    const running = this.#running;
+    const running = this.#leaveAll();
     if (running === undefined) {
       // Money that was asked for comes later, and goes back then.
       if (this.#phase === 'trying') this.#books.close();
       return;
     }
     this.#books.isBilled = true;
-    this.#takeAway(running, 'cancelled', (said) => {
+    this.#runs.stop(running, 'cancelled', why, (said) => {
       this.#books.write(running, running.cancelledEnd(said, this.#books.within), ignore);
       this.#books.close();
     });
   }
 
-  /** Stops the attempt at its node. @param tell Hears what that says of it, or nothing when it is gone or takes too long. */
-  #takeAway(
-    { node, attempt }: RunningAttempt,
-    count: 'done' | 'failed' | 'cancelled',
-    tell?: (said: Cancelled | Done | undefined) => void,
-  ): void {
-    this.#running = undefined;
-    node.running -= 1;
-    node.counts[count] += 1;
-    assert(attempt !== undefined, 'an attempt that runs has left');
-    if (tell === undefined) attempt.cancel();
-    else this.#ask(attempt, tell);
+  /** Waits no more, races no more. @returns what is left to stop. */
+  #leaveAll(): RunningAttempt | undefined {
+    this.#places.leave();
+    const [running, rival] = this.#race.clear();
+    if (rival !== undefined) this.#discard(rival);
+    return running;
   }
 
-  /** Stops an attempt, and hears once what its node says of it: nothing, when it is gone or takes too long. */
-  #ask(attempt: Attempt, tell: (said: Cancelled | Done | undefined) => void): void {
-    let isTold = false;
-    const once = (said: Cancelled | Done | undefined): void => {
-      if (isTold) return;
-      isTold = true;
-      cancelWait();
-      tell(said);
-    };
-    const cancelWait = this.#deps.clock.timer(saidWithinMs, () => once(undefined));
-    attempt.cancel(once);
+  #checkSilence(running: RunningAttempt | undefined, nowMs: Ms): void {
+    const error = running && this.#runs.silence(running, nowMs);
+    if (running !== undefined && error !== undefined) this.#failed(running, error);
+  }
+
+  /** A request that is late against its model's own times is sent to a second node; whoever shows content first goes on. */
+  #hedgeIfLate(nowMs: Ms): void {
+    const { current: running, rival, isHedged } = this.#race;
+    if (running === undefined || rival !== undefined || isHedged || this.#course.hasContent) return;
+    const lateMs = this.#deps.lateness.lateAfterMs(this.#work.target.digest, running.expectedMs);
+    if (lateMs === undefined || nowMs - running.startedMs < lateMs) return;
+    const place = this.#places.second(this.#wanted('hedge'), running.serving.node);
+    if (place !== undefined) this.#try(place, 'hedge');
   }
 
   #over(): void {
     if (this.#phase === 'over') return;
     this.#phase = 'over';
-    this.#cancelDeadline();
     this.#work.ended();
   }
-}
-
-/** A refusal with a reason beats "the node was lost": it tells the client more. */
-function moreTelling(earlier: HelixFlowError | undefined, later: HelixFlowError): HelixFlowError {
-  return earlier !== undefined && later.code === 'NODE_LOST' ? earlier : later;
 }

@@ -27,13 +27,14 @@ export const worstMicro = (price: Price, promptBound: number, completionTokens: 
     { promptTokens: promptBound, cachedTokens: 0, completionTokens },
   );
 
-/** Of one request; its attempts run one after the other. */
+/** Of one request. What hedges cost is the gateway's own; the others run one after the other. */
 export class Funds {
   readonly #hold: MoneyHold;
   readonly #need: Need;
   #heldMicro: number;
   #spentMicro = 0;
   #price: Price | undefined;
+  #keptTokens = 0;
   /** Tokens of the answer that are paid for in advance. */
   #tokens: number;
   #growAtTokens: number;
@@ -56,11 +57,19 @@ export class Funds {
     return this.#hold.isGrace;
   }
 
-  /** Sets aside what an attempt at this price may take beside what earlier ones have cost. @returns false when it is not there. */
-  covers(price: Price): boolean {
-    if (!this.#holdFor(price, this.#tokens)) return false;
+  /**
+   * Sets aside what an attempt at this price may take beside what earlier ones have cost.
+   * @param keptTokens Tokens of the answer that earlier attempts have made.
+   * @returns false when it is not there.
+   */
+  covers(price: Price, keptTokens: number): boolean {
+    return this.#holdFor(price, this.#tokens, keptTokens);
+  }
+
+  /** The rest of the answer comes at this price. */
+  use(price: Price, keptTokens: number): void {
     this.#price = price;
-    return true;
+    this.#keptTokens = keptTokens;
   }
 
   /** More of the answer has come: so many tokens by now. @returns false when what is set aside ends here, and there is no more. */
@@ -92,8 +101,9 @@ export class Funds {
     this.#hold.settle(this.#spentMicro);
   }
 
-  #holdFor(price: Price, tokens: number): boolean {
-    const needMicro = this.#spentMicro + worstMicro(price, this.#need.promptBound, tokens);
+  #holdFor(price: Price, tokens: number, keptTokens: number): boolean {
+    const restTokens = Math.max(0, tokens - keptTokens);
+    const needMicro = this.#spentMicro + worstMicro(price, this.#need.promptBound, restTokens);
     const moreMicro = needMicro - this.#heldMicro;
     if (moreMicro > 0 && !this.#hold.grow(moreMicro)) return false;
     this.#heldMicro = Math.max(this.#heldMicro, needMicro);
@@ -101,7 +111,7 @@ export class Funds {
   }
 
   #growTo(tokens: number): boolean {
-    if (this.#price === undefined || !this.#holdFor(this.#price, tokens)) return false;
+    if (this.#price === undefined || !this.#holdFor(this.#price, tokens, this.#keptTokens)) return false;
     this.#tokens = tokens;
     this.#growAtTokens = this.#nextGrowth();
     return true;

@@ -41,6 +41,8 @@ export interface Attempt {
   cancel(settled?: (said: Cancelled | Done | undefined) => void): void;
   /** That many UTF-8 bytes of delta text have been passed on; the node may send as much again. */
   consumed(bytes: number): void;
+  /** True while the node may send: silence is its own. */
+  readonly hasCredit: boolean;
 }
 
 interface State {
@@ -133,6 +135,9 @@ export class OutgoingAttempts {
     return {
       cancel: (settled) => this.#cancel(attempt, state, settled),
       consumed: (bytes) => this.#consumed(attempt, state, bytes),
+      get hasCredit() {
+        return state.grantedBytes > state.receivedBytes;
+      },
     };
   }
 

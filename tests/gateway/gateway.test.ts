@@ -16,7 +16,9 @@ describe('a call', () => {
     node.engine.running[0]?.finish();
     await mesh.settle();
     expect(seen.texts).toEqual(['hel', 'lo']);
-    expect(seen.committed).toEqual([{ node: node.peer, digest: scriptedModel().digest, attempts: 1 }]);
+    expect(seen.committed).toEqual([
+      { node: node.peer, digest: scriptedModel().digest, attempts: 1, nodes: [node.peer], splices: 0 },
+    ]);
     expect(seen.ends).toEqual([
       { finish: 'stop', promptTokens: 3, cachedTokens: 1, completionTokens: 2, served: seen.committed[0] },
     ]);
@@ -103,7 +105,12 @@ describe('a call', () => {
     mesh.add(new ScriptedEngine(1), 'owner', 0);
     await mesh.call();
     const seen = await mesh.call();
-    expect(endsOf(seen)).toEqual(['NODE_OVERLOADED']);
+    expect([endsOf(seen), mesh.gateway.waiting()]).toEqual([[], 1]);
+    for (let second = 0; second < 11; second += 1) {
+      await mesh.clock.advance(1_000);
+      await mesh.settle();
+    }
+    expect([endsOf(seen), mesh.gateway.waiting()]).toEqual([['GATEWAY_OVERLOADED'], 0]);
   });
 
   test('is stopped at the engine when the client goes, also before first content', async ({ expect }) => {

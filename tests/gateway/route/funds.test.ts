@@ -38,7 +38,8 @@ const heldMicro = 200 + 2_048;
 function start(leftMicro: number, changes: Partial<typeof need> = {}): { held: Held; funds: Funds } {
   const held = new Held(leftMicro);
   const funds = new Funds(held, heldMicro, { ...need, ...changes });
-  funds.covers(price);
+  funds.covers(price, 0);
+  funds.use(price, 0);
   return { held, funds };
 }
 
@@ -74,18 +75,18 @@ test('a refusal near the end is followed by the end itself', ({ expect }) => {
 test('a second attempt is covered beside what the first has cost', ({ expect }) => {
   const { held, funds } = start(500);
   funds.spend(price, { promptTokens: 0, cachedTokens: 0, completionTokens: 400 });
-  expect([funds.covers(price), held.grown]).toEqual([true, [400]]);
+  expect([funds.covers(price, 0), held.grown]).toEqual([true, [400]]);
   funds.spend(price, { promptTokens: 0, cachedTokens: 0, completionTokens: 101 });
-  expect([funds.covers(price), held.grown]).toEqual([false, [400, 101]]);
+  expect([funds.covers(price, 0), held.grown]).toEqual([false, [400, 101]]);
   funds.settle();
   expect(held.settledMicro).toBe(501);
 });
 
 test('what a dearer attempt had set aside is there for a cheaper one', ({ expect }) => {
   const { held, funds } = start(10_000);
-  expect(funds.covers({ ...price, completion: 2_000_000 })).toBe(true);
-  expect(funds.covers(price)).toBe(true);
-  expect(funds.covers({ ...price, completion: 2_000_000 })).toBe(true);
+  expect(funds.covers({ ...price, completion: 2_000_000 }, 0)).toBe(true);
+  expect(funds.covers(price, 0)).toBe(true);
+  expect(funds.covers({ ...price, completion: 2_000_000 }, 0)).toBe(true);
   expect(held.grown).toEqual([2_048]);
 });
 
