@@ -40,7 +40,7 @@ function textOf(message: ClientMessage, where: string): string {
     if (message.role === 'assistant' && typeof refusal === 'string') return refusal;
     throw missing(`${where}.content`);
   }
-  if (content.length === 0) throw malformed(`${where}.content`, 'it has no parts');
+  if (content.length === 0) throw malformed(`${where}.content`, 'send at least 1 part');
   return content.map((each, index) => textOfPart(each, `${where}.content[${index}]`)).join('\n');
 }
 

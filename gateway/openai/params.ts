@@ -24,13 +24,11 @@ const isPlainStream = (value: unknown): boolean =>
   (value as { include_obfuscation?: unknown }).include_obfuscation !== true;
 
 // Not `z.array` and `z.record`: those would walk and copy millions of elements that nobody looks at.
-const list = z.custom((value) => Array.isArray(value), 'expected array');
-const object = z.custom(
-  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-  'expected object',
-);
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+const list = z.custom((value) => Array.isArray(value), 'send an array');
+const object = z.custom(isObject, 'send an object');
+const choice = z.custom((value) => typeof value === 'string' || isObject(value), 'send a string or an object');
 const penalty = z.number().min(-2).max(2);
-const choice = z.union([z.string(), object]);
 
 const refusing = (type: z.ZodType, reason: string, isNeutral: KnownParam['isNeutral'] = oneOf()): KnownParam => ({
   type,

@@ -2,6 +2,8 @@
 
 import type { z } from 'zod';
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { assert } from '../../protocol/invariant.ts';
+import { issueWords } from './words.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -26,24 +28,27 @@ const valueAt = (body: unknown, path: Path): unknown =>
 
 interface Found {
   readonly path: Path;
-  readonly message: string;
+  readonly issue: z.core.$ZodIssue;
   readonly rank: number;
 }
 
-/** Of a union, the branch that got furthest into the value tells best what is wrong with it. */
+/** Of a union, the branch that got further into the value than its kind tells best what is wrong with it. */
 function bestIssue(issue: z.core.$ZodIssue, prefix: Path): Found {
   const path = [...prefix, ...issue.path];
-  const rank = path.length * 2 + (issue.code === 'invalid_type' ? 0 : 1);
-  if (issue.code !== 'invalid_union') return { path, message: issue.message, rank };
+  const isKind = issue.code === 'invalid_type' || issue.code === 'invalid_union';
+  const found = { path, issue, rank: path.length * 2 + (isKind ? 0 : 1) };
+  if (issue.code !== 'invalid_union') return found;
   const branches = issue.errors.flatMap((branch) => branch.slice(0, 1)).map((each) => bestIssue(each, path));
-  return branches.reduce((best, other) => (other.rank > best.rank ? other : best), { path, message: '', rank: -1 });
+  return branches.reduce((best, other) => (other.rank > best.rank ? other : best), found);
 }
 
 /** The first thing that a schema found wrong with `body`. @param prefix Where in the request `body` stands. */
 export function issueError(error: z.core.$ZodError, body: unknown, prefix: Path = []): HelixFlowError {
   const [first] = error.issues;
-  const { path, message } = first === undefined ? { path: [], message: 'invalid' } : bestIssue(first, []);
+  assert(first !== undefined, 'a value that is refused has an issue');
+  const { path, issue } = bestIssue(first, []);
   const param = printPath([...prefix, ...path]);
   if (param === '') return new HelixFlowError('REQUEST_MALFORMED', { reason: 'The body must be one JSON object.' });
-  return (valueAt(body, path) ?? undefined) === undefined ? missing(param) : malformed(param, message);
+  const value = valueAt(body, path) ?? undefined;
+  return value === undefined ? missing(param) : malformed(param, issueWords(issue, value));
 }
