@@ -6,7 +6,7 @@ import type { RoutedNode } from './score.ts';
 
 /**
  * Why a node is passed over. A closed list: each reason is shown to operators by this name, and explained in
- * `docs/routing.md`.
+ * `docs/routing.md`. Of several that hold, the first in this list is told: what never passes comes before what does.
  */
 export const refusalReasons = [
   'denied',
@@ -23,7 +23,7 @@ export const refusalReasons = [
 export type RefusalReason = (typeof refusalReasons)[number];
 
 /** Reasons that pass by themselves: a request may wait for such a node. */
-const passing: ReadonlySet<RefusalReason> = new Set(['full', 'breaker-open', 'silent']);
+const passing: ReadonlySet<RefusalReason> = new Set(['full', 'breaker-open']);
 
 export interface Refusal {
   readonly peer: PeerId;
@@ -50,7 +50,7 @@ const isDenied = ({ peer }: RoutedNode, { nodes }: Preferences): boolean =>
 const cannotContinue = ({ continuation }: RoutedNode, continues: Needs['continues']): boolean =>
   continues !== undefined && (continuation === 'none' || (continues === 'text' && continuation === 'tokens'));
 
-/** Why `node` may not take the request; undefined when it may. What never passes comes before what does. */
+/** Why `node` may not take the request; undefined when it may. */
 export function refusalOf(node: RoutedNode, needs: Needs): RefusalReason | undefined {
   const { tried, bodyBytes, preferences, contextTokens, continues, queueMax } = needs;
   if (isDenied(node, preferences)) return 'denied';
@@ -70,6 +70,9 @@ export function refusalOf(node: RoutedNode, needs: Needs): RefusalReason | undef
 export const isWorthWaiting = (refusals: readonly Refusal[]): boolean =>
   refusals.some(({ reason }) => passing.has(reason));
 
-/** True when none of them could ever take the request, whatever changes in load and health. */
+/** Reasons that stay, whatever changes in load and health. */
+const lasting: ReadonlySet<RefusalReason> = new Set(['denied', 'body-too-large', 'context-too-short']);
+
+/** True when there are nodes, and none of them could ever take the request. */
 export const isHopeless = (refusals: readonly Refusal[]): boolean =>
-  refusals.every(({ reason }) => reason === 'denied' || reason === 'body-too-large' || reason === 'context-too-short');
+  refusals.length > 0 && refusals.every(({ reason }) => lasting.has(reason));

@@ -6,7 +6,7 @@ import type { PeerId } from '../../protocol/ids.ts';
 import type { Random } from '../../protocol/ports.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import { type Needs, type Refusal, refusalOf } from './candidates.ts';
-import { type RoutedNode, type Score, scoreNode, utilisation } from './score.ts';
+import { type RoutedNode, type Score, scoreNode, trustedSlots, utilisation } from './score.ts';
 
 /** How far a gateway goes for one request. */
 export interface RoutePolicy {
@@ -72,32 +72,76 @@ export interface Choice<Node extends RoutedNode> {
 
 /** Of a large group so many are looked at, beside those that hold the request's beginning. */
 const sampleMax = 8;
-/** A node counts as good while it is at most this much later than the best, and this many milliseconds. */
+/** The same where the cheapest is sought. */
+const priceSampleMax = 64;
+/** A node counts as good while it is at most this much later than the best, or this many milliseconds. */
 const goodFactor = 1.25;
 const goodMs = 5;
+/** The same for one that holds much less of the request than the best: it would have to compute that. */
+const spreadFactor = 1.05;
 /** As far behind the best as a cheaper node may be. */
 const cheapFactor = 3;
 const cheapMs = 1_000;
+/** A node heard so much earlier than the one heard last may be gone with the one that was lost: a missed heartbeat and a bit. */
+const livelyMs = 500;
 
-/** Nodes to look at: all of a small group; of a large one a run from a place drawn by chance, and who holds the beginning. */
-function sample<Node extends RoutedNode>({ group, held }: Question<Node>, random: Random): readonly Node[] {
+/** At most `max` of the nodes, from a place drawn by chance. */
+function run<Node extends RoutedNode>(nodes: readonly Node[], max: number, random: Random): readonly Node[] {
+  if (nodes.length <= max) return nodes;
+  const start = random.int(nodes.length);
+  return Array.from({ length: max }, (_, at) => nodes[(start + at) % nodes.length] as Node);
+}
+
+/** Nodes to look at first: all of a small group; some of a large one, and who holds the beginning. */
+function sample<Node extends RoutedNode>({ group, held, needs }: Question<Node>, random: Random): readonly Node[] {
   if (group.length <= sampleMax) return group;
-  const start = random.int(group.length);
-  const run = Array.from({ length: sampleMax }, (_, at) => group[(start + at) % group.length] as Node);
-  if (held.size === 0) return run;
-  return [...run, ...group.filter((node) => held.has(node.peer) && !run.includes(node))];
+  const { region, prefer } = needs.preferences;
+  const local = region === undefined ? group : group.filter((node) => node.region === region);
+  const near = local.length > 0 ? local : group;
+  const drawn = run(near, prefer === 'price' ? priceSampleMax : sampleMax, random);
+  if (held.size === 0 || drawn.length === near.length) return drawn;
+  return [...drawn, ...near.filter((node) => held.has(node.peer) && !drawn.includes(node))];
+}
+
+/** A node drawn by chance, each as often as it has slots. */
+function draw<Node extends RoutedNode>(good: readonly Scored<Node>[], slots: number, random: Random): Scored<Node> {
+  let left = random.float() * slots;
+  for (const one of good) {
+    left -= trustedSlots(one.node);
+    if (left < 0) return one;
+  }
+  return good[good.length - 1] as Scored<Node>;
 }
 
 /** Power of two choices: the less used of two that are drawn, so that gateways that know the same do not stampede. */
 function drawOne<Node extends RoutedNode>(good: readonly Scored<Node>[], random: Random): Scored<Node> {
-  const first = good[random.int(good.length)] as Scored<Node>;
-  if (good.length === 1) return first;
-  const second = good[random.int(good.length)] as Scored<Node>;
+  if (good.length === 1) return good[0] as Scored<Node>;
+  let slots = 0;
+  for (const { node } of good) slots += trustedSlots(node);
+  const first = draw(good, slots, random);
+  const second = draw(good, slots, random);
   return utilisation(second.node) < utilisation(first.node) ? second : first;
 }
 
-const soonest = <Node extends RoutedNode>(candidates: readonly Scored<Node>[]): Scored<Node> =>
-  candidates.reduce((best, one) => (one.score.totalMs < best.score.totalMs ? one : best));
+function soonest<Node extends RoutedNode>(candidates: readonly Scored<Node>[]): Scored<Node> {
+  let best = candidates[0] as Scored<Node>;
+  for (const one of candidates) if (one.score.totalMs < best.score.totalMs) best = one;
+  return best;
+}
+
+const atMost = (bestMs: number, factor: number, marginMs: number): number =>
+  Math.max(bestMs * factor, bestMs + marginMs);
+
+/** One of those that are about as good as the best. What they hold of the request is worth more than an even spread. */
+function oneOfGood<Node extends RoutedNode>(candidates: readonly Scored<Node>[], random: Random): Scored<Node> {
+  const best = soonest(candidates);
+  const goodBound = atMost(best.score.totalMs, goodFactor, goodMs);
+  const spreadBound = atMost(best.score.totalMs, spreadFactor, goodMs);
+  const good = candidates.filter(
+    ({ score, cachedBytes }) => score.totalMs <= (2 * cachedBytes < best.cachedBytes ? spreadBound : goodBound),
+  );
+  return drawOne(good, random);
+}
 
 const inRegion = <Node extends RoutedNode>(candidates: readonly Scored<Node>[], region: string | undefined) => {
   if (region === undefined) return candidates;
@@ -105,54 +149,75 @@ const inRegion = <Node extends RoutedNode>(candidates: readonly Scored<Node>[], 
   return near.length > 0 ? near : candidates;
 };
 
+/** Those of the lowest price among the nodes that are not much later than the best. */
+function cheapest<Node extends RoutedNode>(
+  candidates: readonly Scored<Node>[],
+  priceOf: Question<Node>['priceOf'],
+): readonly Scored<Node>[] {
+  const bound = atMost(soonest(candidates).score.totalMs, cheapFactor, cheapMs);
+  let least = Number.POSITIVE_INFINITY;
+  let found: Scored<Node>[] = [];
+  for (const one of candidates) {
+    if (one.score.totalMs > bound) continue;
+    const price = priceOf(one.node);
+    // Nor one without a price.
+    if (!(price <= least)) continue;
+    if (price < least) found = [];
+    least = price;
+    found.push(one);
+  }
+  return found.length > 0 ? found : candidates;
+}
+
+/** Those that were heard lately, of those where nobody waits for a slot: a wrong guess costs less than a long queue. */
+function liveliest<Node extends RoutedNode>(candidates: readonly Scored<Node>[]): readonly Scored<Node>[] {
+  const free = candidates.filter(({ score }) => score.waitMs === 0);
+  const open = free.length > 0 ? free : candidates;
+  const newestMs = Math.max(...open.map(({ node }) => node.lastHeardMs));
+  return open.filter(({ node }) => node.lastHeardMs >= newestMs - livelyMs);
+}
+
 function pick<Node extends RoutedNode>(
   candidates: readonly Scored<Node>[],
   question: Question<Node>,
   random: Random,
 ): Pick<Choice<Node>, 'chosen' | 'reason'> {
-  const [only] = candidates;
-  if (only === undefined) return { chosen: undefined, reason: undefined };
-  if (candidates.length === 1) return { chosen: only, reason: 'only' };
-  if (question.hasLostNode) {
-    const chosen = candidates.reduce((a, b) => (b.node.lastHeardMs > a.node.lastHeardMs ? b : a));
-    return { chosen, reason: 'liveliest' };
-  }
-  const near = inRegion(candidates, question.needs.preferences.region);
-  const best = soonest(near);
-  if (question.needs.preferences.prefer === 'price') {
-    const bound = Math.max(best.score.totalMs * cheapFactor, best.score.totalMs + cheapMs);
-    const fit = near.filter(({ score }) => score.totalMs <= bound);
-    const least = Math.min(...fit.map(({ node }) => question.priceOf(node)));
-    return { chosen: soonest(fit.filter(({ node }) => question.priceOf(node) === least)), reason: 'price' };
-  }
-  // What a node holds of the request is worth more than an even spread: the others would have to compute it.
-  if (best.cachedBytes > 0) return { chosen: best, reason: 'prefix' };
-  const bound = Math.max(best.score.totalMs * goodFactor, best.score.totalMs + goodMs);
-  return { chosen: drawOne(near.filter(({ score }) => score.totalMs <= bound), random), reason: 'soonest' };
+  const { hasLostNode, priceOf, needs } = question;
+  const { region, prefer } = needs.preferences;
+  const [first] = candidates;
+  if (first === undefined) return { chosen: undefined, reason: undefined };
+  if (candidates.length === 1) return { chosen: first, reason: 'only' };
+  if (hasLostNode) return { chosen: oneOfGood(inRegion(liveliest(candidates), region), random), reason: 'liveliest' };
+  const near = inRegion(candidates, region);
+  if (prefer === 'price') return { chosen: oneOfGood(cheapest(near, priceOf), random), reason: 'price' };
+  const chosen = oneOfGood(near, random);
+  return { chosen, reason: chosen.cachedBytes > 0 ? 'prefix' : 'soonest' };
 }
 
 /** Chooses a node. */
 export function chooseNode<Node extends RoutedNode>(question: Question<Node>, random: Random): Choice<Node> {
-  const { needs, held } = question;
-  const candidates: Scored<Node>[] = [];
+  const { group, needs, held } = question;
+  const { bodyBytes } = needs;
+  const nodes: Node[] = [];
   const refusals: Refusal[] = [];
-  const look = (nodes: readonly Node[]): void => {
-    for (const node of nodes) {
+  const look = (some: readonly Node[]): void => {
+    for (const node of some) {
       const reason = refusalOf(node, needs);
-      if (reason !== undefined) {
-        refusals.push({ peer: node.peer, reason });
-        continue;
-      }
-      const cachedBytes = held.get(node.peer) ?? 0;
-      candidates.push({ node, cachedBytes, score: scoreNode(node, { bodyBytes: needs.bodyBytes, cachedBytes }) });
+      if (reason === undefined) nodes.push(node);
+      else refusals.push({ peer: node.peer, reason });
     }
   };
   const sampled = sample(question, random);
   look(sampled);
   // Of a large group none of those that were drawn may do; then all are looked at.
-  if (candidates.length === 0 && sampled.length < question.group.length) {
-    look(question.group.filter((node) => !sampled.includes(node)));
+  if (nodes.length === 0 && sampled.length < group.length) {
+    const looked = new Set(sampled);
+    look(group.filter((node) => !looked.has(node)));
   }
+  const candidates = nodes.map((node): Scored<Node> => {
+    const cachedBytes = held.get(node.peer) ?? 0;
+    return { node, cachedBytes, score: scoreNode(node, { bodyBytes, cachedBytes }, nodes) };
+  });
   return { ...pick(candidates, question, random), candidates, refusals };
 }
 
@@ -163,6 +228,7 @@ export type Recovery = 'retry' | 'splice' | 'restart' | 'give-up';
 export interface Standing {
   /** Attempts so far, hedges not counted. */
   readonly attempts: number;
+  /** Times that another node went on, or began again. */
   readonly splices: number;
   /** Content of this attempt, or of one before it, has been taken over. */
   readonly hasContent: boolean;

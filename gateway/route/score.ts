@@ -56,27 +56,59 @@ export interface Score {
   readonly totalMs: number;
 }
 
-/** Assumed for a node that has not answered yet when others wait there: it must not look free of cost. */
-const answerGuessMs = 1_000;
 /** How much of an answer its speed is judged by: first content comes first, and then speed. */
 export const speedTokens = 32;
+
+type Measure = 'roundTripMs' | 'overheadMs' | 'prefillMsPerByte' | 'tokenMs' | 'answerMeanMs';
+
+/** Where nothing is known of any node. A prompt must not look free, or who holds its beginning would not matter. */
+const guesses: Readonly<Record<Measure, number>> = {
+  roundTripMs: 0,
+  overheadMs: 0,
+  prefillMsPerByte: 0.05,
+  tokenMs: 0,
+  answerMeanMs: 1_000,
+};
+
+/** What a node is assumed to take where nothing is known of it: as little as the best of those known, so that it is tried. */
+function assumed(key: Measure, nodes: readonly RoutedNode[]): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const node of nodes) {
+    const value = node[key];
+    if (value > 0 && value < least) least = value;
+  }
+  return least === Number.POSITIVE_INFINITY ? guesses[key] : least;
+}
+
+/** What no clock can have measured makes a node the last one to be chosen. */
+function measureOf(key: Measure, node: RoutedNode, others: readonly RoutedNode[]): number {
+  const value = node[key];
+  if (value === 0) return assumed(key, others);
+  return value > 0 ? value : Number.POSITIVE_INFINITY;
+}
 
 /** Slots that count as free for the taking; a newcomer has few of them at first. */
 export const trustedSlots = ({ slots, warmth }: Pick<RoutedNode, 'slots' | 'warmth'>): number =>
   Math.max(1, Math.floor(slots * warmth));
 
-/** @returns what serving the request there should take. Lower is better. */
-export function scoreNode(node: RoutedNode, { bodyBytes, cachedBytes }: ScoredRequest): Score {
+/**
+ * @param others Nodes that it is compared with; what is unknown of it is taken from them.
+ * @returns what serving the request there should take. Lower is better; Infinity where a number is absurd.
+ */
+export function scoreNode(node: RoutedNode, request: ScoredRequest, others: readonly RoutedNode[]): Score {
   const slots = trustedSlots(node);
-  const ahead = Math.max(0, node.active + node.queued + 1 - slots);
-  const answerMs = node.answerMeanMs > 0 ? node.answerMeanMs : answerGuessMs;
-  const waitMs = (ahead * answerMs) / slots;
-  const prefillMs = Math.max(0, bodyBytes - cachedBytes) * node.prefillMsPerByte;
-  const { roundTripMs, overheadMs } = node;
+  const ahead = node.active + node.queued + 1 - slots;
+  const waitMs = ahead <= 0 ? 0 : (ahead * measureOf('answerMeanMs', node, others)) / slots;
+  const freshBytes = request.bodyBytes - request.cachedBytes;
+  const prefillMs = freshBytes <= 0 ? 0 : freshBytes * measureOf('prefillMsPerByte', node, others);
+  const roundTripMs = measureOf('roundTripMs', node, others);
+  const overheadMs = measureOf('overheadMs', node, others);
   const firstMs = waitMs + prefillMs + roundTripMs + overheadMs;
-  return { waitMs, prefillMs, roundTripMs, overheadMs, firstMs, totalMs: firstMs + speedTokens * node.tokenMs };
+  const sumMs = firstMs + speedTokens * measureOf('tokenMs', node, others);
+  const totalMs = sumMs >= 0 ? sumMs : Number.POSITIVE_INFINITY;
+  return { waitMs, prefillMs, roundTripMs, overheadMs, firstMs, totalMs };
 }
 
-/** Share of its slots in use; breaks ties between nodes that would both start at once. */
-export const utilisation = (node: Pick<RoutedNode, 'slots' | 'active' | 'warmth'>): number =>
-  node.active / trustedSlots(node);
+/** Share of its slots that would be in use with one more answer. */
+export const utilisation = (node: Pick<RoutedNode, 'slots' | 'active' | 'queued' | 'warmth'>): number =>
+  (node.active + node.queued + 1) / trustedSlots(node);
