@@ -4,6 +4,7 @@ import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { MeshId, PeerId } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
 import { judgeAdvert, parseAdvert } from '../protocol/messages/advert.ts';
+import { isRelayed } from '../protocol/peer/address.ts';
 import type { Cancel, Channel, Clock, Contact, Directory } from '../protocol/ports.ts';
 import { ms } from '../protocol/units.ts';
 import type { SimConnection } from './connection.ts';
@@ -44,6 +45,7 @@ export class SimDirectory implements Directory {
     const handler = { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes };
     deps.network.handle(KAD_PROTOCOL, handler, (channel) => this.#serve(channel));
     deps.network.onAdmitted((connection) => this.#admitted(connection));
+    deps.network.onMoved(() => this.#provideSoon());
     deps.clock.timer(provideAgainMs, () => this.#provideAgain());
   }
 
@@ -208,10 +210,14 @@ export class SimDirectory implements Directory {
   }
 
   #closest(key: string, except: PeerId): Contact[] {
-    return closestTo(key, this.#table.keys())
-      .filter((peer) => peer !== except)
-      .map((peer) => ({ peer, addresses: this.#table.get(peer)?.remoteListens ?? [] }))
-      .filter(({ addresses }) => addresses.length > 0);
+    return (
+      closestTo(key, this.#table.keys())
+        .filter((peer) => peer !== except)
+        .map((peer) => ({ peer, addresses: this.#table.get(peer)?.remoteListens ?? [] }))
+        // The directory asks nobody through a relay.
+        .map(({ peer, addresses }) => ({ peer, addresses: addresses.filter((address) => !isRelayed(address)) }))
+        .filter(({ addresses }) => addresses.length > 0)
+    );
   }
 }
 

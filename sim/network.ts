@@ -47,6 +47,7 @@ export class SimNetwork implements Network {
   readonly #connections = new Map<number, SimConnection>();
   readonly #dials = new Map<PeerId, Promise<SimConnection>>();
   readonly #onAdmitted: ((connection: SimConnection) => void)[] = [];
+  readonly #onMoved: (() => void)[] = [];
   readonly #relays: RelayDesk;
   #listener: (connection: Connection) => void = () => {};
   #isClosed = false;
@@ -97,7 +98,14 @@ export class SimNetwork implements Network {
 
   reserve(connection: Connection, lost: () => void, signal: AbortSignal): Promise<void> {
     this.lifeline.check();
-    return this.#relays.reserve(connection as SimConnection, lost, signal);
+    const moved = (): void => {
+      for (const listener of this.#onMoved) listener();
+    };
+    const isOver = (): void => {
+      moved();
+      lost();
+    };
+    return this.#relays.reserve(connection as SimConnection, isOver, signal).then(moved);
   }
 
   connections(): readonly SimConnection[] {
@@ -111,6 +119,11 @@ export class SimNetwork implements Network {
   /** For the directory: peers enter it by their admission. */
   onAdmitted(listener: (connection: SimConnection) => void): void {
     this.#onAdmitted.push(listener);
+  }
+
+  /** For the directory: this process is reached elsewhere now. */
+  onMoved(listener: () => void): void {
+    this.#onMoved.push(listener);
   }
 
   handle(protocol: string, options: HandlerOptions, accept: (channel: Channel) => void): void {

@@ -186,6 +186,11 @@ export class KademliaDirectory implements Directory {
     this.#stop.abort();
   }
 
+  /** This peer is reached elsewhere now: it tells anew what it provides. */
+  moved(): void {
+    this.#provision.changed();
+  }
+
   /** The last admitted connection with `peer` is gone: nobody asks it any more. */
   gone(peer: string): void {
     const { kad } = this.#deps;

@@ -142,7 +142,12 @@ class Adapter implements Libp2pNetwork {
     if (known?.isAdmitted !== true || known.path === 'relayed' || signal.aborted) {
       throw new HelixFlowError('RELAY_REFUSED', { peer, reason: 'there is no direct connection to it' });
     }
-    await relays.reserve(known.libp2p.remotePeer, lost);
+    await relays.reserve(known.libp2p.remotePeer, () => {
+      if (this.#closing !== undefined) return;
+      this.directory.moved();
+      lost();
+    });
+    this.directory.moved();
   }
 
   handle(protocol: string, options: HandlerOptions, accept: (channel: Channel) => void): void {

@@ -10,7 +10,9 @@ import { type Ms, ms } from '../units.ts';
 import type { Advertiser } from './advertise.ts';
 import type { PeerBook } from './book.ts';
 import { Links } from './links.ts';
+import { Relays } from './relays.ts';
 import { type Target, Targets } from './targets.ts';
+import { Upgrades } from './upgrades.ts';
 
 interface DiscoveryDeps {
   readonly network: Network;
@@ -87,6 +89,8 @@ class PeerDiscovery implements Discovery {
   readonly #options: DiscoveryOptions;
   readonly #targets: Targets;
   readonly #links: Links;
+  readonly #relays: Relays;
+  readonly #upgrades: Upgrades;
   readonly #trying = new Set<PeerId>();
   readonly #provided = new Map<string, Cancel>();
   readonly #stop = new AbortController();
@@ -104,6 +108,23 @@ class PeerDiscovery implements Discovery {
     this.#options = options;
     this.#targets = new Targets(deps.network.self);
     this.#links = new Links(deps.random.fork('links'), deps.clock.nowMs());
+    this.#relays = new Relays(
+      { ...deps, random: deps.random.fork('relays') },
+      {
+        candidates: () => this.#openConnections().filter(({ peer }) => this.#targets.get(peer)?.role === 'gateway'),
+        isUnreachable: () => false,
+        changed: () => {
+          this.#nextAdvertMs = deps.clock.nowMs();
+        },
+      },
+    );
+    this.#upgrades = new Upgrades(
+      { ...deps, random: deps.random.fork('upgrades') },
+      {
+        connections: (peer) => this.#openConnections().filter((other) => other.peer === peer),
+        dial: (contact, role) => this.#dialBack(contact, role),
+      },
+    );
     this.#startedMs = deps.clock.nowMs();
     this.#nextSearchMs = this.#startedMs;
     this.#nextAdvertMs = this.#startedMs;
@@ -133,6 +154,8 @@ class PeerDiscovery implements Discovery {
     this.#targets.hear(contact, role, nowMs, 'self');
     this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
+    if (connection.path === 'relayed') this.#upgrades.admitted(connection, role, addresses);
+    else if (role === this.#options.role) this.#replaceRelayed(connection);
     if (!this.#hasSearched) this.#nextSearchMs = nowMs;
   }
 
@@ -192,6 +215,8 @@ class PeerDiscovery implements Discovery {
       if (this.#wants(target, nowMs)) void this.#try(target);
     }
     if (this.#options.role === 'gateway') this.#link(nowMs);
+    this.#relays.tick();
+    this.#upgrades.tick();
     if (!this.#isSearching && nowMs >= this.#nextSearchMs) void this.#search();
     if (nowMs >= this.#nextAdvertMs && this.#deps.directory.size() > 0) void this.#putAdvert();
     if (!this.#isComplete && nowMs - this.#startedMs >= aloneMs && !this.#hasAnyoneToAsk()) this.#isComplete = true;
@@ -217,8 +242,7 @@ class PeerDiscovery implements Discovery {
   /** Keeps a gateway's connections to others, through which their entries come. */
   #link(nowMs: Ms): void {
     const isGateway = (peer: PeerId): boolean => this.#targets.get(peer)?.role === 'gateway';
-    const open = this.#deps.network.connections().filter((other) => other.isOpen && other.isAdmitted);
-    const links = open.filter(({ peer }) => isGateway(peer));
+    const links = this.#openConnections().filter(({ peer }) => isGateway(peer));
     const linked = new Set(links.map(({ peer }) => peer));
     const trying = new Set([...this.#trying].filter((peer) => isGateway(peer) && !linked.has(peer)));
     const candidates = this.#targets
@@ -236,8 +260,38 @@ class PeerDiscovery implements Discovery {
     return this.#connectionTo(contact.peer) ?? (await this.#connect({ peer: contact.peer, addresses }, signal));
   }
 
+  #openConnections(): readonly Connection[] {
+    return this.#deps.network.connections().filter((other) => other.isOpen && other.isAdmitted);
+  }
+
+  /** A direct one, where there is one. */
   #connectionTo(peer: PeerId): Connection | undefined {
-    return this.#deps.network.connections().find((other) => other.peer === peer && other.isOpen && other.isAdmitted);
+    const all = this.#openConnections().filter((other) => other.peer === peer);
+    return all.find(({ path }) => path !== 'relayed') ?? all[0];
+  }
+
+  /** Between peers of different roles the sessions see to it: an answer that is under way ends where it began. */
+  #replaceRelayed(direct: Connection): void {
+    this.#deps.clock.timer(ms(limits.sessionSettleMs), () => {
+      const others = this.#openConnections().filter(({ peer, path }) => peer === direct.peer && path === 'relayed');
+      if (direct.isOpen) for (const other of others) void other.close();
+    });
+  }
+
+  async #dialBack(contact: Contact, role: Role): Promise<boolean> {
+    const { sessions, log } = this.#deps;
+    let connection: Connection | undefined;
+    try {
+      connection = await this.#connect(contact);
+      if (role !== this.#options.role) await sessions.open(connection);
+      log.info('peer.direct', { peer: contact.peer, path: connection.path });
+      return true;
+    } catch (error) {
+      if (!isHelixFlowError(error)) throw error;
+      if (connection !== undefined && sessions.get(contact.peer)?.connection !== connection) void connection.close();
+      log.debug('peer.not-direct', { peer: contact.peer, code: error.code });
+      return false;
+    }
   }
 
   async #try(target: Target): Promise<void> {

@@ -5,6 +5,7 @@ import type { PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Contact } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
+import { isRelayed } from './address.ts';
 
 /** Who told of a contact: it itself, an invite or the operator, or somebody else. */
 export type Source = 'self' | 'anchor' | 'hearsay';
@@ -37,6 +38,13 @@ const forgetMs = 600_000;
 /** Doubling from half a second to half a minute, half to all of it by `chance` (0 to 1). */
 export const backoffMs = (failures: number, chance: number): Ms =>
   ms(Math.min(backoffFirstMs * 2 ** Math.min(failures, 10), backoffMaxMs) * (0.5 + chance / 2));
+
+/** What was known stays before what is new, but for ways through relays: those come and go. */
+function joined(known: readonly string[], heard: readonly string[]): readonly string[] {
+  const isDirect = (address: string): boolean => !isRelayed(address);
+  const all = [...known.filter(isDirect), ...heard.filter(isDirect), ...heard.filter(isRelayed), ...known];
+  return [...new Set(all)].slice(0, limits.peerAddressesMax);
+}
 
 /** All of them, bounded, each with its next moment to be tried. */
 export class Targets {
@@ -79,8 +87,7 @@ export class Targets {
       if (addresses.length > 0) known.addresses = addresses;
     } else {
       if (!known.isProven && !known.isAnchor) known.role = role;
-      const all = new Set([...known.addresses, ...addresses]);
-      known.addresses = [...all].slice(0, limits.peerAddressesMax);
+      known.addresses = joined(known.addresses, addresses);
     }
     known.isAnchor ||= isAnchor;
     known.isProven ||= isProven;
@@ -123,6 +130,13 @@ export class Targets {
     if (target === undefined) return;
     target.nextTryMs = ms(nowMs + backoffMs(target.failures, chance));
     target.failures += 1;
-    if (!target.isAnchor && nowMs - target.lastHeardMs > forgetMs) this.#targets.delete(peer);
+    if (this.#isForgotten(target, nowMs)) this.#targets.delete(peer);
+  }
+
+  /** Who has been reached is kept while nobody else can be: it may be the only way back into the mesh. */
+  #isForgotten(target: Target, nowMs: Ms): boolean {
+    const isSilent = ({ lastHeardMs }: Target): boolean => nowMs - lastHeardMs > forgetMs;
+    if (target.isAnchor || !isSilent(target)) return false;
+    return target.reachedMs === undefined || this.all().some((other) => !isSilent(other));
   }
 }

@@ -14,7 +14,7 @@ import { HelixFlowError } from '../../errors.ts';
 import type { NetworkKind } from '../../grants.ts';
 import type { MeshId } from '../../ids.ts';
 import { limits } from '../../limits.ts';
-import { checkAddress } from '../../peer/address.ts';
+import { checkAddress, isRelayed } from '../../peer/address.ts';
 import type { Clock } from '../../ports.ts';
 import { ADVERT_NAMESPACE, type SeenAdverts } from './adverts.ts';
 import { withoutPeer } from './connection.ts';
@@ -115,8 +115,28 @@ function kadPeerStore(store: KadDHTComponents['peerStore'], options: KadOptions)
       return { id, multiaddrs: addresses.map((address) => address.multiaddr) };
     },
     merge: (id, data, more) => {
+      // A provider tells all its addresses each time: ways through relays that it left are not kept beside the new ones.
+      if (data.multiaddrs !== undefined) return store.patch(id, data, more);
       const tags = Object.entries(data.tags ?? {}).filter(([name]) => !name.startsWith(KEEP_ALIVE));
       return store.merge(id, data.tags === undefined ? data : { ...data, tags: Object.fromEntries(tags) }, more);
+    },
+  });
+}
+
+/** Kademlia asks over relayed connections that there are, and never makes one: what a relay carries is for sessions. */
+function directOnly(
+  { connectionManager, peerStore }: KadDHTComponents,
+  gated: KadDHTComponents,
+): KadDHTComponents['connectionManager'] {
+  return overlay(gated.connectionManager, {
+    openStream: async (peer, protocol, options) => {
+      if ('toMultihash' in peer && connectionManager.getConnections(peer).length === 0) {
+        const { addresses } = await peerStore.get(peer);
+        if (addresses.every((address) => isRelayed(address.multiaddr.toString()))) {
+          throw new HelixFlowError('CONNECT_FAILED', { peer: peer.toString() });
+        }
+      }
+      return await gated.connectionManager.openStream(peer, protocol, options);
     },
   });
 }
@@ -139,7 +159,10 @@ export const kadService =
       datastore: store as unknown as KadDHTComponents['datastore'],
       peerStore: kadPeerStore(components.peerStore, options),
     });
-    const charged = overlay(gated, { registrar: chargeRegistrar(clock, gated.registrar) });
+    const charged = overlay(gated, {
+      registrar: chargeRegistrar(clock, gated.registrar),
+      connectionManager: directOnly(components, gated),
+    });
     return kadDHT({
       protocol: kadProtocol(meshId),
       clientMode: false,

@@ -50,6 +50,7 @@ class World {
   constructor(options: Partial<DiscoveryOptions> = {}, book: readonly Remembered[] = []) {
     const network: Partial<Network> = {
       self,
+      addresses: () => ['/ip4/10.0.0.9/tcp/4101'],
       connections: () => this.connections,
       connect: (peer, addresses) => {
         this.dials.push({ peer, addresses });
