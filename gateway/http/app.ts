@@ -9,7 +9,7 @@ import { addEndpoints } from './endpoints.ts';
 import type { RequestObserver } from './exchange.ts';
 import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from './options.ts';
 import { publicDoor } from './roles.ts';
-import { unknownRoute } from './routes.ts';
+import { methodsOf, unknownRoute } from './routes.ts';
 
 /** Refusals that say something about a key, and so belong into the audit log. */
 const aboutKeys: ReadonlySet<ErrorCode> = new Set([
@@ -46,6 +46,7 @@ export function createGatewayApp(
     guard: { table: publicDoor, keys, unknown: 'public' },
     paths: 'forgiving',
     unknownRoute,
+    ...(options.pageOrigins.length === 0 ? {} : { pages: { origins: options.pageOrigins, methodsOf } }),
     refused: (request, error) => {
       if (aboutKeys.has(error.code)) audit.note(auditRecordOf('request.refuse', request, error));
     },

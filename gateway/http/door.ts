@@ -13,6 +13,7 @@ import type { RequestId } from '../../protocol/ids.ts';
 import { InvariantError } from '../../protocol/invariant.ts';
 import { acceptOnlyJson } from './body.ts';
 import { answerClientError } from './client-error.ts';
+import { allowPages, type PageRules } from './cors.ts';
 import { Exchange, Exchanges } from './exchange.ts';
 import type { GatewayAppDeps, GatewayAppOptions } from './options.ts';
 import { requestIds } from './request-ids.ts';
@@ -48,6 +49,8 @@ export interface DoorRules {
   readonly paths: 'forgiving' | 'exact';
   /** Why no route took a request, and headers that say more. */
   unknownRoute(method: string, url: string): { error: HelixFlowError; headers: Record<string, string> };
+  /** Web pages that may use this door; none without. */
+  readonly pages?: PageRules;
   /** Told of every request that is answered with an error. */
   refused?(request: FastifyRequest, error: HelixFlowError): void;
 }
@@ -158,6 +161,7 @@ export function createDoor(deps: DoorDeps, options: DoorOptions, rules: DoorRule
     request.exchange = begin(request, reply, request.routeOptions.url ?? 'unknown');
     done();
   });
+  if (rules.pages !== undefined) allowPages(app, rules.pages);
   guardRoutes(app, rules.guard);
   // Here and not in the handler for it: before that, a body would be read that nobody asked for.
   app.addHook('onRequest', (request, reply, done) => {

@@ -40,6 +40,8 @@ export interface GatewayAppOptions extends StreamOptions {
   /** An idle connection is kept this long. */
   readonly idleTimeoutMs: Ms;
   readonly connectionsMax: number;
+  /** Origins of the web pages that may use the door from a browser; `*` is all. */
+  readonly pageOrigins: readonly string[];
 }
 
 export const gatewayAppDefaults: GatewayAppOptions = {
@@ -54,4 +56,5 @@ export const gatewayAppDefaults: GatewayAppOptions = {
   stallMs: seconds(30),
   idleTimeoutMs: seconds(72),
   connectionsMax: 10_000,
+  pageOrigins: [],
 };

@@ -29,6 +29,9 @@ const known: ReadonlyMap<string, string> = new Map([
 const allowedOn = (path: string): string | undefined =>
   known.get(path) ?? (path.startsWith(`${routes.models}/`) ? known.get(routes.models) : undefined);
 
+/** The methods of a URL's path, as the header `allow` lists them; undefined where nothing is. */
+export const methodsOf = (url: string): string | undefined => allowedOn(pathOf(url));
+
 const pathOf = (url: string): string => {
   const path = (url.split('?', 1)[0] ?? '').replace(/\/{2,}/g, '/');
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
