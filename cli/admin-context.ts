@@ -5,7 +5,7 @@ import type { AuditLog } from '../ledger/adapters/audit-files.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { NetworkKind } from '../protocol/grants.ts';
 import type { PeerId } from '../protocol/ids.ts';
-import { filterAddresses } from '../protocol/peer/address.ts';
+import { filterAddresses, isRelayed } from '../protocol/peer/address.ts';
 import type { Member } from '../protocol/peer/member.ts';
 import type { Contact } from '../protocol/ports.ts';
 
@@ -38,7 +38,9 @@ const othersMax = 3;
 export function inviteContacts(contacts: readonly Contact[], network: NetworkKind): readonly Contact[] {
   const byPeer = new Map<PeerId, Contact>();
   for (const [index, { peer, addresses }] of contacts.entries()) {
-    const reachable = filterAddresses(addresses, network);
+    // A relay passes nothing on for who is no member yet.
+    const direct = addresses.filter((address) => !isRelayed(address));
+    const reachable = filterAddresses(direct, network);
     if (index === 0 && reachable.length === 0) throw new HelixFlowError('GATEWAY_UNKNOWN', {});
     if (reachable.length > 0 && !byPeer.has(peer)) byPeer.set(peer, { peer, addresses: reachable });
   }

@@ -7,6 +7,7 @@ import { createLibp2pNetwork } from '../protocol/adapters/network-libp2p.ts';
 import { HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import { type Credentials, checkCredentials, type Role } from '../protocol/grants.ts';
 import type { IssuerId } from '../protocol/ids.ts';
+import { limits } from '../protocol/limits.ts';
 import { createIdentity, type IssuerRecord, issueCredentials, issuerOf } from '../protocol/mesh.ts';
 import { joinMesh } from '../protocol/peer/admit.ts';
 import { createPeerBook } from '../protocol/peer/book.ts';
@@ -277,6 +278,7 @@ class Runtime implements PeerRuntime {
         role: info.membership.role,
         owner: info.membership.owner,
         direction: connection.direction,
+        path: connection.path,
         address: connection.remoteAddress,
         since: new Date(this.network.openedMs(connection)).toISOString(),
       })),
@@ -312,6 +314,7 @@ export async function openPeer(world: World, dir: DataDir, options: PeerOptions)
       seed: key.seed,
       listen: { host: options.p2pHost, port: p2pPort },
       announce: options.announce,
+      relayReservationsMax: options.role === 'gateway' ? limits.relayReservationsMax : 0,
       network: entry.mesh.network,
       meshId: entry.mesh.meshId,
     });

@@ -5,6 +5,7 @@ import type { TlsStatus } from '../gateway/http/tls.ts';
 import type { ListedModel } from '../gateway/service.ts';
 import type { WorkStatus } from '../ledger/work.ts';
 import type { ServerStatus } from '../node/serve.ts';
+import type { ConnectionPath } from '../protocol/ports.ts';
 import { type BooksView, booksLines } from './books-text.ts';
 import { type LedgerView, ledgerLines } from './ledger-text.ts';
 import { moment } from './lists.ts';
@@ -16,6 +17,8 @@ export interface PeerStatus {
   readonly role: string;
   readonly owner: string;
   readonly direction: 'inbound' | 'outbound';
+  /** Absent from a daemon of an older version. */
+  readonly path?: ConnectionPath;
   readonly address: string;
   /** When the connection was opened. */
   readonly since: string;

@@ -77,7 +77,7 @@ export class Fabric {
   }
 
   /** Makes both ends; the dialler's is told to it one trip later. */
-  connect(dialler: SimNetwork, { listener, address, via }: Route): SimConnection {
+  connect(dialler: SimNetwork, { listener, address, via }: Omit<Route, 'tripMs'>): SimConnection {
     const { kernel } = this;
     const links = via === undefined ? this.links : linksThrough(this.links, via);
     const outbound = new SimConnection(kernel, dialler.owner, {

@@ -13,8 +13,16 @@ export const runMeshPeers: RunCommand<Record<never, never>> = async (_config, { 
     ...(node?.peers ?? []).map((peer) => ({ via: 'node', ...peer })),
   ];
   const table = columns(
-    ['PEER', 'ROLE', 'OWNER', 'DIRECTION', 'SINCE', 'ADDRESS'],
-    peers.map(({ peer, role, owner, direction, since, address }) => [peer, role, owner, direction, since, address]),
+    ['PEER', 'ROLE', 'OWNER', 'DIRECTION', 'PATH', 'SINCE', 'ADDRESS'],
+    peers.map(({ peer, role, owner, direction, path = '', since, address }) => [
+      peer,
+      role,
+      owner,
+      direction,
+      path,
+      since,
+      address,
+    ]),
   );
   output.data({ peers }, peers.length === 0 ? 'no peers' : table);
   return 0;

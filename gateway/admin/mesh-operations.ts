@@ -6,6 +6,7 @@ import type { Role } from '../../protocol/grants.ts';
 import type { OwnerId, PeerId } from '../../protocol/ids.ts';
 import { inviteGatewaysMax, inviteLifetimeMs, inviteUsesMax } from '../../protocol/invites.ts';
 import { limits } from '../../protocol/limits.ts';
+import type { ConnectionPath } from '../../protocol/ports.ts';
 import type { UnixMs } from '../../protocol/units.ts';
 import { unsupported } from '../openai/refuse.ts';
 import { countField, durationField, noInput, ownerField, peerField } from './fields.ts';
@@ -18,6 +19,7 @@ export interface PeerView {
   readonly role: Role;
   readonly owner: OwnerId;
   readonly direction: 'inbound' | 'outbound';
+  readonly path: ConnectionPath;
   /** The other side's, in text form; shown here, kept nowhere. */
   readonly address: string;
 }
@@ -90,11 +92,12 @@ export const meshOperations = {
     input: pageInput,
     run: ({ member }, page) => {
       const peers = member.admitted().map(
-        ([{ peer, direction, remoteAddress }, { membership }]): PeerView => ({
+        ([{ peer, direction, path, remoteAddress }, { membership }]): PeerView => ({
           peer,
           role: membership.role,
           owner: membership.owner,
           direction,
+          path,
           address: remoteAddress,
         }),
       );

@@ -154,8 +154,8 @@ class PeerDiscovery implements Discovery {
     this.#targets.hear(contact, role, nowMs, 'self');
     this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
-    if (connection.path === 'relayed') this.#upgrades.admitted(connection, role, addresses);
-    else if (role === this.#options.role) this.#replaceRelayed(connection);
+    this.#upgrades.admitted(connection, role, addresses);
+    this.#replaceRelayed(connection.peer);
     if (!this.#hasSearched) this.#nextSearchMs = nowMs;
   }
 
@@ -270,11 +270,14 @@ class PeerDiscovery implements Discovery {
     return all.find(({ path }) => path !== 'relayed') ?? all[0];
   }
 
-  /** Between peers of different roles the sessions see to it: an answer that is under way ends where it began. */
-  #replaceRelayed(direct: Connection): void {
+  /** Closes relayed connections that a direct one makes idle; where a session lives, it closes its own when it ends. */
+  #replaceRelayed(peer: PeerId): void {
+    const isRelayed = ({ path }: Connection): boolean => path === 'relayed';
+    const all = (): readonly Connection[] => this.#openConnections().filter((other) => other.peer === peer);
+    if (!all().some(isRelayed)) return;
     this.#deps.clock.timer(ms(limits.sessionSettleMs), () => {
-      const others = this.#openConnections().filter(({ peer, path }) => peer === direct.peer && path === 'relayed');
-      if (direct.isOpen) for (const other of others) void other.close();
+      if (all().every(isRelayed)) return;
+      for (const other of all()) if (isRelayed(other) && !this.#deps.sessions.livesOn(other)) void other.close();
     });
   }
 

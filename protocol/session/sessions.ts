@@ -39,6 +39,8 @@ export interface Sessions {
   all(): readonly Session[];
   /** True when a session with `peer` is current or being opened. */
   has(peer: PeerId): boolean;
+  /** True while a session lives on `connection`, current or not. */
+  livesOn(connection: Connection): boolean;
   /**
    * Opens a session on an admitted connection; resolves when its channel is open, settled or not.
    * @throws HelixFlowError CHANNEL_CLOSED, DEADLINE_EXCEEDED
@@ -93,6 +95,10 @@ class KeptSessions implements Sessions {
 
   has(peer: PeerId): boolean {
     return this.#opening.has(peer) || this.#held(peer).length > 0;
+  }
+
+  livesOn(connection: Connection): boolean {
+    return [...(this.#living.get(connection.peer) ?? [])].some((session) => session.connection === connection);
   }
 
   async open(connection: Connection): Promise<void> {

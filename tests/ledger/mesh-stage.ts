@@ -152,7 +152,8 @@ export class LedgerMesh implements AsyncDisposable {
 
   /** One more connection, as no honest peer dials it: that takes the one that there is. */
   linkAgain(from: Site, to: Site): Connection {
-    const outbound = this.world.fabric.connect(from.ports.network, to.ports.network, to.machine.host.address);
+    const way = { listener: to.ports.network, address: to.machine.host.address, via: undefined };
+    const outbound = this.world.fabric.connect(from.ports.network, way);
     const { other } = outbound;
     if (other === undefined) throw new Error('no other end');
     outbound.admit();

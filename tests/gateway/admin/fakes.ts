@@ -239,7 +239,12 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
     accounts: () => [...desk.opened.values()],
     keys: () => [...desk.known.values()],
   } as Partial<Standing> as Standing;
-  const connection = { peer: peer('node'), direction: 'inbound', remoteAddress: '/ip4/192.0.2.1/tcp/1' };
+  const connection = {
+    peer: peer('node'),
+    direction: 'inbound',
+    path: 'direct',
+    remoteAddress: '/ip4/192.0.2.1/tcp/1',
+  };
   const membership = { role: 'node', owner: 'alice' };
   const context: AdminContext = {
     self,

@@ -365,7 +365,14 @@ describe('the mesh', () => {
     const operator = grantOf('operator');
     expect(await runOperation('peers.list', context, {}, operator)).toEqual({
       data: [
-        { peer: peer('node'), role: 'node', owner: 'alice', direction: 'inbound', address: '/ip4/192.0.2.1/tcp/1' },
+        {
+          peer: peer('node'),
+          role: 'node',
+          owner: 'alice',
+          direction: 'inbound',
+          path: 'direct',
+          address: '/ip4/192.0.2.1/tcp/1',
+        },
       ],
       hasMore: false,
     });
