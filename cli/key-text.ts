@@ -3,6 +3,7 @@
 import type { KeyView, NewKeyView } from '../gateway/admin/key-operations.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { RateLimits } from '../protocol/grants.ts';
+import type { Preferences } from '../protocol/preferences.ts';
 import { columns, isoOf, moment } from './lists.ts';
 
 /** What `set` was told about the name: another one, null to erase it, undefined to leave it. */
@@ -47,6 +48,7 @@ export const newKeyValue = (made: NewKeyView): object => ({
   limits: made.limits,
   gateways: made.gateways,
   strict: made.strict,
+  preferences: made.preferences,
   expires: isoOf(made.expiresMs),
 });
 
@@ -64,12 +66,22 @@ export const keyValue = (key: KeyView): object => ({
   models: key.models,
   limits: key.limits,
   gateways: key.gateways,
+  preferences: key.preferences,
   created: isoOf(key.createdMs),
   expires: isoOf(key.expiresMs),
   revokedFrom: isoOf(key.revokedFromMs),
   cut: key.cut,
   replaces: key.replaces,
 });
+
+function preferenceLines({ prefer, region, nodes }: Preferences = {}): string[] {
+  return [
+    ...(prefer === undefined ? [] : [`prefers   ${prefer === 'price' ? 'cheap nodes' : 'the soonest node'}`]),
+    ...(region === undefined ? [] : [`region    ${region}, where it has a node`]),
+    ...(nodes?.allow === undefined ? [] : [`nodes     only ${nodes.allow.join(', ') || 'none'}`]),
+    ...(nodes?.deny === undefined ? [] : [`not at    ${nodes.deny.join(', ')}`]),
+  ];
+}
 
 /** A key on lines of its own. */
 export const keyText = (key: KeyView): string =>
@@ -81,6 +93,7 @@ export const keyText = (key: KeyView): string =>
     `models    ${key.models?.join(', ') || 'every model'}`,
     `limits    ${limitsCell(key.limits)}`,
     `gateways  ${key.gateways?.join(', ') || 'all'}`,
+    ...preferenceLines(key.preferences),
     `created   ${moment(key.createdMs)}`,
     `expires   ${moment(key.expiresMs)}`,
     ...(key.replaces === undefined ? [] : [`replaces  ${key.replaces}`]),

@@ -12,6 +12,7 @@ import {
 import { isOwnerId, isPeerId } from '../protocol/ids.ts';
 import { inviteGatewaysMax, inviteUsesMax } from '../protocol/invites.ts';
 import { limits } from '../protocol/limits.ts';
+import { keyNodesMax, type Preferences, preferencesShape } from '../protocol/preferences.ts';
 import { type Ms, type UnixMs, unixMs } from '../protocol/units.ts';
 import { utf8Length } from '../protocol/utf8.ts';
 import { printMicro } from './amounts.ts';
@@ -86,7 +87,15 @@ const isMoment = (value: number): boolean => Number.isSafeInteger(value) && valu
 /** Times are cut to whole seconds, as tokens tell them. */
 const wholeSeconds = (moment: UnixMs): UnixMs => unixMs(secondsOf(moment) * 1_000);
 
-export function checkTerms({ models, limits: rates, expiresMs }: KeyTerms): KeyTerms {
+const wishes = preferencesShape(keyNodesMax);
+
+function checkPreferences(preferences: Preferences): Preferences | undefined {
+  const parsed = wishes.safeParse(preferences);
+  if (parsed.success) return parsed.data;
+  throw invalid(`a key names at most ${keyNodesMax} nodes in each list, by their peer ids, and one region`);
+}
+
+export function checkTerms({ models, limits: rates, expiresMs, preferences }: KeyTerms): KeyTerms {
   const fits = (model: string): boolean => model.length <= limits.modelNameMaxChars && isVisible(model);
   if (models.length > keyModelsMax || !models.every(fits)) {
     throw invalid(`a key names at most ${keyModelsMax} model patterns of 1 to ${limits.modelNameMaxChars} characters`);
@@ -95,10 +104,12 @@ export function checkTerms({ models, limits: rates, expiresMs }: KeyTerms): KeyT
     throw invalid('the model patterns are too long together; name fewer or shorter ones');
   }
   if (expiresMs !== undefined && !isMoment(expiresMs)) throw invalid('a key ends at a time in milliseconds');
+  const given = preferences === undefined ? undefined : checkPreferences(preferences);
   return {
     models: [...models],
     limits: checkRates(rates),
     ...(expiresMs === undefined ? {} : { expiresMs: wholeSeconds(expiresMs) }),
+    ...(given === undefined ? {} : { preferences: given }),
   };
 }
 

@@ -48,7 +48,7 @@ export async function makeKey({ terms, replaces, ...plan }: KeyPlan, signing: Ke
   const grant: KeyGrant = { issuer: issuerIdOf(issuer.key.publicKey), ...plan, ...terms };
   const text = await signKey({ ...grant, meshId: mesh.meshId }, issuer.key, { tokens, nowMs });
   if (text.length > limits.tokenMaxChars) {
-    throw invalid('the key would be too long for any client; name fewer or shorter model patterns');
+    throw invalid('the key would be too long for any client; name fewer or shorter model patterns, or fewer nodes');
   }
   const entry: KeyEntry = { kind: 'key', key: keyId, account, role, gateways, terms };
   return { text, grant, entry: replaces === undefined ? entry : { ...entry, replaces } };

@@ -24,6 +24,8 @@ import {
   type PeerId,
 } from '../protocol/ids.ts';
 import { limits } from '../protocol/limits.ts';
+import { regionMaxChars } from '../protocol/messages/session-fields.ts';
+import { givenPreferences, isRegion, keyNodesMax, type Preferences, preferred } from '../protocol/preferences.ts';
 import { Reader } from '../protocol/reader.ts';
 import { type UnixMs, unixMs } from '../protocol/units.ts';
 import { momentMaxMs } from './line.ts';
@@ -146,7 +148,18 @@ const kindMax = 65_535;
 const unbansMax = 64;
 
 const writeLimits = ({ rpm, tpm, concurrency }: RateLimits): Value => [rpm ?? null, tpm ?? null, concurrency ?? null];
-const writeTerms = (terms: KeyTerms): Value => [terms.models, writeLimits(terms.limits), terms.expiresMs ?? null];
+const writePreferences = ({ prefer, region, nodes }: Preferences): Value => [
+  prefer === undefined ? null : preferred.indexOf(prefer),
+  region ?? null,
+  nodes?.allow ?? null,
+  nodes?.deny ?? [],
+];
+const writeTerms = ({ models, limits: rates, expiresMs, preferences }: KeyTerms): Value => [
+  models,
+  writeLimits(rates),
+  expiresMs ?? null,
+  ...(preferences === undefined ? [] : [writePreferences(preferences)]),
+];
 
 const writeAccount = ({ account, limits: rates, strict, budget }: AccountEntry): Value => [
   number.account,
@@ -224,11 +237,33 @@ const readRate = (r: Reader): number | undefined => r.optional((rate) => rate.in
 const readLimits = (row: Reader): RateLimits =>
   givenRates({ rpm: readRate(row), tpm: readRate(row), concurrency: readRate(row) });
 
+function readRegion(r: Reader): string {
+  const region = r.text(regionMaxChars);
+  if (!isRegion(region)) throw malformed('no region');
+  return region;
+}
+
+const readNodes = (r: Reader): PeerId[] => r.list(keyNodesMax, (peer) => readPeer(new Reader([peer], 'node')));
+
+const readPreferences = (row: Reader): Preferences | undefined =>
+  givenPreferences({
+    prefer: row.optional((r) => preferred[r.int(preferred.length - 1)]),
+    region: row.optional(readRegion),
+    allow: row.optional(readNodes),
+    deny: readNodes(row),
+  });
+
 function readTerms(row: Reader): KeyTerms {
   const models = row.list(keyModelsMax, (model) => new Reader([model], 'model').text(limits.modelNameMaxChars));
   const rates = readLimits(row.row());
   const expiresMs = row.optional(readMoment);
-  return { models, limits: rates, ...(expiresMs === undefined ? {} : { expiresMs }) };
+  const preferences = row.hasMore ? readPreferences(row.row()) : undefined;
+  return {
+    models,
+    limits: rates,
+    ...(expiresMs === undefined ? {} : { expiresMs }),
+    ...(preferences === undefined ? {} : { preferences }),
+  };
 }
 
 const readBan = (value: Value): string => toHex(new Reader([value], 'ban').bytes(16, 16));

@@ -1,7 +1,9 @@
 /** The narrowest of several terms: what counts when the branches of a forked issuer say different things. */
 
 import { givenRates, type KeyTerms, type RateLimits } from '../protocol/grants.ts';
+import type { PeerId } from '../protocol/ids.ts';
 import { matchesPattern } from '../protocol/patterns.ts';
+import { givenPreferences, type Preferences } from '../protocol/preferences.ts';
 import { type Budget, budgetPeriods } from './money.ts';
 
 /** A pattern that fits no model: names of models have no control characters. An empty list would allow every model. */
@@ -36,12 +38,32 @@ function narrowModels(a: readonly string[], b: readonly string[]): readonly stri
   return fits.length === 0 ? [noModel] : fits;
 }
 
-/** Terms that allow only what both allow: the smaller rates, the earlier end, the models that both lists name. */
+/** Which of two wishes counts is of no matter, as long as it is the same one everywhere. */
+const either = <Wish extends string>(a: Wish | undefined, b: Wish | undefined): Wish | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : a < b ? a : b;
+
+/** Nodes that both lists name; a list that is absent names all. */
+const bothName = (a: readonly PeerId[] | undefined, b: readonly PeerId[] | undefined): readonly PeerId[] | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : a.filter((peer) => b.includes(peer)).sort();
+
+function narrowPreferences(a: Preferences | undefined, b: Preferences | undefined): Preferences | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return givenPreferences({
+    prefer: either(a.prefer, b.prefer),
+    region: either(a.region, b.region),
+    allow: bothName(a.nodes?.allow, b.nodes?.allow),
+    deny: [...new Set([...(a.nodes?.deny ?? []), ...(b.nodes?.deny ?? [])])].sort(),
+  });
+}
+
+/** Terms that allow only what both allow: the smaller rates, the earlier end, the models and nodes that both lists name. */
 export function narrowTerms(a: KeyTerms, b: KeyTerms): KeyTerms {
   const expiresMs = least(a.expiresMs, b.expiresMs) as KeyTerms['expiresMs'];
+  const preferences = narrowPreferences(a.preferences, b.preferences);
   return {
     models: narrowModels(a.models, b.models),
     limits: narrowLimits(a.limits, b.limits),
     ...(expiresMs === undefined ? {} : { expiresMs }),
+    ...(preferences === undefined ? {} : { preferences }),
   };
 }

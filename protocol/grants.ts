@@ -24,6 +24,7 @@ import { limits } from './limits.ts';
 import { parseModelReference } from './model-reference.ts';
 import { matchesPattern } from './patterns.ts';
 import type { SigningKey, TokenClaims, TokenKind, Tokens } from './ports.ts';
+import { keyNodesMax, type Preferences, preferencesShape } from './preferences.ts';
 import { type Ms, ms, type UnixMs, unixMs } from './units.ts';
 
 /** What a member may be. */
@@ -99,6 +100,8 @@ export interface KeyTerms {
   readonly models: readonly string[];
   readonly limits: RateLimits;
   readonly expiresMs?: UnixMs;
+  /** What it asks of nodes; absent: nothing. */
+  readonly preferences?: Preferences;
 }
 
 /** `user`: the OpenAI API. `operator`: watches and bans. `admin`: everything, keys included. */
@@ -206,6 +209,7 @@ const keyShape = z.object({
   limits: rateLimitsShape.default({}),
   gateways: z.array(z.custom<PeerId>(isPeerId)).max(keyGatewaysMax).default([]),
   strict: z.boolean().default(false),
+  preferences: preferencesShape(keyNodesMax).optional(),
 });
 const keyClaims = keyShape.refine(({ role, gateways }) => role === 'user' || gateways.length === 1);
 
@@ -339,6 +343,7 @@ export async function signKey(
     ...(Object.keys(grant.limits).length === 0 ? {} : { limits: grant.limits }),
     ...(grant.gateways.length === 0 ? {} : { gateways: grant.gateways }),
     ...(grant.strict ? { strict: true } : {}),
+    ...(grant.preferences === undefined ? {} : { preferences: grant.preferences }),
   };
   return `${KEY_PREFIX}${await signing.tokens.sign('key', claims, issuerKey)}`;
 }
@@ -368,8 +373,15 @@ export async function checkKey(
   if (issuer === undefined) throw new HelixFlowError('KEY_INVALID', {});
   try {
     const expected = { publicKey: issuer.publicKey, iss: issuer.issuer, aud: meshId, nowMs, ignoresExpiry };
-    const { sub: keyId, exp, ...rest } = parseClaims(keyClaims, await tokens.verify('key', token, expected));
-    return { keyId, issuer: issuer.issuer, ...rest, ...(exp === undefined ? {} : { expiresMs: momentOf(exp) }) };
+    const claims = parseClaims(keyClaims, await tokens.verify('key', token, expected));
+    const { sub: keyId, exp, preferences, ...rest } = claims;
+    return {
+      keyId,
+      issuer: issuer.issuer,
+      ...rest,
+      ...(exp === undefined ? {} : { expiresMs: momentOf(exp) }),
+      ...(preferences === undefined ? {} : { preferences }),
+    };
   } catch (cause) {
     throw new HelixFlowError(reasonOf(cause) === 'expired' ? 'KEY_EXPIRED' : 'KEY_INVALID', {}, { cause });
   }

@@ -3,6 +3,7 @@
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { givenRates } from '../../protocol/grants.ts';
 import type { AccountId } from '../../protocol/ids.ts';
+import { givenPreferences } from '../../protocol/preferences.ts';
 import { type Admin, openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
 import type { keysCreateOptions } from '../config/key-tables.ts';
@@ -23,13 +24,15 @@ async function accountFor(admin: Admin, config: ConfigOf<typeof keysCreateOption
 export const runKeysCreate: RunCommand<typeof keysCreateOptions> = async (config, { common, output }) => {
   await using admin = await openAdmin(common.dataDir, 'keys create');
   const account = await accountFor(admin, config);
-  const { name, role, models, gateways, expires } = config;
+  const { name, role, models, gateways, expires, prefer, region, allowNodes: allow, denyNodes: deny } = config;
+  const preferences = givenPreferences({ prefer, region, allow, deny });
   const made = await admin.call('keys.create', {
     name,
     role,
     models: [...models],
     gateways: [...gateways],
     limits: givenRates(config),
+    ...(preferences === undefined ? {} : { preferences }),
     ...(account === undefined ? {} : { account }),
     ...(expires === undefined ? {} : { ttlMs: expires }),
   });

@@ -6,6 +6,7 @@ import type { KeyId } from '../../protocol/ids.ts';
 import { type Admin, openAdmin } from '../admin.ts';
 import type { RunCommand } from '../command.ts';
 import type { keysSetOptions } from '../config/key-tables.ts';
+import type { ConfigOf } from '../config/option.ts';
 import { keyText, keyValue, nameChange } from '../key-text.ts';
 
 /** Only the name of a revoked key can change: other terms would look as if they brought it back. */
@@ -16,14 +17,26 @@ async function checkNotRevoked(admin: Admin, key: KeyId): Promise<void> {
   throw new HelixFlowError('CONFIG_INVALID', { reason });
 }
 
+/** Only what was said: null takes a wish away. */
+function preferencesChange({ prefer, region, allowNodes: allow, denyNodes: deny }: ConfigOf<typeof keysSetOptions>) {
+  const nodes = { ...(allow === undefined ? {} : { allow }), ...(deny === undefined ? {} : { deny }) };
+  return {
+    ...(prefer === undefined ? {} : { prefer }),
+    ...(region === undefined ? {} : { region }),
+    ...(Object.keys(nodes).length === 0 ? {} : { nodes }),
+  };
+}
+
 export const runKeysSet: RunCommand<typeof keysSetOptions> = async (config, { common, output }) => {
   const { key, models, expires } = config;
   const name = nameChange(config);
   const limits = givenRates(config);
+  const preferences = preferencesChange(config);
   const terms = {
     ...(models === undefined ? {} : { models: [...models] }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
     ...(expires === undefined ? {} : { ttlMs: expires }),
+    ...(Object.keys(preferences).length === 0 ? {} : { preferences }),
   };
   const change = { ...(name === undefined ? {} : { name }), ...terms };
   if (Object.keys(change).length === 0) {

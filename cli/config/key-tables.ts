@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { keyGatewaysMax, keyModelsMax, rateMax } from '../../protocol/grants.ts';
 import { type AccountId, isAccountId, isPeerId, type PeerId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
+import { keyNodesMax, preferShape, regionShape, regionText } from '../../protocol/preferences.ts';
 import { argument, option } from './option.ts';
 import { duration, durationText, keyId, keyIdText, label, labelText } from './values.ts';
 
@@ -57,6 +58,80 @@ export const newRates = (of: string, env: string) =>
   rates(rate.optional(), { of, env, expected: rateText, otherwise: 'no limit' });
 export const changedRates = (of: string, env: string) =>
   rates(rateChange, { of, env: `${env}_SET`, expected: `${rateText}, or none`, otherwise: 'as it is' });
+
+const nodesText = `1 to ${keyNodesMax} peer ids of nodes, separated by commas`;
+const nodes = z
+  .array(
+    z
+      .string()
+      .refine(isPeerId)
+      .transform((value) => value as PeerId),
+  )
+  .min(1)
+  .max(keyNodesMax);
+/** `word` takes a list away. */
+const nodesChange = (word: string) => z.union([z.tuple([z.literal(word)]).transform(() => null), nodes]).optional();
+
+const newPreferences = {
+  prefer: option(preferShape.optional(), {
+    flag: '--prefer <what>',
+    env: 'HELIXFLOW_KEY_PREFER',
+    otherwise: 'the soonest node',
+    about: 'price: the cheapest of the nodes that are not much later than the best; latency: the soonest.',
+  }),
+  region: option(regionShape.optional(), {
+    flag: '--region <name>',
+    env: 'HELIXFLOW_KEY_REGION',
+    expected: regionText,
+    otherwise: 'any',
+    about: 'Nodes of this region serve the key while any of them can.',
+  }),
+  allowNodes: option(nodes.optional(), {
+    flag: '--allow-nodes <peers>',
+    env: 'HELIXFLOW_KEY_ALLOW_NODES',
+    expected: nodesText,
+    otherwise: 'all',
+    about: 'The only nodes that may serve the key; may be repeated.',
+  }),
+  denyNodes: option(nodes.optional(), {
+    flag: '--deny-nodes <peers>',
+    env: 'HELIXFLOW_KEY_DENY_NODES',
+    expected: nodesText,
+    otherwise: 'none',
+    about: 'Nodes that never serve the key; may be repeated.',
+  }),
+};
+
+const changedPreferences = {
+  prefer: option(z.union([preferShape, z.literal('none').transform(() => null)]).optional(), {
+    flag: '--prefer <what>',
+    env: 'HELIXFLOW_KEY_SET_PREFER',
+    expected: 'price, latency, or none',
+    otherwise: 'as it is',
+    about: 'What counts first among the nodes that can serve the key.',
+  }),
+  region: option(z.union([z.literal('any').transform(() => null), regionShape]).optional(), {
+    flag: '--region <name>',
+    env: 'HELIXFLOW_KEY_SET_REGION',
+    expected: `${regionText}, or any`,
+    otherwise: 'as it is',
+    about: 'Nodes of this region serve the key while any of them can.',
+  }),
+  allowNodes: option(nodesChange('all'), {
+    flag: '--allow-nodes <peers>',
+    env: 'HELIXFLOW_KEY_SET_ALLOW_NODES',
+    expected: `${nodesText}, or all`,
+    otherwise: 'as they are',
+    about: 'The only nodes that may serve the key from now on; may be repeated.',
+  }),
+  denyNodes: option(nodesChange('none'), {
+    flag: '--deny-nodes <peers>',
+    env: 'HELIXFLOW_KEY_SET_DENY_NODES',
+    expected: `${nodesText}, or none`,
+    otherwise: 'as they are',
+    about: 'Nodes that never serve the key from now on; may be repeated.',
+  }),
+};
 
 const key = argument(keyId, {
   flag: '<key>',
@@ -116,6 +191,7 @@ export const keysCreateOptions = {
       about: 'The only gateways that take the key; may be repeated.',
     },
   ),
+  ...newPreferences,
   strict: option(z.boolean().default(false), {
     flag: '--strict',
     env: 'HELIXFLOW_KEY_STRICT',
@@ -159,6 +235,7 @@ export const keysSetOptions = {
     otherwise: 'as it is',
     about: 'How long the key is good for from now on.',
   }),
+  ...changedPreferences,
 } as const;
 
 export const keysRotateOptions = {

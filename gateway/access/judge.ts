@@ -79,14 +79,15 @@ export function refusalError({ code, staleSeconds }: Extract<Verdict, { kind: 'r
 
 /** What a key that was found good may do. */
 export function accessOf({ grant, standing, account }: KeyFacts, staleSeconds: number): Access {
-  const { models, limits, expiresMs } = termsOf(grant, standing as KeyStanding | undefined);
-  const { expiresMs: _tokens, ...rest } = grant;
+  const { models, limits, expiresMs, preferences } = termsOf(grant, standing as KeyStanding | undefined);
+  const { expiresMs: _tokens, preferences: _wishes, ...rest } = grant;
   return {
     ...rest,
     models,
     limits,
     strict: grant.strict || account?.strict === true,
     ...(expiresMs === undefined ? {} : { expiresMs }),
+    ...(preferences === undefined ? {} : { preferences }),
     ...(account === undefined ? {} : { accountLimits: account.limits }),
     ...(account?.budget === undefined ? {} : { budget: account.budget }),
     ...(staleSeconds === 0 ? {} : { staleSeconds }),

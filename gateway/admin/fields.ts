@@ -16,6 +16,7 @@ import {
   type PeerId,
 } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
+import { keyNodesMax, nodesShape, preferencesShape, preferShape, regionShape } from '../../protocol/preferences.ts';
 import { dayMs, type Ms, ms, type UnixMs, unixMs } from '../../protocol/units.ts';
 
 export const peerField = z.custom<PeerId>(isPeerId, 'expected a peer id').meta({ description: 'a peer id' });
@@ -50,6 +51,15 @@ export const durationField = (minMs: number, maxDays: number) =>
 const rate = z.int().min(1).max(rateMax).nullable().optional();
 /** Limits to change: null removes one, absent leaves it as it is. */
 export const limitsChange = z.strictObject({ rpm: rate, tpm: rate, concurrency: rate });
+
+export const preferencesField = preferencesShape(keyNodesMax);
+const nodesChange = nodesShape(keyNodesMax).nullable().optional();
+/** Preferences to change: null removes one, absent leaves it as it is. */
+export const preferencesChange = z.strictObject({
+  prefer: preferShape.nullable().optional(),
+  region: regionShape.nullable().optional(),
+  nodes: z.strictObject({ allow: nodesChange, deny: nodesChange }).optional(),
+});
 
 /** A whole number, also as the text of a query. */
 export const countField = (min: number, max: number) =>

@@ -7,9 +7,10 @@ import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant, KeyRole, KeyTerms, RateLimits } from '../../protocol/grants.ts';
 import { rateLimitsShape } from '../../protocol/grants.ts';
 import type { AccountId, KeyId, PeerId } from '../../protocol/ids.ts';
+import type { Preferences } from '../../protocol/preferences.ts';
 import { type Ms, type UnixMs, unixMs } from '../../protocol/units.ts';
 import { malformed } from '../openai/refuse.ts';
-import { changed, given, inLane } from './changes.ts';
+import { changed, changedPreferences, given, inLane } from './changes.ts';
 import {
   accountField,
   durationField,
@@ -18,6 +19,8 @@ import {
   limitsChange,
   modelsField,
   nameField,
+  preferencesChange,
+  preferencesField,
 } from './fields.ts';
 import { pageInput, pageOf } from './lists.ts';
 import { type AdminContext, actorOf, admins, deskFor, operation, watchers } from './operation.ts';
@@ -33,6 +36,7 @@ export interface KeyView {
   readonly gateways?: readonly PeerId[];
   readonly models?: readonly string[];
   readonly limits?: RateLimits;
+  readonly preferences?: Preferences;
   readonly createdMs?: UnixMs;
   readonly expiresMs?: UnixMs;
   /** From when on it is good for nothing; may lie ahead, after a rotation. */
@@ -54,6 +58,7 @@ export interface NewKeyView {
   readonly models: readonly string[];
   readonly limits: RateLimits;
   readonly strict: boolean;
+  readonly preferences?: Preferences;
   readonly expiresMs?: UnixMs;
 }
 
@@ -77,6 +82,7 @@ export function keyView(standing: KeyStanding & Named, nowMs: UnixMs): KeyView {
     gateways: made?.gateways,
     models: terms?.models,
     limits: terms?.limits,
+    preferences: terms?.preferences,
     createdMs: made?.atMs,
     expiresMs: terms?.expiresMs,
     revokedFromMs: revoked?.fromMs,
@@ -86,8 +92,8 @@ export function keyView(standing: KeyStanding & Named, nowMs: UnixMs): KeyView {
 }
 
 function newKeyView({ text, grant }: NewKey): NewKeyView {
-  const { keyId, account, role, gateways, models, limits, strict, expiresMs }: KeyGrant = grant;
-  return given({ text, key: keyId, account, role, gateways, models, limits, strict, expiresMs } as NewKeyView);
+  const { keyId: key, issuer: _issuer, ...rest }: KeyGrant = grant;
+  return given({ text, key, ...rest });
 }
 
 const untilMs = ({ clock }: AdminContext, ttlMs: Ms | null | undefined): { expiresMs?: UnixMs } =>
@@ -117,9 +123,12 @@ export const keyOperations = {
       limits: rateLimitsShape.default({}),
       ttlMs: ttlField.optional(),
       gateways: gatewaysField.default([]),
+      preferences: preferencesField.optional(),
     }),
-    run: async (context, { name, account, role, models, limits, ttlMs, gateways }, caller): Promise<NewKeyView> => {
-      const terms = { models, limits, ...untilMs(context, ttlMs) };
+    run: async (context, { name, account, role, gateways, ttlMs, ...asked }, caller): Promise<NewKeyView> => {
+      const { models, limits, preferences } = asked;
+      const wishes = preferences === undefined ? {} : { preferences };
+      const terms = { models, limits, ...untilMs(context, ttlMs), ...wishes };
       const request = { name, account, role, terms, gateways: gatewaysFor(context, role, gateways) };
       return newKeyView(await deskFor(context, caller).createKey(request, actorOf(caller)));
     },
@@ -148,13 +157,15 @@ export const keyOperations = {
     method: 'PATCH',
     path: 'keys/:key',
     roles: admins,
-    about: 'Changes what a key may be used for; what is not named stays. A null limit, ttlMs or name removes it.',
+    about:
+      'Changes what a key may be used for; what is not named stays. A null limit, preference, ttlMs or name removes it.',
     input: z.strictObject({
       key: keyField,
       name: nameField.nullable().optional(),
       models: modelsField.optional(),
       limits: limitsChange.optional(),
       ttlMs: ttlField.nullable().optional(),
+      preferences: preferencesChange.optional(),
     }),
     run: async (context, { key, name, ...terms }, caller) => {
       const desk = deskFor(context, caller);
@@ -167,7 +178,9 @@ export const keyOperations = {
         const { expiresMs } = before;
         const { models, limits, ttlMs } = terms;
         const until = ttlMs === undefined ? (expiresMs === undefined ? {} : { expiresMs }) : untilMs(context, ttlMs);
-        const next = { models: models ?? before.models, limits: changed(before.limits, limits), ...until };
+        const preferences = changedPreferences(before.preferences, terms.preferences);
+        const wishes = preferences === undefined ? {} : { preferences };
+        const next = { models: models ?? before.models, limits: changed(before.limits, limits), ...until, ...wishes };
         return keyView(await desk.setKey(key, next, actorOf(caller)), nowMs);
       });
     },

@@ -12,7 +12,7 @@ const printLimits = ({ rpm, tpm, concurrency }: RateLimits = {}): object => ({
 
 /** The key as JSON. In limits and in what remains, `null` is unlimited; `remaining` counts the account's, too. */
 export function selfKey(access: Access, rate: Rate | undefined): string {
-  const { keyId, account, role, models, gateways, strict, expiresMs } = access;
+  const { keyId, account, role, models, gateways, strict, expiresMs, preferences = {} } = access;
   return JSON.stringify({
     object: 'key',
     id: keyId,
@@ -21,6 +21,7 @@ export function selfKey(access: Access, rate: Rate | undefined): string {
     models,
     gateways,
     strict,
+    preferences,
     expires_at: expiresMs === undefined ? null : Math.floor(expiresMs / 1_000),
     limits: printLimits(access.limits),
     account_limits: printLimits(access.accountLimits),

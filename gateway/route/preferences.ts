@@ -1,16 +1,9 @@
-/** What a request, or its key, asks of the nodes that serve it: whom it allows, and what it would rather have. */
+/** What a request and its key together ask of the nodes that serve it. */
 
 import type { PeerId } from '../../protocol/ids.ts';
+import { givenPreferences, type Preferences } from '../../protocol/preferences.ts';
 
-/** Wishes of a request or a key. `nodes` binds; the others are kept to as far as there is a choice. */
-export interface Preferences {
-  /** `price`: the cheapest of the nodes that are not much later than the best. Absent: the soonest. */
-  readonly prefer?: 'latency' | 'price';
-  /** Only these, and none of those. An absent list says nothing; an empty `allow` allows nobody. */
-  readonly nodes?: { readonly allow?: readonly PeerId[]; readonly deny?: readonly PeerId[] };
-  /** Nodes whose offer names it, while any of them may take the request. */
-  readonly region?: string;
-}
+export type { Preferences };
 
 /** No wishes at all. */
 export const noPreferences: Preferences = {};
@@ -24,15 +17,11 @@ function bothAllow(a: readonly PeerId[] | undefined, b: readonly PeerId[] | unde
 /** What holds for a request: its own word before its key's, but it may use no node that its key does not allow. */
 export function mergePreferences(key: Preferences | undefined, request: Preferences | undefined): Preferences {
   if (key === undefined || request === undefined) return request ?? key ?? noPreferences;
-  const prefer = request.prefer ?? key.prefer;
-  const region = request.region ?? key.region;
-  const allow = bothAllow(key.nodes?.allow, request.nodes?.allow);
-  const deny = [...(key.nodes?.deny ?? []), ...(request.nodes?.deny ?? [])];
-  return {
-    ...(prefer === undefined ? {} : { prefer }),
-    ...(region === undefined ? {} : { region }),
-    ...(allow === undefined && deny.length === 0
-      ? {}
-      : { nodes: { ...(allow === undefined ? {} : { allow }), ...(deny.length === 0 ? {} : { deny }) } }),
+  const wishes = {
+    prefer: request.prefer ?? key.prefer,
+    region: request.region ?? key.region,
+    allow: bothAllow(key.nodes?.allow, request.nodes?.allow),
+    deny: [...(key.nodes?.deny ?? []), ...(request.nodes?.deny ?? [])],
   };
+  return givenPreferences(wishes) ?? noPreferences;
 }

@@ -9,6 +9,7 @@ import { isRestored } from '../../ledger/lease-roll.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { checkInvite } from '../../protocol/invites.ts';
 import { unixMs } from '../../protocol/units.ts';
+import { peer as peerNamed } from '../protocol/mesh-fixture.ts';
 import { runHere } from './in-process.ts';
 import { runCli } from './run-cli.ts';
 import { tempDir } from './temp-dir.ts';
@@ -68,6 +69,36 @@ describe('keys and accounts', () => {
     expect(accounts).toMatchObject([{ id: of, name: 'Team A', strict: true }]);
     expect(await fails(['keys', 'show', '0123456789abcdef'])).toEqual([3, 'SUBJECT_UNKNOWN']);
     expect(await fails(['accounts', 'set', of])).toEqual([2, 'CONFIG_INVALID']);
+  });
+
+  test('ask something of the nodes that serve them', async ({ expect }) => {
+    await using temp = await tempDir();
+    const { ok, fails } = on(temp.path);
+    await ok(['mesh', 'create']);
+    const [near, slow] = [peer, peerNamed('slow')];
+    const wishes = ['--prefer', 'price', '--region', 'eu-central', '--allow-nodes', `${near},${slow}`];
+    const made = await ok(['keys', 'create', ...wishes, '--deny-nodes', slow]);
+    const preferences = { prefer: 'price', region: 'eu-central', nodes: { allow: [near, slow], deny: [slow] } };
+    expect(made).toMatchObject({ preferences });
+    const id = String(made['id']);
+    expect(await ok(['keys', 'rotate', id])).toMatchObject({ preferences });
+    const set = async (...words: string[]) => (await ok(['keys', 'set', id, ...words]))['preferences'];
+    expect(await set('--prefer', 'none', '--deny-nodes', 'none')).toEqual({
+      region: 'eu-central',
+      nodes: { allow: [near, slow] },
+    });
+    expect(await set('--allow-nodes', 'all', '--deny-nodes', near)).toEqual({
+      region: 'eu-central',
+      nodes: { deny: [near] },
+    });
+    expect(await set('--region', 'any')).toEqual({ nodes: { deny: [near] } });
+    for (const wrong of [
+      ['--prefer', 'luck'],
+      ['--region', 'EU central'],
+      ['--allow-nodes', 'x'],
+    ]) {
+      expect(await fails(['keys', 'create', ...wrong])).toEqual([2, 'CONFIG_INVALID']);
+    }
   });
 
   test('a whole key is revoked by its own text; then only its name can change', async ({ expect }) => {

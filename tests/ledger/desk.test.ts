@@ -105,7 +105,8 @@ describe('a rotated key', () => {
     const { desk, run, noted, site } = stage;
     const gateways = [gateway];
     const { grant: old } = await run(desk.createKey({ ...userKey, role: 'operator', gateways }, 'local'));
-    const terms = { models: ['b*'], limits: { concurrency: 2 } };
+    const preferences = { prefer: 'price', nodes: { deny: [peer('slow')] } } as const;
+    const terms = { models: ['b*'], limits: { concurrency: 2 }, preferences };
     await run(desk.setKey(old.keyId, terms, 'local'));
     await run(desk.setAccount(old.account, { strict: true }, 'local'));
     noted.length = 0;
@@ -184,6 +185,9 @@ describe('what is refused', () => {
     ['a rate of 0', { terms: { models: [], limits: { rpm: 0 } } }],
     ['a rate that is no integer', { terms: { models: [], limits: { tpm: 1.5 } } }],
     ['an unknown limit', { terms: { models: [], limits: { tps: 1 } as never } }],
+    ['too many nodes', { terms: { ...anyTerms, preferences: { nodes: { allow: Array(33).fill(peer('n')) } } } }],
+    ['a node that is none', { terms: { ...anyTerms, preferences: { nodes: { deny: ['!' as never] } } } }],
+    ['a region that nobody can write', { terms: { ...anyTerms, preferences: { region: 'EU central' } } }],
     ['no moment', { terms: { ...anyTerms, expiresMs: unixMs(Number.NaN) } }],
     ['a moment after all dates', { terms: { ...anyTerms, expiresMs: unixMs(8_640_000_000_000_001) } }],
   ];

@@ -24,7 +24,7 @@ const parsed = entries.valid.map(({ hex }) => parseEntry(fromHex(hex)));
 
 describe('vectors', () => {
   test('cover every kind', ({ expect }) => {
-    const kinds = [...Object.keys(moneyKinds), ...Object.keys(usageKinds), 'account'];
+    const kinds = [...Object.keys(moneyKinds), ...Object.keys(usageKinds), 'account', 'terms'];
     expect(new Set(parsed.map(({ kind }) => kind))).toEqual(new Set(kinds));
     expect(entries.invalid.length).toBeGreaterThan(25);
   });

@@ -9,6 +9,7 @@ import { isHelixFlowError } from '../../protocol/errors.ts';
 import { type KeyTerms, keyGatewaysMax, keyModelsMax, rateMax } from '../../protocol/grants.ts';
 import type { AccountId, EpochId, KeyId, OwnerId, PeerId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
+import { givenPreferences, preferred } from '../../protocol/preferences.ts';
 import { unixMs } from '../../protocol/units.ts';
 import '../support/seed.ts';
 import { budgets, moneyByKind, usageByKind } from './usage-entries.ts';
@@ -21,12 +22,25 @@ const key = hexText(8).map((text) => text as KeyId);
 const moment = fc.integer({ min: 0, max: momentMaxMs }).map(unixMs);
 const rate = fc.integer({ min: 1, max: rateMax });
 const rates = fc.record({ rpm: rate, tpm: rate, concurrency: rate }, { requiredKeys: [] });
+const nodes = fc.array(peer, { maxLength: 3 });
+const wishes = fc
+  .record(
+    {
+      prefer: fc.constantFrom(...preferred),
+      region: fc.stringMatching(/^[a-z0-9-]{1,32}$/),
+      allow: nodes,
+      deny: nodes,
+    },
+    { requiredKeys: [] },
+  )
+  .map((drawn) => givenPreferences(drawn) ?? { prefer: 'price' as const });
 const terms = fc
   .record(
     {
       models: fc.array(fc.string({ maxLength: limits.modelNameMaxChars }), { maxLength: Math.min(4, keyModelsMax) }),
       limits: rates,
       expiresMs: moment,
+      preferences: wishes,
     },
     { requiredKeys: ['models', 'limits'] },
   )
@@ -99,6 +113,7 @@ test('every entry is read as it was written, and seen by those who may', ({ expe
       // Lone surrogates cannot be written.
       expect(encodeEntry(read)).toEqual(bytes);
       expect(read.kind).toBe(entry.kind);
+      if ('terms' in read && 'terms' in entry) expect(read.terms.preferences).toEqual(entry.terms.preferences);
       expect(isOpenEntry(bytes)).toBe(open.includes(entry.kind));
     }),
     { numRuns: 600 },

@@ -5,6 +5,8 @@ import { test } from 'vitest';
 import { type Budget, budgetPeriods } from '../../ledger/money.ts';
 import { narrowBudget, narrowLimits, narrowTerms } from '../../ledger/narrow.ts';
 import { allowsModel, type KeyTerms, type RateLimits } from '../../protocol/grants.ts';
+import type { PeerId } from '../../protocol/ids.ts';
+import { givenPreferences, preferred } from '../../protocol/preferences.ts';
 import { unixMs } from '../../protocol/units.ts';
 import '../support/seed.ts';
 
@@ -15,21 +17,39 @@ const someLimits = fc.record({ rpm: rate, tpm: rate, concurrency: rate }).map((r
 /** Few letters, so that patterns and names meet often. */
 const somePattern = fc.string({ unit: fc.constantFrom('a', 'b', '*'), minLength: 1, maxLength: 4 });
 const someName = fc.string({ unit: fc.constantFrom('a', 'b', '*', 'c'), minLength: 1, maxLength: 6 });
+const peers = ['p1', 'p2', 'p3'] as PeerId[];
+const absent = { nil: undefined };
+const someNodes = fc.option(fc.uniqueArray(fc.constantFrom(...peers)), absent);
+const someWishes = fc
+  .record({
+    prefer: fc.option(fc.constantFrom(...preferred), absent),
+    region: fc.option(fc.constantFrom('eu', 'us'), absent),
+    allow: someNodes,
+    deny: someNodes,
+  })
+  .map(givenPreferences);
 const someTerms = fc
   .record({
     models: fc.array(somePattern, { maxLength: 4 }),
     limits: someLimits,
     expiresMs: fc.option(fc.integer({ min: 0, max: 9 }).map(unixMs), { nil: undefined }),
+    preferences: someWishes,
   })
   .map((terms) => given(terms) as KeyTerms);
 
 const fits = (value: number | undefined, limit: number | undefined): boolean =>
   limit === undefined || (value !== undefined && value <= limit);
 
-test('narrowed terms allow no model, rate or moment that one of them does not', ({ expect }) => {
+const mayServe = ({ preferences }: Pick<KeyTerms, 'preferences'>, peer: PeerId): boolean =>
+  preferences?.nodes?.allow?.includes(peer) !== false && preferences?.nodes?.deny?.includes(peer) !== true;
+
+test('narrowed terms allow no model, node, rate or moment that one of them does not', ({ expect }) => {
   fc.assert(
     fc.property(fc.array(someTerms, { minLength: 1, maxLength: 4 }), someName, (all, name) => {
       const narrow = all.reduce(narrowTerms);
+      for (const peer of peers) {
+        expect(mayServe(narrow, peer)).toBe(all.every((terms) => mayServe(terms, peer)));
+      }
       for (const { models, limits, expiresMs } of all) {
         if (!allowsModel({ models }, name)) expect(allowsModel(narrow, name)).toBe(false);
         expect(fits(narrow.expiresMs, expiresMs)).toBe(true);
@@ -59,6 +79,7 @@ test('what was narrowed by something is not narrowed by it again, nor anything b
       expect([again.limits, again.expiresMs]).toEqual([both.limits, both.expiresMs]);
       expect(allowsModel(again, name)).toBe(allowsModel(both, name));
       expect(allowsModel(narrowTerms(a, a), name)).toBe(allowsModel(a, name));
+      expect(narrowTerms(both, a).preferences).toEqual(narrowTerms(a, both).preferences);
     }),
   );
 });

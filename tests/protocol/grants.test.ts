@@ -257,11 +257,16 @@ test('a key gives back its grant, with and without an end', async ({ expect }) =
     limits: { rpm: 60, tpm: 100_000, concurrency: 2 },
     gateways: [peer('Gateway')],
     strict: true,
+    preferences: { prefer: 'price', region: 'eu-central', nodes: { allow: [peer('Near')], deny: [] } },
   };
   for (const made of [grant, full, { ...full, role: 'user', gateways: [], limits: { tpm: 1 } } as KeyGrant]) {
     const text = await signKey({ ...made, meshId }, mesh.issuer.key, signing);
     expect(text).toMatch(/^sk-hx-[A-Za-z0-9._-]+$/);
-    expect(await checkKey(text, { ...checking, issuers })).toEqual(made);
+    const { preferences, ...rest } = made;
+    // A list that denies nobody says nothing.
+    const wishes = { prefer: 'price', region: 'eu-central', nodes: { allow: [peer('Near')] } };
+    const read = preferences === undefined ? rest : { ...rest, preferences: wishes };
+    expect(await checkKey(text, { ...checking, issuers })).toEqual(read);
   }
 });
 
@@ -293,6 +298,13 @@ test('a key that is none is refused with the same code whatever is wrong', async
     'too many gateways': await signed({ gateways: Array.from({ length: 17 }, () => peer('Gateway')) }),
     'an admin of all gateways': await signed({ role: 'admin' }),
     'an operator of two gateways': await signed({ role: 'operator', gateways: [peer('A1234567'), peer('B1234567')] }),
+    'a preference that is none': await signed({ preferences: { prefer: 'luck' } }),
+    'a preference that nobody knows': await signed({ preferences: { speed: 1 } }),
+    'a region of two words': await signed({ preferences: { region: 'eu central' } }),
+    'a node that is none': await signed({ preferences: { nodes: { deny: ['there'] } } }),
+    'too many nodes': await signed({
+      preferences: { nodes: { allow: Array.from({ length: 33 }, () => peer('Near')) } },
+    }),
     'a strictness that is none': await signed({ strict: 'yes' }),
     'a membership': `sk-hx-${(await credentialsFor(mesh, member)).membership}`,
   };

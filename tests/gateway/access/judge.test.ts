@@ -115,10 +115,10 @@ test('a refusal names how old the knowledge is only where that is the reason', (
 
 test('what a key may do are the terms that an entry set, all of them, and the limits of its account', ({ expect }) => {
   const facts = factsOf({
-    grant: expires(nowMs + 5),
+    grant: { ...expires(nowMs + 5), preferences: { prefer: 'price' } },
     facts: { ...terms(), account: { limits: { tpm: 7 }, strict: true } },
   });
-  const { expiresMs: _, ...rest } = facts.grant;
+  const { expiresMs: _, preferences: _wishes, ...rest } = facts.grant;
   expect(accessOf(facts, 601)).toEqual({
     ...rest,
     models: [],
@@ -128,4 +128,8 @@ test('what a key may do are the terms that an entry set, all of them, and the li
     staleSeconds: 601,
   });
   expect(accessOf(factsOf({ grant: expires(nowMs + 5) }), 0)).toEqual({ ...grant, ...expires(nowMs + 5) });
+  const wishes = { preferences: { region: 'eu', nodes: { deny: [other] } } };
+  expect(accessOf(factsOf({ grant: wishes }), 0)).toEqual({ ...grant, ...wishes });
+  const set = { standing: { terms: { models: [], limits: {}, preferences: { prefer: 'price' as const } } } };
+  expect(accessOf(factsOf({ grant: wishes, facts: set }), 0).preferences).toEqual({ prefer: 'price' });
 });

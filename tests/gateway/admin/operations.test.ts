@@ -310,6 +310,23 @@ describe('keys', () => {
     expect(desk.told.at(-1)).toEqual(['setKey', key, { models: [], limits: { rpm: 9 } }, 'local']);
   });
 
+  test('take preferences when they are made, and change one at a time', async ({ expect }) => {
+    const { context, desk } = await furnished();
+    const nodes = { allow: [peer('near')], deny: [peer('slow')] };
+    const preferences = { prefer: 'price', region: 'eu', nodes } as const;
+    const made = await runOperation('keys.create', context, { name: 'app', preferences }, admin);
+    expect(desk.told.at(-1)).toMatchObject(['createKey', { terms: { preferences } }, 'key:00000000000000aa']);
+    const { key } = made;
+    const set = async (change: AdminApi['keys.set']['request']['preferences']) =>
+      (await runOperation('keys.set', context, { key, preferences: change }, admin)).preferences;
+    expect(await set({ prefer: null, nodes: { deny: null } })).toEqual({ region: 'eu', nodes: { allow: nodes.allow } });
+    expect(await set({ nodes: { allow: [] } })).toEqual({ region: 'eu', nodes: { allow: [] } });
+    expect(await set({ region: 'us', nodes: { allow: null } })).toEqual({ region: 'us' });
+    expect(await set({ region: null })).toBeUndefined();
+    const limits = await runOperation('keys.set', context, { key, limits: { rpm: 1 } }, admin);
+    expect(limits).not.toHaveProperty('preferences');
+  });
+
   test('are active, then expired, or revoked', async ({ expect }) => {
     const { context, clock } = await furnished();
     const key = '0000000000000000' as KeyId;

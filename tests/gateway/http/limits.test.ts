@@ -185,6 +185,7 @@ describe('a key', () => {
       models: ['m*'],
       gateways: [],
       strict: false,
+      preferences: {},
       expires_at: 1_800_000_000,
       limits: { rpm: 10, tpm: 2_000, concurrency: null },
       account_limits: { rpm: 4, tpm: null, concurrency: 3 },
