@@ -36,6 +36,8 @@ export interface RequestFacts {
   readonly deadlineMs: number;
   /** From the start to first content, or to the end where there is none. */
   readonly beginWithinMs: number;
+  /** Between two pieces; absent: whatever it takes. */
+  readonly gapWithinMs?: number;
   /** What its client may be told while parts of the mesh are broken. */
   readonly mayFail: readonly ErrorCode[];
 }
@@ -53,6 +55,9 @@ export class WatchedRequest {
   #deltas = 0;
   #outcome: Outcome | undefined;
   #endMs: number | undefined;
+  /** When it last heard anything of the answer. */
+  #heardMs: number | undefined;
+  #gapMs = 0;
   #told: AnswerEnd | undefined;
 
   constructor(facts: RequestFacts, now: () => number, violate: (check: string, detail: string) => void) {
@@ -89,8 +94,14 @@ export class WatchedRequest {
     this.#mustHaveBegun();
   }
 
+  /** The longest time between two pieces. */
+  get gapMs(): number {
+    return this.#gapMs;
+  }
+
   delta(text: string): void {
     this.#mustBeOpen('a delta');
+    this.#heard();
     if (this.#served === undefined) this.#violate('one node', 'text before it was known who serves');
     this.#text += text;
     this.#deltas += 1;
@@ -100,9 +111,14 @@ export class WatchedRequest {
   }
 
   done(end: AnswerEnd): void {
+    this.#heard();
     this.#end({ kind: 'done' });
     this.#told = end;
-    if (end.served.node !== this.#served?.node) this.#violate('one node', 'begun by one, ended by another');
+    const { nodes, node, splices } = end.served;
+    if (nodes[0] !== this.#served?.node) this.#violate('one node', 'begun by another than it says');
+    if (nodes.length > splices + 1) this.#violate('one node', `${nodes.length} nodes and ${splices} splices`);
+    if (nodes.at(-1) !== node) this.#violate('one node', 'ended by another than it says');
+    this.#served = end.served;
     if (this.#text !== this.#expected()) this.#violate('whole answer', `done after ${this.#text.length} characters`);
     const { maxTokens } = this.facts.chat;
     const full = this.#tokens().length;
@@ -151,6 +167,15 @@ export class WatchedRequest {
     if (tookMs > this.facts.deadlineMs + lateMs) this.#violate('in time', `it took ${Math.round(tookMs)} ms`);
   }
 
+  #heard(): void {
+    const nowMs = this.#now();
+    const gapMs = nowMs - (this.#heardMs ?? nowMs);
+    this.#heardMs = nowMs;
+    this.#gapMs = Math.max(this.#gapMs, gapMs);
+    const { gapWithinMs = Number.POSITIVE_INFINITY } = this.facts;
+    if (gapMs > gapWithinMs) this.#violate('goes on in time', `nothing came for ${Math.round(gapMs)} ms`);
+  }
+
   #mustHaveBegun(): void {
     const waitedMs = this.#now() - this.facts.startMs;
     if (waitedMs > this.facts.beginWithinMs) this.#violate('begun in time', `after ${Math.round(waitedMs)} ms`);
@@ -161,7 +186,7 @@ export class WatchedRequest {
   }
 
   #tokens(): readonly string[] {
-    return expectedTokens(this.facts.chat, this.#served?.node ?? '');
+    return expectedTokens(this.facts.chat, '');
   }
 
   #expected(): string {
@@ -177,6 +202,8 @@ export interface RequestCounts {
   /** Their gateway died. */
   readonly lost: number;
   readonly failed: Readonly<Partial<Record<ErrorCode, number>>>;
+  /** Whole answers that another node went on with, and the longest times that nothing came of them. */
+  readonly spliced: { readonly count: number; readonly gapMedianMs: number; readonly gapMaxMs: number };
 }
 
 export function countRequests(requests: readonly WatchedRequest[]): RequestCounts {
@@ -185,5 +212,14 @@ export function countRequests(requests: readonly WatchedRequest[]): RequestCount
   for (const { outcome } of requests) {
     if (outcome?.kind === 'failed') failed[outcome.code] = (failed[outcome.code] ?? 0) + 1;
   }
-  return { total: requests.length, done: of('done'), cancelled: of('cancelled'), lost: of('lost'), failed };
+  const gaps = requests
+    .filter(({ end }) => (end?.served.splices ?? 0) > 0)
+    .map(({ gapMs }) => Math.round(gapMs))
+    .sort((a, b) => a - b);
+  const spliced = {
+    count: gaps.length,
+    gapMedianMs: gaps[Math.floor(gaps.length / 2)] ?? 0,
+    gapMaxMs: gaps.at(-1) ?? 0,
+  };
+  return { total: requests.length, done: of('done'), cancelled: of('cancelled'), lost: of('lost'), failed, spliced };
 }

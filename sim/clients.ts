@@ -38,7 +38,7 @@ export interface MovingTraffic {
 /** Of the requests. */
 const movingShare = 0.7;
 
-type Promises = Pick<RequestFacts, 'mayFail' | 'beginWithinMs'>;
+type Promises = Pick<RequestFacts, 'mayFail' | 'beginWithinMs' | 'gapWithinMs'>;
 type Manner = 'patient' | 'slow' | 'fickle';
 
 interface Running {
@@ -130,6 +130,7 @@ export class Clients {
         deadlineMs,
         mayFail: this.#promises.mayFail,
         beginWithinMs: this.#promises.beginWithinMs,
+        ...(this.#promises.gapWithinMs === undefined ? {} : { gapWithinMs: this.#promises.gapWithinMs }),
       },
       () => kernel.nowMs,
       (check, detail) => {

@@ -23,6 +23,7 @@ export const faultKinds = [
   'replay',
   'lyingNode',
   'lyingGateway',
+  'resumed',
 ] as const;
 
 export type FaultKind = (typeof faultKinds)[number];

@@ -1,7 +1,7 @@
 /** The simulated engine: paced under virtual time, its text a function of prompt and position, with faults to order. */
 
-import { createAnswerText } from '../node/answer-text.ts';
-import { countPromptTokens, hashPrompt, syntheticDelta } from '../node/synthetic-text.ts';
+import { type AnswerText, createAnswerText } from '../node/answer-text.ts';
+import { countPromptTokens, hashPrompt, syntheticDelta, syntheticText } from '../node/synthetic-text.ts';
 import { sha256Hex } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { ModelDigest } from '../protocol/ids.ts';
@@ -25,8 +25,10 @@ export interface SimEngineOptions {
   readonly contextTokens: number;
   readonly prefillMsPerToken: number;
   readonly decodeMsPerToken: number;
-  /** Makes this engine's texts differ from those of others, so that a mixture of two shows. */
+  /** Part of the digest: engines of another one generate other texts, so that a mixture of two shows. */
   readonly salt: string;
+  /** Absent: `tokens`. */
+  readonly continuation?: EngineModel['continuation'];
 }
 
 /** What the answer to `chat` is, when nobody cuts it: as many tokens as the prompt decides. */
@@ -40,6 +42,15 @@ const lengthOf = (seed: number): number => 12 + (seed % 60);
 
 type Emit = Parameters<Engine['generate']>[1];
 
+/** One answer, from its slot to its end. */
+interface Job {
+  readonly text: AnswerText;
+  readonly promptTokens: number;
+  readonly emit: Emit;
+  readonly signal: AbortSignal;
+}
+
+const refused = (reason: string): HelixFlowError => new HelixFlowError('RESUME_REFUSED', { reason });
 const down = (reason: string): HelixFlowError => new HelixFlowError('ENGINE_FAILED', { reason });
 
 export class SimEngine implements Engine {
@@ -58,6 +69,7 @@ export class SimEngine implements Engine {
   #stall: { readonly gate: Promise<void>; readonly open: () => void } | undefined;
   #tokens = 0;
   #busyMs = 0;
+  #progress = 0;
 
   constructor(clock: Clock, counts: FaultCounts, options: SimEngineOptions) {
     this.#clock = clock;
@@ -66,10 +78,10 @@ export class SimEngine implements Engine {
     this.slots = options.slots;
     this.#model = {
       name: options.model,
-      digest: sha256Hex('simulated', options.model) as ModelDigest,
+      digest: sha256Hex('simulated', options.model, options.salt) as ModelDigest,
       digestKind: 'synthetic',
       contextTokens: options.contextTokens,
-      continuation: 'none',
+      continuation: options.continuation ?? 'tokens',
       build: 'simulated',
     };
   }
@@ -80,7 +92,7 @@ export class SimEngine implements Engine {
 
   stats(): EngineStats {
     const tokensPerSecond = this.#busyMs === 0 ? 0 : Math.max(1, Math.round((this.#tokens * 1_000) / this.#busyMs));
-    return { active: this.#active, slots: this.slots, tokensPerSecond };
+    return { active: this.#active, slots: this.slots, tokensPerSecond, progress: this.#progress };
   }
 
   onChange(listener: () => void): Cancel {
@@ -128,6 +140,7 @@ export class SimEngine implements Engine {
     if (request.model !== this.#model.name) throw new HelixFlowError('NODE_MODEL_MISSING', { model: request.model });
     const promptTokens = countPromptTokens(request.chat);
     this.#checkContext(promptTokens, request.chat.maxTokens ?? 1);
+    const text = this.#open(request);
     signal.throwIfAborted();
     if (!this.#isUp) throw down('the engine is down');
     const controller = new AbortController();
@@ -137,7 +150,7 @@ export class SimEngine implements Engine {
     try {
       await this.#slot(controller.signal);
       try {
-        return await this.#run(request.chat, promptTokens, emit, controller.signal);
+        return await this.#run(request, { text, promptTokens, emit, signal: controller.signal });
       } finally {
         this.#active -= 1;
         this.#queue[0]?.();
@@ -146,6 +159,16 @@ export class SimEngine implements Engine {
       this.#running.delete(controller);
       signal.removeEventListener('abort', forward);
     }
+  }
+
+  #open({ chat, resume }: GenerateRequest): AnswerText {
+    if (resume === undefined) return createAnswerText(chat.stop);
+    if (this.#model.continuation === 'none') throw refused('this model goes on from nothing');
+    const seed = seedOf(chat, this.#options.salt);
+    const isOurs = resume.tokenIds.every((id, position) => syntheticDelta(seed, position).tokenIds[0] === id);
+    if (!isOurs) throw refused('its ids are not those of this prompt');
+    this.#counts.add('resumed', 1);
+    return createAnswerText(chat.stop, { text: syntheticText(seed, resume.tokenIds.length), shown: resume.text });
   }
 
   #checkContext(promptTokens: number, completionTokens: number): void {
@@ -173,18 +196,20 @@ export class SimEngine implements Engine {
     this.#active += 1;
   }
 
-  async #run(chat: ChatRequest, promptTokens: number, emit: Emit, signal: AbortSignal): Promise<EngineDone> {
+  async #run({ chat, resume }: GenerateRequest, { text, promptTokens, emit, signal }: Job): Promise<EngineDone> {
     const { prefillMsPerToken, decodeMsPerToken, salt } = this.#options;
+    const from = resume?.tokenIds.length ?? 0;
     const startMs = this.#clock.nowMs();
-    await this.#work(promptTokens * prefillMsPerToken, signal);
+    await this.#work((promptTokens + from) * prefillMsPerToken, signal);
+    this.#progress += promptTokens + from;
     const prefillMs = ms(this.#clock.nowMs() - startMs);
     const seed = seedOf(chat, salt);
-    const text = createAnswerText(chat.stop);
     const length = Math.min(lengthOf(seed), chat.maxTokens ?? Number.POSITIVE_INFINITY);
-    for (let position = 0; position < length && !text.stopped; position += 1) {
+    for (let position = from; position < length && !text.stopped; position += 1) {
       await this.#work(decodeMsPerToken, signal);
       const token = syntheticDelta(seed, position);
       this.#tokens += 1;
+      this.#progress += 1;
       const delta = text.push(token.text, token.tokenIds);
       const taken = delta && emit({ ...delta, promptTokens });
       if (taken !== undefined) await taken;
@@ -192,6 +217,7 @@ export class SimEngine implements Engine {
     }
     const rest = text.flush();
     if (rest !== undefined) await emit(rest);
+    this.#progress += 1;
     const decodeMs = ms(this.#clock.nowMs() - startMs - prefillMs);
     this.#busyMs += prefillMs + decodeMs;
     const finish = text.stopped || length < (chat.maxTokens ?? Number.POSITIVE_INFINITY) ? 'stop' : 'length';

@@ -20,6 +20,10 @@ export type Fault = Span &
     | { readonly kind: 'crash'; readonly machine: number; readonly hasPower: boolean }
     | { readonly kind: 'pause'; readonly machine: number }
     | { readonly kind: 'clockSkew'; readonly machine: number; readonly skewMs: number }
+    /** As `crash`, `pause` and `reset`, of nodes only. */
+    | { readonly kind: 'nodeCrash'; readonly machine: number; readonly hasPower: boolean }
+    | { readonly kind: 'nodePause'; readonly machine: number }
+    | { readonly kind: 'nodeReset'; readonly machine: number }
     | { readonly kind: 'engineStall'; readonly machine: number }
     | { readonly kind: 'engineCrash'; readonly machine: number }
     | { readonly kind: 'engineSlow'; readonly machine: number; readonly factor: number }
@@ -96,6 +100,10 @@ function drawFault(kind: PlannedKind, window: FaultWindow, random: SimRandom, li
       return { ...span, kind, machine, hasPower: random.chance(0.6) };
     case 'clockSkew':
       return { ...span, kind, machine, skewMs: Math.round(random.between(-600_000, 600_000)) };
+    case 'nodeCrash':
+      return { ...span, kind, machine: node, hasPower: random.chance(0.6) };
+    case 'nodePause':
+    case 'nodeReset':
     case 'engineStall':
     case 'engineCrash':
       return { ...span, kind, machine: node };

@@ -61,12 +61,15 @@ function beginAt(fault: MachineFault, stage: Stage, site: Site | undefined): End
   const { machine } = site;
   switch (fault.kind) {
     case 'reset':
+    case 'nodeReset':
       for (const connection of machine.ports?.network.connections() ?? []) world.fabric.reset(connection);
       return undefined;
     case 'crash':
+    case 'nodeCrash':
       sites.kill(site, fault.hasPower);
       return () => sites.boot(site);
     case 'pause':
+    case 'nodePause':
       machine.pause();
       return () => machine.resume();
     case 'clockSkew':

@@ -41,6 +41,8 @@ export interface Scenario {
   readonly money?: MoneyPlan;
   /** From a request to its first content, or its end where there is none. */
   readonly beginWithinMs: number;
+  /** Between two pieces of an answer, while at least some of the nodes work; absent: as it comes. */
+  readonly gapWithinMs?: number;
   /** What clients may be told while faults are about; everything else is a broken promise. */
   readonly mayFail: readonly ErrorCode[];
 }
@@ -107,9 +109,28 @@ export const scenarios: readonly Scenario[] = [
     name: 'partition-heals',
     about: '20 nodes, 3 gateways and their clients; a partition cuts the mesh in two, and heals.',
     faults: { always: ['partition'], sometimes: [], eachMax: 1 },
-    // Every gateway keeps some nodes, so only what had begun may be lost.
-    mayFail: ['STREAM_INTERRUPTED'],
+    // Every gateway keeps some nodes, and they go on with what others had begun.
+    mayFail: [],
     beginWithinMs: 6_000,
+  },
+  {
+    ...mesh,
+    name: 'carried-on',
+    about:
+      '3 gateways, 16 nodes that die, hang and lose their connections in mid-answer: every answer is carried on, whole.',
+    nodes: 16,
+    hiddenNodes: 2,
+    requestsPerSecond: 24,
+    faults: {
+      always: ['nodeCrash', 'nodePause', 'nodeReset', 'engineStall'],
+      sometimes: ['engineCrash', 'engineSlow', 'slowLink'],
+      eachMax: 3,
+      atLeast: { nodeCrash: 6, nodePause: 3, nodeReset: 6 },
+    },
+    mayFail: [],
+    beginWithinMs: 12_000,
+    // A stalled engine is found within 5 s; the next one may be stalled, too.
+    gapWithinMs: 10_000,
   },
   {
     ...mesh,

@@ -139,7 +139,7 @@ export class Sites {
       start = site.gateway.start;
     } else {
       const { counts } = this.#world;
-      site.engine = new SimEngine(ports.clock, counts, { ...engineOptions, salt: peer });
+      site.engine = new SimEngine(ports.clock, counts, { ...engineOptions, salt: '' });
       const owner = site.machine.name;
       site.node = createNode(ports, { ...options, engines: [site.engine], queueMax, owner, hardware: 'simulated' });
       start = site.node.start;

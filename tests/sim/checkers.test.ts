@@ -7,9 +7,16 @@ import type { ModelDigest, PeerId, RequestId } from '../../protocol/ids.ts';
 import { countRequests, type Phase, WatchedRequest } from '../../sim/checkers.ts';
 import { expectedTokens } from '../../sim/engine.ts';
 
-const served = (node: string): Served => ({ node: node as PeerId, digest: 'd' as ModelDigest, attempts: 1 });
+/** By these nodes, one after the other. */
+const served = (...nodes: string[]): Served => ({
+  node: nodes.at(-1) as PeerId,
+  digest: 'd' as ModelDigest,
+  attempts: nodes.length,
+  nodes: nodes as PeerId[],
+  splices: nodes.length - 1,
+});
 const chat = { messages: [{ role: 'user' as const, content: 'hello' }] };
-const tokens = expectedTokens(chat, 'one');
+const tokens = expectedTokens(chat, '');
 const text = tokens.join('');
 
 const mayFail: readonly ErrorCode[] = ['NODE_LOST', 'STREAM_INTERRUPTED'];
@@ -23,7 +30,8 @@ interface Watched {
 function watch(phase: Phase = 'calm', maxTokens?: number): Watched {
   const watched: { nowMs: number; broken: string[] } = { nowMs: 0, broken: [] };
   const id = '0'.repeat(32) as RequestId;
-  const facts = { number: 1, id, phase, gateway: 'g', startMs: 0, deadlineMs: 1_000, beginWithinMs: 500, mayFail };
+  const bounds = { startMs: 0, deadlineMs: 1_000, beginWithinMs: 500, gapWithinMs: 300 };
+  const facts = { number: 1, id, phase, gateway: 'g', ...bounds, mayFail };
   const request = new WatchedRequest(
     { ...facts, chat: maxTokens === undefined ? chat : { ...chat, maxTokens } },
     () => watched.nowMs,
@@ -85,7 +93,7 @@ describe('a watched request', () => {
   ])[] = [
     ['a repeated token', 'honest text', (r) => [tokens[0], tokens[0]].forEach((token) => void r.delta(token ?? ''))],
     ['a missing token', 'honest text', (r) => r.delta(tokens.slice(1).join(''))],
-    ['text of another node', 'honest text', (r) => r.delta(expectedTokens(chat, 'two').join(''))],
+    ['text of another model', 'honest text', (r) => r.delta(expectedTokens(chat, 'two').join(''))],
     ['a change of the node', 'one node', (r) => r.committed(served('two'))],
     [
       'another node at the end',
@@ -93,6 +101,23 @@ describe('a watched request', () => {
       (r) => {
         r.delta(text);
         r.done(end({ served: served('two') }));
+      },
+    ],
+    [
+      'more nodes than splices',
+      'one node',
+      (r) => {
+        r.delta(text);
+        r.done(end({ served: { ...served('one', 'two'), splices: 0 } }));
+      },
+    ],
+    [
+      'a long silence',
+      'goes on in time',
+      (r, watched) => {
+        r.delta(tokens[0] ?? '');
+        watched.nowMs = 301;
+        r.delta(tokens[1] ?? '');
       },
     ],
     ['an end too soon', 'whole answer', (r) => r.done(end())],
@@ -195,6 +220,22 @@ describe('a watched request', () => {
     requests[0]?.cancelled();
     requests[1]?.lost();
     requests[2]?.failed(failure('NODE_LOST', {}));
-    expect(countRequests(requests)).toEqual({ total: 4, done: 0, cancelled: 1, lost: 1, failed: { NODE_LOST: 1 } });
+    const spliced = watch('faults');
+    spliced.request.committed(served('one'));
+    spliced.request.delta(tokens[0] ?? '');
+    spliced.nowMs = 120;
+    spliced.request.delta(tokens.slice(1).join(''));
+    spliced.request.done(end({ served: served('one', 'two') }));
+    expect([spliced.broken, countRequests([...requests, spliced.request])]).toEqual([
+      [],
+      {
+        total: 5,
+        done: 1,
+        cancelled: 1,
+        lost: 1,
+        failed: { NODE_LOST: 1 },
+        spliced: { count: 1, gapMedianMs: 120, gapMaxMs: 120 },
+      },
+    ]);
   });
 });
