@@ -24,6 +24,7 @@ import { connectedGateways, createAdminContext, inviteContacts } from './admin-c
 import { booksView } from './books-text.ts';
 import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
+import { type DoorChoices, doorOptions } from './door-options.ts';
 import { type AdmitOwn, type Granting, openGranting } from './granting.ts';
 import type { LocalKeyDeps } from './local-key.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
@@ -31,7 +32,7 @@ import { startPeer } from './start-peer.ts';
 import type { GatewayStatus } from './status.ts';
 import { version } from './version.ts';
 
-export interface GatewayOptions extends Omit<PeerOptions, 'role'> {
+export interface GatewayOptions extends Omit<PeerOptions, 'role'>, DoorChoices {
   /** False for an archive: nothing listens for clients. */
   readonly http: boolean;
   readonly host: string;
@@ -67,6 +68,8 @@ export interface RunningGateway {
   /** Where operators reach the admin API; undefined without `--admin-listen`. */
   readonly adminUrl: string | undefined;
   /** For the key that `helixflow up` keeps. */
+  /** Undefined without `--metrics-listen`. */
+  readonly metricsUrl: string | undefined;
   readonly localKeys: LocalKeyDeps;
   /** Admits other peers of this directory; undefined where its issuer's key is elsewhere. */
   readonly admitOwn: AdmitOwn | undefined;
@@ -154,21 +157,23 @@ async function openDoors(
   const { gateway: service, idempotency } = peer;
   const records = context.records === undefined ? {} : { records: context.records };
   const listen = async () => {
-    const app = createGatewayApp({ ...shared, service, idempotency, ...records, observers });
+    const app = createGatewayApp({ ...shared, service, idempotency, ...records, observers }, doorOptions(options));
     return opened.use(await startListening(app, clock, { host, port, option: '--port' }));
   };
   const door = options.http ? await listen() : undefined;
   // A proxy in front of it may speak TLS, so it is no fault; without one keys and prompts can be read on the way.
   if (door !== undefined && tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });
   if (metrics !== undefined && metricsListen !== undefined) {
+  let metricsUrl: string | undefined;
     const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
-    log.info('metrics.listening', { url: opened.use(server).url });
+    metricsUrl = opened.use(server).url;
+    log.info('metrics.listening', { url: metricsUrl });
   }
   const admin =
     adminListen &&
     opened.use(await startAdminServer({ ...shared, context }, { ...adminListen, option: '--admin-listen' }));
   if (admin !== undefined) log.info('admin.listening', { url: admin.url });
-  return { door, keys, tls, adminUrl: admin?.url };
+  return { door, keys, tls, metricsUrl, adminUrl: admin?.url };
 }
 
 /**
@@ -215,7 +220,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     status: () => status(),
     contacts: () => inviteContacts(contacts(), entry.mesh.network),
   });
-  const { door, keys, tls, adminUrl } = await openDoors(world, { runtime, peer, context }, options, opened);
+  const { door, keys, tls, metricsUrl, adminUrl } = await openDoors(world, { runtime, peer, context }, options, opened);
   const status = (): GatewayStatus => ({
     ...runtime.status(peer, options.maxStale),
     ...peer.gateway.readiness(),
@@ -242,6 +247,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     controlled: { admin: context, roots, contacts },
     adminUrl,
     localKeys: {
+    metricsUrl,
       check: (text) => keys.check(text),
       create: (name) => runOperation('keys.create', context, { name }, 'local'),
     },

@@ -34,6 +34,8 @@ export interface RunningNode {
   models(): readonly EngineModel[];
   /** Resolves once a gateway holds an offer with at least one model. */
   whenOffered(signal: AbortSignal): Promise<void>;
+  /** Undefined without `--metrics-listen`. */
+  readonly metricsUrl: string | undefined;
   status(): WorkerStatus;
   /** Finishes the answers under way within `grace`, then closes everything. */
   drain(grace: Ms): Promise<void>;
@@ -77,7 +79,9 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   if (metricsListen !== undefined) {
     const registry = createNodeMetrics(node, version);
     const server = await startMetricsServer(registry, { ...metricsListen, option: '--metrics-listen' });
-    world.log.info('metrics.listening', { url: opened.use(server).url });
+    metricsUrl = opened.use(server).url;
+    world.log.info('metrics.listening', { url: metricsUrl });
+  let metricsUrl: string | undefined;
   }
   const leaving = new AbortController();
   opened.defer(() => leaving.abort());
@@ -113,6 +117,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
     whenOffered: (signal) => node.server.whenOffered(signal),
     status,
     drain: async (grace) => {
+    metricsUrl,
       leaving.abort();
       await Promise.race([node.drain(), world.clock.sleep(grace)]);
       await close();

@@ -18,15 +18,16 @@ export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (confi
     start: async ({ world, dir, add }) => {
       gateway = await runGateway(world, dir, { ...config, join, observers: [] });
       add(gateway);
-      const { baseUrl, peer, meshId, adminUrl } = gateway;
+      const { baseUrl, peer, meshId, adminUrl, metricsUrl } = gateway;
       const { addresses, p2pPort } = gateway.status();
       return {
-        ready: { event: 'ready', baseUrl, peerId: peer, meshId, addresses, p2pPort, adminUrl },
+        ready: { event: 'ready', baseUrl, peerId: peer, meshId, addresses, p2pPort, adminUrl, metricsUrl },
         text: [
           `Gateway ready: ${baseUrl ?? 'an archive, without clients'}`,
           `  peer id    ${peer}`,
           `  addresses  ${addresses.join(', ') || 'none'}`,
           ...(adminUrl === undefined ? [] : [`  admin API  ${adminUrl}`]),
+          ...(metricsUrl === undefined ? [] : [`  metrics    ${metricsUrl}`]),
         ].join('\n'),
       };
     },

@@ -27,7 +27,7 @@ export const runNodeCommand: RunCommand<typeof nodeOptions> = async (config, con
       const models = node.models().map(({ name }) => name);
       const { addresses, p2pPort } = node.status();
       return {
-        ready: { event: 'ready', peerId: node.peer, models, addresses, p2pPort },
+        ready: { event: 'ready', peerId: node.peer, models, addresses, p2pPort, metricsUrl: node.metricsUrl },
         text: `Node ready: a gateway holds its offer.\n  peer id  ${node.peer}`,
       };
     },

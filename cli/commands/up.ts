@@ -67,11 +67,11 @@ export const runUp: RunCommand<typeof upOptions> = async (config, context) => {
       node = await runNode(world, dir, { ...own, ...beside, admitOwn, engines: () => loading });
       add(node);
       await node.whenOffered(signal);
-      const { baseUrl } = gateway;
+      const { baseUrl, metricsUrl } = gateway;
       assert(baseUrl !== undefined, 'up serves clients');
       const models = gateway.models().map(({ name }) => name);
       return {
-        ready: { event: 'ready', baseUrl, apiKey, models },
+        ready: { event: 'ready', baseUrl, apiKey, models, metricsUrl },
         text: printBanner({ baseUrl, apiKey, models: node.models() }),
       };
     },

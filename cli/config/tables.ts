@@ -13,6 +13,7 @@ import {
   usageOptions,
 } from './account-tables.ts';
 import { archiveOptions } from './archive-tables.ts';
+import { clientOptions } from './door-tables.ts';
 import {
   keysCreateOptions,
   keysRevokeOptions,
@@ -90,7 +91,7 @@ const peerOptions = {
   announce: option(z.array(announced).max(limits.peerAddressesMax).default([]), {
     flag: '--announce <multiaddr>',
     env: 'HELIXFLOW_ANNOUNCE',
-    expected: `at most ${limits.peerAddressesMax} multiaddrs such as /ip4/192.0.2.7/tcp/4001, separated by commas`,
+    expected: `at most ${limits.peerAddressesMax} multiaddrs such as /ip4/192.0.2.7/tcp/4001, separated by commas; with IP addresses, since peers never look up names`,
     about: 'Where other peers can reach this one, in place of what it finds out itself; may be repeated.',
   }),
   drain: option(duration(1).prefault('30s'), {
@@ -151,6 +152,7 @@ const doorOptions = {
 /** Options of the gateway's door beside where it listens. */
 const accessOptions = {
   tlsCert: option(text.optional(), {
+  ...clientOptions,
     flag: '--tls-cert <file>',
     env: 'HELIXFLOW_TLS_CERT',
     expected: 'a PEM file: the certificate, then those between it and a root',

@@ -44,6 +44,7 @@ interface Ready {
   readonly apiKey: string;
   readonly peerId: string;
   readonly p2pPort: number;
+  readonly metricsUrl: string;
   readonly models: readonly string[];
 }
 
@@ -62,9 +63,9 @@ const invite = async (path: string, role: string): Promise<string> =>
 const statusOf = async (path: string): Promise<Record<string, never>> =>
   jsonLine((await runCli(['status', '--data-dir', path, '--json'])).stdout) as never;
 
-/** What the daemon's metrics port says; where it is stands in the log. */
+/** What the daemon's metrics port says. */
 const metricsOf = async (cli: RunningCli): Promise<string> =>
-  await (await fetch(/"url":"([^"]+\/metrics)"/.exec(cli.stderr())?.[1] ?? '')).text();
+  await (await fetch((await readyOf(cli)).metricsUrl)).text();
 
 const killed = async (cli: RunningCli, signal: NodeJS.Signals): Promise<number | null> => {
   cli.child.kill(signal);
