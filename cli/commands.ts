@@ -56,6 +56,16 @@ export const commands: readonly CliCommand[] = [
     async () => (await import('./commands/node.ts')).runNodeCommand,
   ),
   define(
+    'gateway drain',
+    'Ends the gateway on the data directory once its clients have their answers.',
+    async () => (await import('./commands/gateway-drain.ts')).runGatewayDrain,
+  ),
+  define(
+    'node drain',
+    'Ends the node on the data directory: it takes nothing new, and what it cannot finish goes on elsewhere.',
+    async () => (await import('./commands/node-drain.ts')).runNodeDrain,
+  ),
+  define(
     'mesh create',
     'Makes a new mesh in the data directory.',
     async () => (await import('./commands/mesh-create.ts')).runMeshCreate,

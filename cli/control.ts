@@ -6,6 +6,7 @@ import { adminPrefix, findOperation, runOperation } from '../gateway/admin/opera
 import { errorRow, HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { RootToken } from '../protocol/peer/roots.ts';
 import type { Contact } from '../protocol/ports.ts';
+import type { Drained } from './ending.ts';
 import type { DaemonStatus } from './status.ts';
 
 /** What a daemon answers beside the operations of the admin API, by method and path. */
@@ -17,6 +18,8 @@ export interface ControlApi {
   'GET /status': { request: undefined; response: DaemonStatus };
   /** Gateways that this one could reach; for backups. */
   'GET /contacts': { request: undefined; response: readonly Contact[] };
+  /** Ends the daemon; answered when all has ended but the process. Without `graceMs` it takes its own time. */
+  'POST /drain': { request: { readonly graceMs?: number }; response: Drained };
   /** Tokens that the root has signed elsewhere, to be kept and spread. */
   'POST /roots': { request: readonly RootToken[]; response: { readonly taken: number } };
 }

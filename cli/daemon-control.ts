@@ -7,7 +7,9 @@ import { HelixFlowError } from '../protocol/errors.ts';
 import { limits } from '../protocol/limits.ts';
 import type { Roots, RootToken } from '../protocol/peer/roots.ts';
 import type { Contact } from '../protocol/ports.ts';
+import { type Ms, ms } from '../protocol/units.ts';
 import type { ControlRoutes } from './control.ts';
+import { graceMaxMs } from './ending.ts';
 import { takeRoots } from './take-roots.ts';
 
 /** The part of a daemon that a command may talk to. */
@@ -16,6 +18,16 @@ export interface Controlled {
   readonly roots: Roots;
   /** Gateways that others could find the mesh by. */
   contacts(): readonly Contact[];
+}
+
+const drainAsk = z.strictObject({ graceMs: z.number().min(0).max(graceMaxMs).optional() });
+
+/** How long answers under way may go on; undefined where the daemon's own time is meant. @throws HelixFlowError REQUEST_MALFORMED */
+export function readGrace(body: unknown): Ms | undefined {
+  const parsed = drainAsk.safeParse(body ?? {});
+  if (!parsed.success) throw new HelixFlowError('REQUEST_MALFORMED', { reason: 'This is no time to wait for.' });
+  const { graceMs } = parsed.data;
+  return graceMs === undefined ? undefined : ms(graceMs);
 }
 
 const rootTokens = z

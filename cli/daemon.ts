@@ -7,8 +7,9 @@ import { systemRandom } from '../protocol/adapters/random.ts';
 import { createJoseTokens } from '../protocol/adapters/tokens-jose.ts';
 import type { Ms } from '../protocol/units.ts';
 import type { CommandContext } from './command.ts';
-import { type Controlled, controlRoutes } from './daemon-control.ts';
+import { type Controlled, controlRoutes, readGrace } from './daemon-control.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
+import { addDrained, createEnding, type Drained, nothingDrained } from './ending.ts';
 import { holdDataDir } from './holder.ts';
 import { readMesh } from './mesh-files.ts';
 import type { World } from './peer-runtime.ts';
@@ -20,7 +21,8 @@ import { version } from './version.ts';
 export interface Part {
   /** Rejects when it cannot go on. */
   readonly failed: Promise<never>;
-  drain(grace: Ms): Promise<void>;
+  /** Takes nothing new and finishes what is under way; once `hurry` aborts, ends the rest. Closes everything then. */
+  drain(hurry: AbortSignal): Promise<Drained>;
   close(): Promise<void>;
 }
 
@@ -43,6 +45,7 @@ export interface Started {
 interface DaemonOptions {
   readonly command: string;
   readonly logLevel: LogLevel;
+  /** How long answers under way may go on after a signal. */
   readonly drain: Ms;
   readonly status: () => { readonly gateway?: GatewayStatus; readonly node?: WorkerStatus };
   /** What commands talk to, once it has started. */
@@ -74,7 +77,7 @@ async function describeDaemon(
 }
 
 /**
- * Runs a daemon to its end. The result is the exit code: 0 after a signal.
+ * Runs a daemon to its end. The result is the exit code: 0 after a signal, and after it was drained.
  * @throws HelixFlowError DATA_DIR_HELD, DATA_DIR_UNUSABLE; what `start` throws; what a part fails with.
  */
 export async function runDaemon({ common, output }: CommandContext, options: DaemonOptions): Promise<number> {
@@ -83,6 +86,8 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
   await using hold = await holdDataDir(dir, options.command);
   const log = createLog({ level: options.logLevel, destination: 'stderr' });
   const clock = systemClock();
+  const ending = createEnding(clock);
+  void stop.requested.then(() => ending.begin(options.drain));
   await using audit = await openAuditLog(dir.audit, { clock, log });
   const world: World = { clock, random: systemRandom(), tokens: createJoseTokens(), log, audit };
   const since = new Date().toISOString();
@@ -94,20 +99,30 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
       parts.push(part);
       part.failed.catch(fail);
     };
-    const started = await options.start({ world, dir, signal: stop.signal, add });
-    if (!stop.signal.aborted) output.data(started.ready, started.text);
-    await stop.requested;
+    const started = await options.start({ world, dir, signal: ending.signal, add });
+    if (!ending.signal.aborted) output.data(started.ready, started.text);
+    await ending.begun;
   };
   const status = (): Promise<DaemonStatus> => describeDaemon(dir, since, startedMs, options);
-  hold.serve({ 'GET /status': status, ...controlRoutes(options.controlled, audit) });
+  const drain = async (body: unknown): Promise<Drained> => {
+    ending.begin(readGrace(body) ?? options.drain);
+    return ending.ended;
+  };
+  hold.serve({ 'GET /status': status, 'POST /drain': drain, ...controlRoutes(options.controlled, audit) });
   try {
-    await Promise.race([run(), failed, stop.requested]);
+    await Promise.race([run(), failed, ending.begun]);
   } catch (error) {
     await Promise.allSettled(parts.map((part) => part.close()));
     throw error;
   }
-  log.info('daemon.stopping', { drainMs: options.drain });
+  log.info('daemon.stopping');
   if (parts.length > 0) output.note('Stopping; answers under way are finished. Ctrl-C again stops at once.');
-  for (const part of parts) await part.drain(options.drain);
+  let drained = nothingDrained;
+  for (const part of parts) drained = addDrained(drained, await part.drain(ending.hurry));
+  const { finished, handedOver, cut } = drained;
+  log.info('daemon.drained', { finished, handedOver, cut });
+  ending.over(drained);
+  // Whoever asked for it has the answer before the socket goes.
+  await clock.turn();
   return 0;
 }

@@ -17,6 +17,8 @@ export type EngineConfig = Pick<
   | 'model'
   | 'engine'
   | 'tokensPerSecond'
+  | 'prefillTokensPerSecond'
+  | 'cacheTokens'
   | 'upstream'
   | 'upstreamKey'
   | 'upstreamKeyFile'
@@ -33,13 +35,19 @@ const invalid = (reason: string, cause?: unknown): HelixFlowError =>
 
 /** Refuses options that contradict each other. @throws HelixFlowError CONFIG_INVALID */
 export function checkEngineConfig(config: EngineConfig): void {
-  const { engine, model, upstream, tokensPerSecond, digest } = config;
+  const { engine, model, upstream, tokensPerSecond, prefillTokensPerSecond, cacheTokens, digest } = config;
   const { upstreamKey, upstreamKeyFile, upstreamContinuation } = config;
   const problems: string[] = [];
   if (engine === 'synthetic' && model.length > 0) problems.push('--engine synthetic serves no --model');
   if (engine === 'synthetic' && upstream !== undefined) problems.push('--engine synthetic serves no --upstream');
   if (engine !== 'synthetic' && tokensPerSecond !== undefined) {
     problems.push('--tokens-per-second is for --engine synthetic only');
+  }
+  if (engine !== 'synthetic' && prefillTokensPerSecond !== undefined) {
+    problems.push('--prefill-tokens-per-second is for --engine synthetic only');
+  }
+  if (prefillTokensPerSecond === undefined && cacheTokens !== undefined) {
+    problems.push('--cache-tokens goes with --prefill-tokens-per-second');
   }
   if (upstream === undefined && digest !== undefined) problems.push('--digest is for --upstream only');
   if (upstream === undefined && upstreamKeyFile !== undefined) {
@@ -113,7 +121,9 @@ export async function openEngines(
   const { engine, tokensPerSecond, slots, context, upstream, upstreamContinuation: continuation, digest } = config;
   if (engine === 'synthetic') {
     const { createSyntheticEngine } = await import('../node/engines/synthetic.ts');
-    return [createSyntheticEngine(world, given({ tokensPerSecond, slots, contextTokens: context }))];
+    const { prefillTokensPerSecond, cacheTokens } = config;
+    const pace = { tokensPerSecond, prefillTokensPerSecond, cacheTokens };
+    return [createSyntheticEngine(world, given({ ...pace, slots, contextTokens: context }))];
   }
   const apiKey = readUpstreamKey(config);
   const engines = await openLlama(world, config, paths);

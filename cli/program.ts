@@ -55,6 +55,15 @@ export function commandIn([first = '', second = '']: readonly string[]): string 
   return first in groups || commands.some((command) => command.path === first) ? first : undefined;
 }
 
+/** What stands before the last word of `helixflow node --json drain`: only options that all commands share. */
+function commonFlags(parent: Command): Record<string, unknown> {
+  const given = parent.opts();
+  const foreign = Object.keys(given).find((key) => !(key in commonOptions));
+  if (foreign === undefined) return given;
+  const reason = `an option of helixflow ${parent.name()} itself stands before the command: ${foreign}`;
+  throw new HelixFlowError('CONFIG_INVALID', { reason });
+}
+
 interface Found {
   invocation: Invocation | undefined;
   printed: string;
@@ -77,7 +86,8 @@ function build(found: Found): Command {
       });
   const program = quiet(new Command('helixflow'))
     .description('GPUs that different people own, as one OpenAI-compatible service, without a centre.')
-    .version(version, '--version');
+    .version(version, '--version')
+    .enablePositionalOptions();
   const parents = new Map(
     Object.entries(groups).map(([name, about]) => [name, quiet(program.command(name)).description(about)]),
   );
@@ -85,12 +95,14 @@ function build(found: Found): Command {
     const [first = '', second] = words(entry.path);
     const parent = second === undefined ? program : (parents.get(first) ?? program);
     const command = quiet(parent.command(second ?? first)).description(entry.about);
+    // `helixflow node` runs by itself, and `helixflow node drain` is another command.
+    if (second === undefined) parents.set(first, command.enablePositionalOptions());
     addOptions(command, { ...entry.table, ...commonOptions });
     command.action(() => {
       found.invocation = {
         kind: 'run',
         command: entry,
-        flags: { ...command.opts(), ...argumentsOf(command, entry.table) },
+        flags: { ...commonFlags(parent), ...command.opts(), ...argumentsOf(command, entry.table) },
       };
     });
   }

@@ -25,6 +25,7 @@ import { booksView } from './books-text.ts';
 import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
 import { type DoorChoices, doorOptions } from './door-options.ts';
+import { type Drained, graceMaxMs } from './ending.ts';
 import { type AdmitOwn, type Granting, openGranting } from './granting.ts';
 import type { LocalKeyDeps } from './local-key.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
@@ -67,16 +68,16 @@ export interface RunningGateway {
   readonly controlled: Controlled;
   /** Where operators reach the admin API; undefined without `--admin-listen`. */
   readonly adminUrl: string | undefined;
-  /** For the key that `helixflow up` keeps. */
   /** Undefined without `--metrics-listen`. */
   readonly metricsUrl: string | undefined;
+  /** For the key that `helixflow up` keeps. */
   readonly localKeys: LocalKeyDeps;
   /** Admits other peers of this directory; undefined where its issuer's key is elsewhere. */
   readonly admitOwn: AdmitOwn | undefined;
   models(): readonly ListedModel[];
   status(): GatewayStatus;
-  /** Finishes the answers under way within `grace`, then closes everything. */
-  drain(grace: Ms): Promise<void>;
+  /** As `Part.drain`. */
+  drain(hurry: AbortSignal): Promise<Drained>;
   /** Closes everything at once. */
   close(): Promise<void>;
 }
@@ -163,8 +164,8 @@ async function openDoors(
   const door = options.http ? await listen() : undefined;
   // A proxy in front of it may speak TLS, so it is no fault; without one keys and prompts can be read on the way.
   if (door !== undefined && tls === undefined && !isLoopback(host)) log.warn('door.plain', { host, url: door.baseUrl });
-  if (metrics !== undefined && metricsListen !== undefined) {
   let metricsUrl: string | undefined;
+  if (metrics !== undefined && metricsListen !== undefined) {
     const server = await startMetricsServer(metrics.registry, { ...metricsListen, option: '--metrics-listen' });
     metricsUrl = opened.use(server).url;
     log.info('metrics.listening', { url: metricsUrl });
@@ -246,20 +247,26 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     failed,
     controlled: { admin: context, roots, contacts },
     adminUrl,
-    localKeys: {
     metricsUrl,
+    localKeys: {
       check: (text) => keys.check(text),
       create: (name) => runOperation('keys.create', context, { name }, 'local'),
     },
     admitOwn: granting.admitOwn,
     models: () => peer.gateway.models(),
     status,
-    drain: async (grace) => {
+    drain: async (hurry) => {
       leaving.abort();
+      const under = peer.gateway.calls();
       const left = peer.drain();
-      await door?.close(grace);
+      let cut = hurry.aborted ? under : 0;
+      hurry.addEventListener('abort', () => {
+        cut = peer.gateway.calls();
+      });
+      await door?.close(graceMaxMs, hurry);
       await Promise.race([left, clock.sleep(leaveMs)]);
       await close();
+      return { finished: under - cut, handedOver: 0, cut };
     },
     close,
   };

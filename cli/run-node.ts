@@ -5,10 +5,11 @@ import { describeHardware } from '../node/hardware.ts';
 import { createNode } from '../node/node.ts';
 import type { PeerId } from '../protocol/ids.ts';
 import type { Contact, Engine, EngineModel } from '../protocol/ports.ts';
-import { type Ms, seconds } from '../protocol/units.ts';
+import { seconds } from '../protocol/units.ts';
 import { connectedGateways, createAdminContext, inviteContacts } from './admin-context.ts';
 import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
+import type { Drained } from './ending.ts';
 import { createNodeMetrics } from './node-metrics.ts';
 import { openPeer, type PeerOptions, type World } from './peer-runtime.ts';
 import { startPeer } from './start-peer.ts';
@@ -18,6 +19,8 @@ import { version } from './version.ts';
 export interface NodeOptions extends Omit<PeerOptions, 'role'> {
   readonly metricsListen: { readonly host: string; readonly port: number } | undefined;
   readonly queueMax: number;
+  /** As `Offer`. */
+  readonly region?: string | undefined;
   /** Opens what is served; asked once, when the peer's own files are known to be good. */
   readonly engines: (owner: string) => Promise<readonly Engine[]>;
   /** Gateways to dial first, besides those that the invite named. */
@@ -31,14 +34,14 @@ export interface RunningNode {
   readonly failed: Promise<never>;
   /** What commands talk to. */
   readonly controlled: Controlled;
+  /** Undefined without `--metrics-listen`. */
+  readonly metricsUrl: string | undefined;
   models(): readonly EngineModel[];
   /** Resolves once a gateway holds an offer with at least one model. */
   whenOffered(signal: AbortSignal): Promise<void>;
-  /** Undefined without `--metrics-listen`. */
-  readonly metricsUrl: string | undefined;
   status(): WorkerStatus;
-  /** Finishes the answers under way within `grace`, then closes everything. */
-  drain(grace: Ms): Promise<void>;
+  /** As `Part.drain`. */
+  drain(hurry: AbortSignal): Promise<Drained>;
   /** Closes everything at once. */
   close(): Promise<void>;
 }
@@ -72,16 +75,17 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
       queueMax: options.queueMax,
       owner,
       hardware,
+      ...(options.region === undefined ? {} : { region: options.region }),
     },
   );
   opened.defer(() => node.close());
   const { metricsListen } = options;
+  let metricsUrl: string | undefined;
   if (metricsListen !== undefined) {
     const registry = createNodeMetrics(node, version);
     const server = await startMetricsServer(registry, { ...metricsListen, option: '--metrics-listen' });
     metricsUrl = opened.use(server).url;
     world.log.info('metrics.listening', { url: metricsUrl });
-  let metricsUrl: string | undefined;
   }
   const leaving = new AbortController();
   opened.defer(() => leaving.abort());
@@ -113,14 +117,15 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
     peer: network.self,
     failed,
     controlled: { admin, roots: runtime.roots, contacts },
+    metricsUrl,
     models: () => node.server.models(),
     whenOffered: (signal) => node.server.whenOffered(signal),
     status,
-    drain: async (grace) => {
-    metricsUrl,
+    drain: async (hurry) => {
       leaving.abort();
-      await Promise.race([node.drain(), world.clock.sleep(grace)]);
+      const drained = await node.drain(hurry);
       await close();
+      return { ...drained, cut: 0 };
     },
     close,
   };

@@ -33,6 +33,7 @@ import {
   meshUnbanOptions,
   meshUnfreezeOptions,
 } from './mesh-tables.ts';
+import { drainOptions, placeOptions, syntheticOptions } from './node-tables.ts';
 import { argument, option } from './option.ts';
 import { upstreamKey, upstreamOptions } from './upstream-tables.ts';
 import {
@@ -151,8 +152,8 @@ const doorOptions = {
 
 /** Options of the gateway's door beside where it listens. */
 const accessOptions = {
-  tlsCert: option(text.optional(), {
   ...clientOptions,
+  tlsCert: option(text.optional(), {
     flag: '--tls-cert <file>',
     env: 'HELIXFLOW_TLS_CERT',
     expected: 'a PEM file: the certificate, then those between it and a root',
@@ -214,6 +215,7 @@ const engineOptions = {
     otherwise: 'as fast as they are taken',
     about: 'Pace of each answer of the synthetic engine.',
   }),
+  ...syntheticOptions,
   ...upstreamOptions,
   slots: option(z.int().min(1).max(64).optional(), {
     flag: '--slots <count>',
@@ -263,6 +265,7 @@ export const nodeOptions = {
   p2pHost: p2pHost('0.0.0.0'),
   ...peerOptions,
   ...joinOptions,
+  ...placeOptions,
   metricsListen: doorOptions.metricsListen,
 } as const;
 export const upOptions = {
@@ -327,6 +330,8 @@ export const commandTables = {
   up: upOptions,
   gateway: gatewayOptions,
   node: nodeOptions,
+  'gateway drain': drainOptions,
+  'node drain': drainOptions,
   'mesh create': meshCreateOptions,
   'mesh show': {},
   'mesh invite': meshInviteOptions,

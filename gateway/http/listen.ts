@@ -22,10 +22,10 @@ export interface Listening extends AsyncDisposable {
   /** What clients set as their base URL: `http://127.0.0.1:7420/v1`, or `https:` when the app speaks TLS. */
   readonly baseUrl: string;
   /**
-   * Begins no more chats, finishes the answers under way for up to `graceMs`, ends the rest with an error that
-   * their clients can read, and closes. A second call closes at once.
+   * Begins no more chats, finishes the answers under way for up to `graceMs` or until `hurry` aborts, ends the rest with
+   * an error that their clients can read, and closes. A second call closes at once.
    */
-  close(graceMs: Ms): Promise<void>;
+  close(graceMs: Ms, hurry?: AbortSignal): Promise<void>;
 }
 
 /** For the last bytes to be taken after the last answers have been ended. */
@@ -68,26 +68,27 @@ export async function startListening(app: FastifyInstance, clock: Clock, options
     throw listenError(cause, options);
   }
   const bound = (app.server.address() as AddressInfo).port;
-  const hurry = new AbortController();
+  const again = new AbortController();
 
-  const idleWithin = async (delayMs: Ms): Promise<void> => {
-    if (hurry.signal.aborted) return;
-    using deadline = clock.deadline(delayMs, hurry.signal);
+  const idleWithin = async (delayMs: Ms, sooner?: AbortSignal): Promise<void> => {
+    if (again.signal.aborted || sooner?.aborted) return;
+    using deadline = clock.deadline(delayMs, again.signal);
     const { promise, resolve } = Promise.withResolvers<void>();
     deadline.signal.addEventListener('abort', () => resolve(), { once: true });
+    sooner?.addEventListener('abort', () => resolve(), { once: true });
     await Promise.race([app.exchanges.idle(), promise]);
   };
-  const shut = async (graceMs: Ms): Promise<void> => {
+  const shut = async (graceMs: Ms, hurry: AbortSignal | undefined): Promise<void> => {
     app.exchanges.drain();
-    await idleWithin(graceMs);
+    await idleWithin(graceMs, hurry);
     app.exchanges.abandonAll();
     await idleWithin(flushMs);
     await app.close();
   };
   let closing: Promise<void> | undefined;
-  const close = (graceMs: Ms): Promise<void> => {
-    if (closing !== undefined) hurry.abort();
-    closing ??= shut(graceMs);
+  const close = (graceMs: Ms, hurry?: AbortSignal): Promise<void> => {
+    if (closing !== undefined) again.abort();
+    closing ??= shut(graceMs, hurry);
     return closing;
   };
   return {

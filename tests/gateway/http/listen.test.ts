@@ -81,6 +81,20 @@ describe('closing', () => {
     expect(service.calls.map(({ isCancelled }) => isCancelled)).toEqual([true, true]);
   });
 
+  test('ends them sooner for who is in a hurry', async ({ expect }) => {
+    await using fixture = await listening();
+    const { door, service } = fixture;
+    service.script = ({ events }) => events.committed(served);
+    using stream = await Wire.open(door.port);
+    stream.ask(chatBody({ stream: true }));
+    await vi.waitFor(() => expect(stream.text).toContain('"role"'));
+    const hurry = new AbortController();
+    const closing = door.close(seconds(30), hurry.signal);
+    hurry.abort();
+    await closing;
+    expect(await stream.closed()).toContain('"code":"server_is_overloaded"');
+  });
+
   test('a second time does not wait', async ({ expect }) => {
     await using fixture = await listening();
     const { door, service } = fixture;

@@ -1,0 +1,168 @@
+/** Daemons that are asked to end by a command: what they still do, what they say, and that they are gone. */
+
+import { join } from 'node:path';
+import { describe, test } from 'vitest';
+import { drainedText } from '../../cli/drain.ts';
+import { addDrained, createEnding, nothingDrained } from '../../cli/ending.ts';
+import { seconds } from '../../protocol/units.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { jsonLine, type RunningCli, runCli, startCli } from './run-cli.ts';
+import { tempDir } from './temp-dir.ts';
+
+describe('an ending', () => {
+  test('begins once, and hurries when its time is over', async ({ expect }) => {
+    const clock = new ManualClock();
+    const ending = createEnding(clock);
+    expect([ending.signal.aborted, ending.hurry.aborted]).toEqual([false, false]);
+    ending.begin(seconds(30));
+    await ending.begun;
+    await clock.advance(29_999);
+    expect([ending.signal.aborted, ending.hurry.aborted]).toEqual([true, false]);
+    await clock.advance(1);
+    expect(ending.hurry.aborted).toBe(true);
+  });
+
+  test.for([
+    [30, 10, 10],
+    [10, 30, 10],
+    [30, 0, 0],
+  ])('asked for %d s and then for %d s it takes %d s', async ([first = 0, second = 0, taken = 0], { expect }) => {
+    const clock = new ManualClock();
+    const ending = createEnding(clock);
+    ending.begin(seconds(first));
+    ending.begin(seconds(second));
+    await clock.advance(Math.max(0, taken * 1_000 - 1));
+    expect(ending.hurry.aborted).toBe(taken === 0);
+    await clock.advance(1);
+    expect(ending.hurry.aborted).toBe(true);
+  });
+
+  test('is told in one line', ({ expect }) => {
+    const drained = addDrained(nothingDrained, { finished: 1, handedOver: 2, cut: 0 });
+    expect([drainedText('node', drained), drainedText('gateway', { ...drained, handedOver: 0, cut: 1 })]).toEqual([
+      'helixflow node has ended: 1 answer finished, 2 answers handed over',
+      'helixflow gateway has ended: 1 answer finished, 1 answer ended with an error',
+    ]);
+  });
+});
+
+const local = ['--p2p-host', '127.0.0.1', '--json'];
+
+interface Daemons extends AsyncDisposable {
+  readonly gateway: RunningCli;
+  readonly node: RunningCli;
+  at(name: 'g' | 'n'): string;
+  /** Begins a stream of so many tokens, at 20 a second; resolves once its first piece is there. */
+  stream(tokens: number): Promise<ReadableStreamDefaultReader<string>>;
+  drain(role: 'node' | 'gateway', ...more: string[]): ReturnType<typeof runCli>;
+}
+
+/** A gateway and a node that is slow enough to be caught at work, each a process. */
+async function startDaemons(): Promise<Daemons> {
+  await using opened = new AsyncDisposableStack();
+  const dir = opened.use(await tempDir());
+  const at = (name: 'g' | 'n'): string => join(dir.path, name);
+  await runCli(['mesh', 'create', '--data-dir', at('g'), '--json']);
+  const gateway = opened.use(startCli(['gateway', '--port', '0', '--data-dir', at('g'), ...local]));
+  const { baseUrl } = await gateway.ready();
+  const invite = jsonLine((await runCli(['mesh', 'invite', '--role', 'node', '--data-dir', at('g'), '--json'])).stdout);
+  const engine = ['--engine', 'synthetic', '--tokens-per-second', '20', '--region', 'eu-central'];
+  const env = { HELIXFLOW_JOIN: String(invite['token']) };
+  const node = opened.use(startCli(['node', ...engine, '--data-dir', at('n'), ...local], { env }));
+  await node.ready();
+  const { key } = jsonLine((await runCli(['keys', 'create', '--data-dir', at('g'), '--json'])).stdout);
+  const parts = opened.move();
+  return {
+    gateway,
+    node,
+    at,
+    stream: async (tokens) => {
+      const answer = await fetch(`${baseUrl}/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+        body: JSON.stringify({
+          model: 'synthetic',
+          stream: true,
+          max_tokens: tokens,
+          messages: [{ role: 'user', content: 'hi' }],
+        }),
+      });
+      const reader = (answer.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader();
+      await reader.read();
+      return reader;
+    },
+    drain: (role, ...more) => runCli([role, 'drain', '--data-dir', at(role === 'node' ? 'n' : 'g'), '--json', ...more]),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}
+
+const restOf = async (reader: ReadableStreamDefaultReader<string>): Promise<string> => {
+  let text = '';
+  for (let next = await reader.read(); !next.done; next = await reader.read()) text += next.value;
+  return text;
+};
+
+describe('helixflow node drain', () => {
+  test('lets the answer under way finish, ends the process, and says so', async ({ expect }) => {
+    await using daemons = await startDaemons();
+    const { node } = jsonLine((await runCli(['status', '--data-dir', daemons.at('n'), '--json'])).stdout);
+    expect(node).toMatchObject({ region: 'eu-central', draining: false });
+    const stream = await daemons.stream(30);
+    const drained = daemons.drain('node', '--grace', '30s');
+    expect(await restOf(stream)).toMatch(/data: \[DONE\]\n\n$/);
+    const { code, stdout } = await drained;
+    expect([code, jsonLine(stdout)]).toEqual([
+      0,
+      { event: 'drained', command: 'node', pid: daemons.node.child.pid, finished: 1, handedOver: 0, cut: 0 },
+    ]);
+    expect((await daemons.node.ended).code).toBe(0);
+    expect(await daemons.drain('node')).toMatchObject({ code: 5, stdout: '' });
+  });
+
+  test('hands over at once what it is not to finish', async ({ expect }) => {
+    await using daemons = await startDaemons();
+    const stream = await daemons.stream(100_000);
+    const { stdout } = await daemons.drain('node', '--now');
+    expect(jsonLine(stdout)).toMatchObject({ finished: 0, handedOver: 1 });
+    expect((await daemons.node.ended).code).toBe(0);
+    // There is no other node: the client is told.
+    expect(await restOf(stream)).toContain('"error"');
+  });
+
+  test('shows that it drains, refuses another role’s daemon, and gives way to a second Ctrl-C', async ({ expect }) => {
+    await using daemons = await startDaemons();
+    expect(await daemons.drain('gateway', '--data-dir', daemons.at('n'))).toMatchObject({ code: 2, stdout: '' });
+    await daemons.stream(100_000);
+    const drained = daemons.drain('node', '--grace', '1h');
+    const status = async (): Promise<unknown> =>
+      jsonLine((await runCli(['status', '--data-dir', daemons.at('n'), '--json'])).stdout)['node'];
+    await expect.poll(status).toMatchObject({ draining: true, active: 1 });
+    const ask = (): number | null => {
+      daemons.node.child.kill('SIGINT');
+      return daemons.node.child.exitCode;
+    };
+    await expect.poll(ask, { interval: 150 }).toBe(130);
+    expect(await drained).toMatchObject({ code: 5, stdout: '' });
+  });
+});
+
+describe('helixflow gateway drain', () => {
+  test('lets its clients have their answers, and refuses others', async ({ expect }) => {
+    await using daemons = await startDaemons();
+    const stream = await daemons.stream(30);
+    const drained = daemons.drain('gateway', '--grace', '30s');
+    expect(await restOf(stream)).toMatch(/data: \[DONE\]\n\n$/);
+    const { code, stdout } = await drained;
+    expect([code, jsonLine(stdout)]).toMatchObject([0, { command: 'gateway', finished: 1, handedOver: 0, cut: 0 }]);
+    expect((await daemons.gateway.ended).code).toBe(0);
+  });
+
+  test('tells those whose answers it does not finish', async ({ expect }) => {
+    await using daemons = await startDaemons();
+    const stream = await daemons.stream(100_000);
+    const { stdout } = await daemons.drain('gateway', '--now');
+    expect(jsonLine(stdout)).toMatchObject({ finished: 0, cut: 1 });
+    const rest = await restOf(stream);
+    expect([rest.includes('"error"'), rest.includes('[DONE]')]).toEqual([true, false]);
+  });
+});
