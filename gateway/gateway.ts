@@ -361,7 +361,7 @@ class MeshGateway implements Gateway {
       digestPrefix === undefined ? this.#names.digestOf(model) : this.#names.digestLike(name, digestPrefix);
     // Where nothing can be written down nothing is served; but what does not exist is told first.
     if (digest !== undefined) return this.#deps.accounting.refusal() ?? { name, digest };
-    const isKnown = this.#names.has(name);
+    const isKnown = this.#names.has(name, digestPrefix);
     if (isKnown || !this.#options.isDiscoveryComplete()) {
       return new HelixFlowError('MODEL_UNAVAILABLE', { model, retryAfterMs });
     }

@@ -11,12 +11,28 @@ import type { ListedModel } from './service.ts';
 const nameMemoryMs = 600_000;
 /** Names remembered, offered ones aside. */
 const namesMax = 4_096;
+/** Digests remembered of one name: those that were offered last. */
+const digestsMax = 16;
 const forgetEveryMs = 10_000;
 
 interface NameRecord {
   readonly firstSeenS: number;
   lastSeenMs: Ms;
   held: HeldGroup | undefined;
+  /** Those that it was offered with. */
+  readonly digests: Set<ModelDigest>;
+}
+
+/** Moves `newest` to the end of `digests`, and drops what is too many from its beginning. */
+function remember(digests: Set<ModelDigest>, newest: Iterable<ModelDigest>): void {
+  for (const digest of newest) {
+    digests.delete(digest);
+    digests.add(digest);
+  }
+  for (const digest of digests) {
+    if (digests.size <= digestsMax) return;
+    digests.delete(digest);
+  }
 }
 
 export class ModelNames {
@@ -31,9 +47,10 @@ export class ModelNames {
     this.#forgotMs = clock.nowMs();
   }
 
-  /** It is offered, or was lately. */
-  has(name: string): boolean {
-    return this.#records.has(name);
+  /** It is offered, or was lately, with a digest that begins so. */
+  has(name: string, digestPrefix = ''): boolean {
+    const record = this.#records.get(name);
+    return record !== undefined && [...record.digests].some((digest) => digest.startsWith(digestPrefix));
   }
 
   list(): readonly ListedModel[] {
@@ -77,15 +94,17 @@ export class ModelNames {
   note(names: Iterable<string>): void {
     const nowMs = this.#clock.nowMs();
     for (const name of names) {
-      const isOffered = this.#nodes.groups(name) !== undefined;
+      const groups = this.#nodes.groups(name);
+      const isOffered = groups !== undefined;
       let record = this.#records.get(name);
       if (record === undefined) {
         if (!isOffered) continue;
         const firstSeenS = Math.floor(this.#clock.wallMs() / 1_000);
-        record = { firstSeenS, lastSeenMs: nowMs, held: undefined };
+        record = { firstSeenS, lastSeenMs: nowMs, held: undefined, digests: new Set() };
         this.#records.set(name, record);
       }
       if (isOffered) record.lastSeenMs = nowMs;
+      remember(record.digests, groups?.keys() ?? []);
       record.held = this.#choose(name, record.held);
     }
     this.#forget(nowMs);

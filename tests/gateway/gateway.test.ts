@@ -168,6 +168,23 @@ describe('a model name', () => {
     expect(endsOf(await mesh.call('x'))).toEqual(['MODEL_NOT_FOUND']);
   });
 
+  test('pinned to a digest that nobody has does not exist either; one that was there is unavailable', async ({
+    expect,
+  }) => {
+    const mesh = new SmallMesh();
+    const [held, other] = [scriptedModel(), scriptedModel('m', 'ef')];
+    const nobody = `m@${'0'.repeat(8)}`;
+    mesh.isDiscoveryComplete = false;
+    mesh.add(new ScriptedEngine(2, [held]));
+    const second = mesh.add(new ScriptedEngine(2, [other]));
+    expect(endsOf(await mesh.call(nobody))).toEqual(['MODEL_UNAVAILABLE']);
+    mesh.isDiscoveryComplete = true;
+    expect(endsOf(await mesh.call(nobody))).toEqual(['MODEL_NOT_FOUND']);
+    second.link.cut();
+    expect(endsOf(await mesh.call(`m@${other.digest.slice(0, 8)}`))).toEqual(['MODEL_UNAVAILABLE']);
+    expect(endsOf(await mesh.call(nobody))).toEqual(['MODEL_NOT_FOUND']);
+  });
+
   test('whose last node is gone is unavailable, not unknown, and is no longer listed', async ({ expect }) => {
     const mesh = new SmallMesh();
     mesh.add().link.cut();
