@@ -6,15 +6,13 @@ import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { ChatRequest } from '../../../protocol/messages/chat.ts';
 import type { EngineDelta, EngineDone, GenerateRequest } from '../../../protocol/ports.ts';
 import { ms } from '../../../protocol/units.ts';
+import { prefill } from './prefill.ts';
 import type { PromptPart } from './prompt.ts';
 import type { Runtime } from './runtime.ts';
 import { mixSeed } from './seeds.ts';
 import { countPrompt, tokenizePrompt } from './tokens.ts';
 import { createWriting, type Writing } from './writing.ts';
 
-/** One prefill call should take about this long: the time for which it delays others, and a cancel. */
-const prefillTargetMs = 150;
-const prefillTokensMin = 32;
 /** llama.cpp's habit; a full sort of a large vocabulary would cost more than the decoding. */
 const topK = 40;
 const seedEnd = 0xffff_ffff;
@@ -69,30 +67,6 @@ async function* sampleTokens(
     yield token;
     input = token;
   }
-}
-
-/** Computes all of `tokens` but the last; returns how many needed no computing. */
-async function prefill(
-  runtime: Runtime,
-  sequence: LlamaContextSequence,
-  tokens: readonly Token[],
-  job: Job,
-): Promise<number> {
-  await sequence.adaptStateToTokens(tokens.slice(0, -1), false);
-  const cachedTokens = sequence.nextTokenIndex;
-  let size = prefillTokensMin;
-  for (let at = cachedTokens; at < tokens.length - 1; ) {
-    job.signal.throwIfAborted();
-    const startMs = performance.now();
-    const slice = tokens.slice(at, Math.min(at + size, tokens.length - 1));
-    await sequence.evaluateWithoutGeneratingNewTokens(slice);
-    at += slice.length;
-    job.sink.worked(slice.length);
-    const tookMs = performance.now() - startMs;
-    if (tookMs < prefillTargetMs / 2) size = Math.min(size * 2, runtime.batchTokens);
-    else if (tookMs > prefillTargetMs) size = Math.max(size >> 1, prefillTokensMin);
-  }
-  return cachedTokens;
 }
 
 async function readPrompt(runtime: Runtime, chat: ChatRequest, signal: AbortSignal): Promise<Token[]> {
@@ -188,7 +162,7 @@ export async function generateAnswer(
   try {
     signal.throwIfAborted();
     const startMs = performance.now();
-    const heldTokens = await prefill(runtime, sequence, tokens, job);
+    const heldTokens = await prefill(sequence, tokens, { chunk: runtime.chunk, signal, worked: sink.worked });
     const firstMs = await decode({ sequence, last: tokens.at(-1) as Token, position: writing.ids.length }, job);
     return {
       ...(await finish(job)),

@@ -8,6 +8,7 @@ import type { Llama, LlamaContext, LlamaModel, Token } from 'node-llama-cpp';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import { type ModelFile, modelFault, readModelFile } from './gguf.ts';
 import type { FileHash, Loaded, LoadRequest } from './messages.ts';
+import { type ChunkSize, createChunkSize } from './prefill.ts';
 import { createPromptRenderer, type PromptRenderer } from './prompt.ts';
 import { createSlotPool, type SlotPool } from './slots.ts';
 import { measureThreads } from './threads.ts';
@@ -29,8 +30,8 @@ export interface Runtime {
   readonly prompts: PromptRenderer;
   readonly slots: SlotPool;
   readonly contextTokens: number;
-  /** Tokens that one prefill call may take at most. */
-  readonly batchTokens: number;
+  /** Tokens that are computed at once. */
+  readonly chunk: ChunkSize;
   /** No token stands for more characters than this. */
   readonly tokenMaxChars: number;
   readonly controlTokens: ReadonlySet<Token>;
@@ -166,7 +167,7 @@ export async function loadRuntime(load: LoadRequest): Promise<Runtime> {
     prompts,
     slots: createSlotPool(sequences),
     contextTokens: context.contextSize,
-    batchTokens: context.batchSize,
+    chunk: createChunkSize(context.batchSize),
     loaded: {
       weights: await hashing,
       chatTemplate: file.chatTemplate,

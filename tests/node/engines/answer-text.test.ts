@@ -4,6 +4,7 @@ import '../../support/seed.ts';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { createAnswerText } from '../../../node/answer-text.ts';
+import { isHelixFlowError } from '../../../protocol/errors.ts';
 import type { EngineDelta } from '../../../protocol/ports.ts';
 
 /** Pieces of text as tokens 0, 1, 2 …; what comes out, flush included. */
@@ -127,10 +128,56 @@ describe('token ids', () => {
     expect(Math.max(...deltas.map((delta) => delta.tokenIds.length))).toBeLessThanOrEqual(256);
   });
 
+  test('without text may come at the end, but not after a stop text', ({ expect }) => {
+    const text = createAnswerText(['stop']);
+    expect(text.push('a st', [1])).toEqual({ text: 'a ', tokenIds: [1] });
+    expect(text.flush([2])).toEqual({ text: 'st', tokenIds: [2] });
+    const stopped = createAnswerText(['stop']);
+    expect(stopped.push('stop', [1])).toEqual({ text: '', tokenIds: [1] });
+    expect(stopped.flush([2])).toBeUndefined();
+  });
+
+  test('bring the text of earlier ones with them, since text alone would count by its length', ({ expect }) => {
+    const text = createAnswerText(['cd']);
+    expect(text.push('abc', [1])).toEqual({ text: 'ab', tokenIds: [1] });
+    expect(text.push('c', [2])).toBeUndefined();
+    expect(text.push('x', [3])).toEqual({ text: 'ccx', tokenIds: [2, 3] });
+  });
+
   test('count no more than the bytes shown and one end token', ({ expect }) => {
     expect(feed(['a', 'b', ''], []).text.counted()).toBe(3);
     expect(feed(['', '', 'a', ''], []).text.counted()).toBe(2);
     expect(feed(['é', '', ''], []).text.counted()).toBe(3);
     expect(feed(['st', 'op'], ['stop']).text.counted()).toBe(1);
+  });
+});
+
+describe('an answer that is taken up', () => {
+  const codeOf = (work: () => unknown): unknown => {
+    try {
+      return work();
+    } catch (error) {
+      return isHelixFlowError(error) ? error.code : error;
+    }
+  };
+
+  test('begins after what was shown, and counts from there', ({ expect }) => {
+    const text = createAnswerText([], { text: 'Hello you', shown: 'Hello' });
+    expect(text.push(' there', [7])).toEqual({ text: ' you there', tokenIds: [7] });
+    expect(text.flush()).toBeUndefined();
+    expect([text.tokens, text.counted()]).toEqual([1, 1]);
+  });
+
+  test('has stopped where what was received says so, and shows what is missing before it', ({ expect }) => {
+    const text = createAnswerText(['STOP'], { text: 'a bSTOP', shown: 'a ' });
+    expect(text.stopped).toBe(true);
+    expect(text.push('more', [9])).toBeUndefined();
+    expect(text.flush()).toEqual({ text: 'b', tokenIds: [] });
+    expect(text.counted()).toBe(0);
+  });
+
+  test('is refused where the ids stand for another text', ({ expect }) => {
+    expect(codeOf(() => createAnswerText([], { text: 'abc', shown: 'abd' }))).toBe('RESUME_REFUSED');
+    expect(codeOf(() => createAnswerText([], { text: '', shown: 'abd' }).push('abx', [1]))).toBe('RESUME_REFUSED');
   });
 });

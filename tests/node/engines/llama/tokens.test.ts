@@ -2,28 +2,12 @@
 
 import '../../../support/seed.ts';
 import fc from 'fast-check';
-import type { LlamaModel, Token } from 'node-llama-cpp';
+import type { Token } from 'node-llama-cpp';
 import { describe, test } from 'vitest';
 import { mixSeed } from '../../../../node/engines/llama/seeds.ts';
 import { pickSlot } from '../../../../node/engines/llama/slots.ts';
 import { createDetokenizer } from '../../../../node/engines/llama/tokens.ts';
-
-/** A vocabulary of byte strings; decoding shows U+FFFD for what is incomplete, as llama.cpp does. */
-function byteModel(tokens: readonly Uint8Array[]): LlamaModel {
-  const detokenize = (ids: readonly Token[]): string =>
-    new TextDecoder().decode(Buffer.concat(ids.map((id) => tokens[id] ?? Buffer.alloc(0))));
-  return { detokenize } as unknown as LlamaModel;
-}
-
-function cut(bytes: Uint8Array, sizes: readonly number[]): Uint8Array[] {
-  const pieces: Uint8Array[] = [];
-  for (let at = 0, index = 0; at < bytes.length; index += 1) {
-    const size = sizes[index % sizes.length] ?? 1;
-    pieces.push(bytes.subarray(at, at + size));
-    at += size;
-  }
-  return pieces;
-}
+import { byteModel, cutBytes } from './byte-model.ts';
 
 describe('a detokenizer', () => {
   test('never shows part of a character, loses nothing, and keeps ids with their text', ({ expect }) => {
@@ -31,7 +15,7 @@ describe('a detokenizer', () => {
     const sizes = fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 8 });
     fc.assert(
       fc.property(text, sizes, (whole, lengths) => {
-        const tokens = cut(Buffer.from(whole), lengths);
+        const tokens = cutBytes(Buffer.from(whole), lengths);
         const detokenizer = createDetokenizer(byteModel(tokens), []);
         const pieces = tokens.flatMap((_, id) => detokenizer.push(id as Token) ?? []);
         expect(pieces.map((piece) => piece.text).join('')).toBe(whole);
@@ -54,6 +38,23 @@ describe('a detokenizer', () => {
     expect(detokenizer.push(0 as Token)).toBeUndefined();
     expect(detokenizer.push(1 as Token)).toBeUndefined();
     expect(detokenizer.rest()).toEqual([0, 1]);
+  });
+});
+
+describe('a detokenizer that goes on', () => {
+  test('is where one was that had decoded all of it, and tells no id again', ({ expect }) => {
+    const tokens = cutBytes(Buffer.from('né 漢😀!'), [2, 3, 1]);
+    for (let cut = 0; cut <= tokens.length; cut += 1) {
+      const whole = createDetokenizer(byteModel(tokens), []);
+      const pieces = tokens.map((_, id) => whole.push(id as Token));
+      const other = createDetokenizer(byteModel(tokens), []);
+      const before = other.replay(tokens.slice(0, cut).map((_, id) => id as Token));
+      expect(other.rest()).toEqual([]);
+      expect(before).toBe(pieces.slice(0, cut).reduce((text, piece) => text + (piece?.text ?? ''), ''));
+      const after = tokens.slice(cut).map((_, index) => other.push((cut + index) as Token));
+      expect(after.map((piece) => piece?.text)).toEqual(pieces.slice(cut).map((piece) => piece?.text));
+      expect(after.flatMap((piece) => piece?.tokenIds ?? [])).toEqual(tokens.map((_, id) => id).slice(cut));
+    }
   });
 });
 
