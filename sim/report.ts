@@ -174,6 +174,7 @@ export function renderReport(played: Played): string {
     row('virtual time', `${result.virtualSeconds} s`),
     row('effects of faults', result.faults),
     row('requests', result.requests),
+    ...(result.trust === undefined ? [] : [row('revocations and bans', result.trust)]),
     row('play it again', `helixflow sim run --scenario ${result.scenario} --seed ${result.seed}`),
   ];
   return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escapeText(result.scenario)}, seed ${result.seed}</title>

@@ -34,7 +34,7 @@ export interface SimResult {
   readonly faults: Partial<Record<FaultKind, number>>;
   readonly violations: readonly Violation[];
   readonly requests: RequestCounts;
-  /** Only of scenarios in which keys are revoked. */
+  /** Only of scenarios in which keys are revoked and members banned. */
   readonly trust?: TrustCounts;
   /** Only of scenarios with accounts. */
   readonly money?: MoneyCounts;
@@ -109,11 +109,13 @@ class Run {
     const calmEndMs = formingMs + calmMs;
     this.#clients.askAround(sites.gateways, requestsPerSecond, calmEndMs, 'calm');
     this.#trust?.revokeAround(calmEndMs, 'calm');
+    this.#trust?.banAround(calmEndMs);
     // What was asked in calm shall not meet the faults.
     const faultsStartMs = calmEndMs + 5_000;
     const faultsEndMs = faultsStartMs + faultsMs;
     await kernel.run(faultsStartMs);
     this.#trust?.checkCalm();
+    sites.dismissGuests();
 
     const { gateways, nodes, faults } = this.#scenario;
     const window = { gateways, nodes, startMs: faultsStartMs, endMs: faultsEndMs };

@@ -35,7 +35,7 @@ export interface Scenario {
   /** At each gateway. */
   readonly probesPerSecond: number;
   readonly faults: FaultPlan;
-  /** Keys that are revoked meanwhile, and an issuer that forks when the faults are over. */
+  /** Keys that are revoked meanwhile, members that are banned, and an issuer that forks when the faults are over. */
   readonly trust?: TrustPlan;
   /** Accounts with budgets, and what they are charged. */
   readonly money?: MoneyPlan;
@@ -147,7 +147,8 @@ export const scenarios: readonly Scenario[] = [
   {
     ...mesh,
     name: 'revocations',
-    about: '100 gateways; keys are revoked while everything breaks, backups are restored, and an issuer forks.',
+    about:
+      '100 gateways; members are banned, keys are revoked while everything breaks, backups are restored, and an issuer forks.',
     gateways: 100,
     nodes: 8,
     // One that can only dial reaches 16 of the gateways.
@@ -161,7 +162,7 @@ export const scenarios: readonly Scenario[] = [
     probeMs: 10_000,
     probesPerSecond: 0.2,
     faults: { always: ['partition', 'crash', 'diskRestored'], sometimes: trustFaults, eachMax: 6 },
-    trust: { revocationsPerMinute: 30, calmWithinMs: 2_000, forkSettleMs: 5_000 },
+    trust: { revocationsPerMinute: 30, guests: 8, calmWithinMs: 2_000, forkSettleMs: 5_000 },
     // A gateway that restarts with an empty disk in the smaller part of a partition has looked everywhere it can.
     mayFail: [...swarmMayFail, 'MODEL_NOT_FOUND'],
     beginWithinMs: 61_000,

@@ -47,6 +47,8 @@ export type Site = GatewaySite | NodeSite;
 export class Sites {
   readonly gateways: GatewaySite[] = [];
   readonly nodes: NodeSite[] = [];
+  /** Members that come for a while and serve nothing; no fault meets them. */
+  readonly guests: NodeSite[] = [];
   readonly #world: World;
   readonly #mesh: NewMesh;
   #bootstrap: readonly Contact[] = [];
@@ -86,6 +88,11 @@ export class Sites {
       const credentials = await admit(machine, 'node');
       sites.nodes.push({ role: 'node', machine, credentials, node: undefined, engine: undefined });
     }
+    for (let at = 0; at < (scenario.trust?.guests ?? 0); at += 1) {
+      const machine = world.machine(`guest-${at}`, meshId);
+      const credentials = await admit(machine, 'node');
+      sites.guests.push({ role: 'node', machine, credentials, node: undefined, engine: undefined });
+    }
     sites.#bootstrap = sites.gateways
       .slice(0, bootstrapGateways)
       .map(({ machine }) => ({ peer: machine.peer, addresses: [machine.host.address] }));
@@ -118,7 +125,14 @@ export class Sites {
   /** Lets all of them start within a little while. */
   bootAll(): void {
     const random = this.#world.kernel.random.fork('boot');
-    for (const site of this.all()) this.#world.kernel.schedule(bootSpreadMs * random.float(), () => this.boot(site));
+    for (const site of [...this.all(), ...this.guests]) {
+      this.#world.kernel.schedule(bootSpreadMs * random.float(), () => this.boot(site));
+    }
+  }
+
+  /** Guests go for good. */
+  dismissGuests(): void {
+    for (const guest of this.guests) this.kill(guest, true);
   }
 
   /** Starts a process on the machine, unless one runs there. */
@@ -141,7 +155,8 @@ export class Sites {
       const { counts } = this.#world;
       site.engine = new SimEngine(ports.clock, counts, { ...engineOptions, salt: '' });
       const owner = site.machine.name;
-      site.node = createNode(ports, { ...options, engines: [site.engine], queueMax, owner, hardware: 'simulated' });
+      const engines = this.guests.includes(site) ? [] : [site.engine];
+      site.node = createNode(ports, { ...options, engines, queueMax, owner, hardware: 'simulated' });
       start = site.node.start;
     }
     for (const listener of this.#booted) listener(site);

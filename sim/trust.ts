@@ -1,4 +1,4 @@
-/** Who may, watched from outside: keys are made and revoked, a peer is banned, and every gateway must follow. */
+/** Who may, watched from outside: keys are made and revoked, members are banned, and every gateway must follow. */
 
 import { authorIdOf } from '../ledger/block.ts';
 import type { Ledger } from '../ledger/ledger.ts';
@@ -9,6 +9,7 @@ import type { AccountId, AuthorId, KeyId, OwnerId } from '../protocol/ids.ts';
 import { createIdentity, issueCredentials } from '../protocol/mesh.ts';
 import { peerIdOf } from '../protocol/peer/identity.ts';
 import { unixMs } from '../protocol/units.ts';
+import { type BanCounts, Bans, type Times, timesOf } from './bans.ts';
 import type { Violation } from './checkers.ts';
 import type { SimRandom } from './random.ts';
 import type { GatewaySite, Site, Sites } from './sites.ts';
@@ -18,19 +19,18 @@ import type { World } from './world.ts';
 /** What a scenario asks of the issuer while it runs. */
 export interface TrustPlan {
   readonly revocationsPerMinute: number;
-  /** While nothing is broken, every gateway refuses the key within this time after its issuer has resolved. */
+  /** Nodes that come as members, and are banned while nothing is broken. */
+  readonly guests: number;
+  /** While nothing is broken, every gateway refuses the key or member within this time after its issuer has resolved. */
   readonly calmWithinMs: number;
   /** After the faults an issuer shows one feed to half of the gateways, and after this time another to the rest. */
   readonly forkSettleMs: number;
 }
 
 /** How long revocations took to be known: one number for each revocation and gateway, while nothing was broken. */
-export interface TrustCounts {
+export interface TrustCounts extends Times {
   readonly revoked: number;
-  readonly measured: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly maxMs: number;
+  readonly bans: BanCounts;
   /** From the moment when the second feed was first shown to the last gateway's proof. */
   readonly forkProvenMs: number | undefined;
 }
@@ -57,6 +57,7 @@ export class Trust {
   readonly #revoked: Revoked[] = [];
   #traitor: Traitor | undefined;
   readonly #provenMs = new Map<string, number>();
+  readonly #bans: Bans;
 
   constructor(world: World, sites: Sites, plan: TrustPlan, violate: (violation: Violation) => void) {
     this.#world = world;
@@ -65,6 +66,7 @@ export class Trust {
     this.#violate = violate;
     this.#random = world.kernel.random.fork('trust');
     this.#author = authorIdOf(sites.mesh.issuer.key.publicKey);
+    this.#bans = new Bans(world, sites, plan.calmWithinMs, violate);
     sites.onBooted((site) => this.#watch(site));
     sites.onKilled((site) => {
       if (site === sites.gateways[0]) this.#issuerKilled();
@@ -105,6 +107,11 @@ export class Trust {
       });
     };
     next();
+  }
+
+  /** Bans every guest until `untilMs`. */
+  banAround(untilMs: number): void {
+    this.#bans.banAround(untilMs);
   }
 
   async #revokeOne(phase: Revoked['phase']): Promise<void> {
@@ -150,6 +157,7 @@ export class Trust {
         }
       }
     }
+    this.#bans.checkCalm();
   }
 
   /** Names a second issuer, whose key a liar holds, and lets it lie. */
@@ -211,6 +219,7 @@ export class Trust {
       }
     }
     const states = new Set(this.#sites.gateways.map((site) => stateOf(site)));
+    this.#bans.checkSettled();
     if (states.size > 1) this.#break('all know the same', `${states.size} different states`);
   }
 
@@ -221,16 +230,12 @@ export class Trust {
   counts(): TrustCounts {
     const took = this.#revoked
       .filter(({ phase }) => phase === 'calm')
-      .flatMap(({ atMs, knownAtMs }) => [...knownAtMs.values()].map((knownMs) => Math.max(0, knownMs - atMs)))
-      .sort((a, b) => a - b);
-    const at = (share: number): number => Math.round(took[Math.ceil(took.length * share) - 1] ?? 0);
+      .flatMap(({ atMs, knownAtMs }) => [...knownAtMs.values()].map((knownMs) => knownMs - atMs));
     const shownMs = this.#traitor?.shownMs;
     return {
       revoked: this.#revoked.length,
-      measured: took.length,
-      p50Ms: at(0.5),
-      p99Ms: at(0.99),
-      maxMs: at(1),
+      ...timesOf(took),
+      bans: this.#bans.counts(),
       forkProvenMs: shownMs === undefined ? undefined : Math.round(Math.max(...this.#provenMs.values()) - shownMs),
     };
   }

@@ -1,6 +1,7 @@
 /** `helixflow sim run`: a scenario under virtual time, decided by one seed. */
 
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
+import type { Times } from '../../sim/bans.ts';
 import { renderReport } from '../../sim/report.ts';
 import { playScenario, type SimResult } from '../../sim/run.ts';
 import { findScenario, type Scenario, scenarios } from '../../sim/scenario.ts';
@@ -16,12 +17,16 @@ function chooseScenario(name: string | undefined): Scenario {
   throw new HelixFlowError('CONFIG_INVALID', { reason: `--scenario ${name}: expected one of ${names}` });
 }
 
+const printTimes = ({ measured, p50Ms, p99Ms, maxMs }: Times): string =>
+  `${p50Ms} ms (p50), ${p99Ms} ms (p99), ${maxMs} ms (max of ${measured})`;
+
 function printTrust({ trust }: Pick<SimResult, 'trust'>): string[] {
   if (trust === undefined) return [];
-  const { revoked, measured, p50Ms, p99Ms, maxMs, forkProvenMs } = trust;
+  const { revoked, bans, forkProvenMs } = trust;
   const fork = forkProvenMs === undefined ? '' : `; a fork was proven everywhere after ${forkProvenMs} ms`;
   return [
-    `keys        ${revoked} revoked; known after ${p50Ms} ms (p50), ${p99Ms} ms (p99), ${maxMs} ms (max of ${measured})${fork}`,
+    `keys        ${revoked} revoked; known after ${printTimes(trust)}${fork}`,
+    `members     ${bans.banned} banned; known after ${printTimes(bans.known)}; connections closed after ${printTimes(bans.cutOff)}`,
   ];
 }
 

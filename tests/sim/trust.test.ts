@@ -1,4 +1,4 @@
-/** Who may, under virtual time: revocations arrive, forks are proven, restored backups fork nobody. */
+/** Who may, under virtual time: revocations and bans arrive, forks are proven, restored backups fork nobody. */
 
 import { describe, test } from 'vitest';
 import { runScenario, type SimResult } from '../../sim/run.ts';
@@ -28,6 +28,10 @@ describe('revocations', () => {
     expect(result.violations).toEqual([]);
     expect(result.trust?.measured).toBeGreaterThan(1_000);
     expect(result.trust?.p99Ms).toBeLessThanOrEqual(2_000);
+    expect(result.trust?.bans).toMatchObject({ banned: 8, known: { measured: 800 } });
+    expect(result.trust?.bans.known.p99Ms).toBeLessThanOrEqual(2_000);
+    expect(result.trust?.bans.cutOff.measured).toBeGreaterThan(700);
+    expect(result.trust?.bans.cutOff.p99Ms).toBeLessThanOrEqual(2_000);
     expect(result.trust?.forkProvenMs).toBeLessThan(5_000);
   });
 
@@ -77,6 +81,16 @@ describe('a run notices', { timeout: 300_000 }, () => {
     expect(found).toEqual(
       expect.arrayContaining(['revoked in time', 'revocations arrive', 'forks are proven', 'all know the same']),
     );
+    expect(found).toEqual(expect.arrayContaining(['banned in time', 'cut off in time', 'bans arrive']));
+  });
+
+  test('a gateway that knows whom it should be rid of, and stays connected', async ({ expect }) => {
+    const found = await broken(
+      onGateways(({ gateway }, at) => {
+        if (at === 2 && gateway !== undefined) gateway.member.review = () => {};
+      }),
+    );
+    expect(found).toEqual(['cut off in time']);
   });
 
   test('a gateway that has learnt something nobody said', async ({ expect }) => {
