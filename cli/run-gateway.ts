@@ -211,6 +211,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     member: peer.member,
     desk: granting.desk,
     audit: world.audit,
+    traces: peer.gateway.traces,
     records: createRecords({
       self: network.self,
       clock,
