@@ -109,6 +109,6 @@ export function scoreNode(node: RoutedNode, request: ScoredRequest, others: read
   return { waitMs, prefillMs, roundTripMs, overheadMs, firstMs, totalMs };
 }
 
-/** Share of its slots that would be in use with one more answer. */
-export const utilisation = (node: Pick<RoutedNode, 'slots' | 'active' | 'queued' | 'warmth'>): number =>
-  (node.active + node.queued + 1) / trustedSlots(node);
+/** Share of its slots that would be in use with one more answer; of a newcomer, too, or it would never be the less used one. */
+export const utilisation = ({ slots, active, queued }: Pick<RoutedNode, 'slots' | 'active' | 'queued'>): number =>
+  (active + queued + 1) / slots;

@@ -125,10 +125,10 @@ test.for<[slots: number, warmth: number, trusted: number]>([
   expect(trustedSlots({ slots, warmth })).toBe(trusted);
 });
 
-test('use is judged with the new answer in it, by the slots that count', ({ expect }) => {
+test('use is judged with the new answer in it, by all slots', ({ expect }) => {
   const use = (change: Partial<RoutedNode>): number => utilisation(routedNode('a', change));
   expect(use({ active: 1 })).toBe(0.5);
   expect(use({ active: 1, queued: 1 })).toBe(0.75);
-  expect(use({ warmth: 0.25 })).toBe(1);
+  expect(use({ warmth: 0.25 })).toBe(0.25);
   expect(use({ slots: 64, active: 1 })).toBeLessThan(use({ slots: 1 }));
 });
