@@ -156,6 +156,12 @@ export async function pass(
   });
 }
 
+/**
+ * Ids are asked for, and stop texts are looked for here only: a server that does holds text back while it tells the ids,
+ * and nobody could say which ids the text ends with.
+ */
+export const withIds = { return_token_ids: true, stop: undefined };
+
 /** Begins an answer. */
 export function begin(
   serving: Serving,
@@ -163,10 +169,9 @@ export function begin(
   { model, chat }: GenerateRequest,
   { emit, signal }: Run,
 ): Promise<EngineDone> {
-  const ids = continuing.by === 'tokens' ? { return_token_ids: true } : {};
   const plan: Plan = {
     path: '/chat/completions',
-    json: { ...toUpstreamBody(model, chat), ...ids },
+    json: { ...toUpstreamBody(model, chat), ...(continuing.by === 'tokens' ? withIds : {}) },
     chat,
     text: createAnswerText(chat.stop),
     prefillTokens: 0,

@@ -5,7 +5,7 @@ import { isHelixFlowError } from '../../../protocol/errors.ts';
 import type { EngineDone, GenerateRequest, Resume } from '../../../protocol/ports.ts';
 import { ms } from '../../../protocol/units.ts';
 import { createAnswerText } from '../../answer-text.ts';
-import { pass, type Run, refuse, type Serving } from './answer.ts';
+import { begin, pass, type Run, refuse, type Serving, withIds } from './answer.ts';
 import { guessPromptTokens, toUpstreamBody } from './chat.ts';
 import { continueText, createOverlap, refuseResume, restOf, tokensLeft } from './continue.ts';
 import type { FollowedModel } from './follow.ts';
@@ -66,9 +66,8 @@ async function readIds(serving: Serving, { model, resume }: Resumed, promptIds: 
     decode(serving, { model, tokens: before }, signal),
     decode(serving, { model, tokens: [...before, ...resume.tokenIds] }, signal),
   ]);
-  const text = whole.slice(start.length);
-  if (!whole.startsWith(start) || text.includes('\ufffd')) throw refuseResume('its ids end within a character');
-  return text;
+  if (!whole.startsWith(start)) throw refuseResume('the server does not read ids back as it wrote them');
+  return whole.slice(start.length);
 }
 
 /** An answer that was complete where it was cut. */
@@ -81,39 +80,9 @@ const nothingMore = (finish: EngineDone['finish'], promptTokens: number): Engine
   decodeMs: ms(0),
 });
 
-/** vLLM goes on from ids as a completion, token for token. */
-async function resumeTokens(serving: Serving, { model: followed }: FollowedModel, request: Resumed, run: Run) {
-  const { model, chat, resume } = request;
-  const { emit, signal } = run;
-  const promptIds = await readPromptIds(serving, request, signal);
-  const ids = resume.tokenIds;
-  const text = createAnswerText(chat.stop, {
-    text: await readIds(serving, request, promptIds, signal),
-    shown: resume.text,
-  });
-  const room = followed.contextTokens - promptIds.length - ids.length;
-  if (room < 0) throw refuseResume('it does not fit the context');
-  const maxTokens = Math.min(tokensLeft(chat, resume) ?? room, room);
-  if (text.stopped || maxTokens <= 0) {
-    const rest = text.flush();
-    if (rest !== undefined) await emit(rest);
-    return nothingMore(text.stopped ? 'stop' : 'length', promptIds.length);
-  }
-  const { messages: _, ...json } = toUpstreamBody(model, { ...restOf(chat, resume), maxTokens });
-  return await pass(
-    serving,
-    {
-      path: '/completions',
-      json: { ...json, prompt: [...promptIds, ...ids], return_token_ids: true },
-      chat,
-      text,
-      prefillTokens: ids.length,
-      marksThinking: false,
-      isResumed: true,
-    },
-    run,
-  );
-}
+/** Servers that go on from ids also do from text. */
+const takesText = ({ kind, continuing: { by } }: FollowedModel): boolean =>
+  by === 'text' || (by === 'tokens' && kind !== 'other');
 
 async function resumeText(serving: Serving, { kind, continuing }: FollowedModel, request: Resumed, run: Run) {
   const { chat, resume } = request;
@@ -134,9 +103,42 @@ async function resumeText(serving: Serving, { kind, continuing }: FollowedModel,
   );
 }
 
-/** Servers that go on from ids also do from text. */
-const takesText = ({ kind, continuing: { by } }: FollowedModel): boolean =>
-  by === 'text' || (by === 'tokens' && kind !== 'other');
+/** Ids that end within a character, or before the text does (a part of it was told without): only the text is whole. */
+const endsEarly = (ids: string, { text }: Resume): boolean =>
+  ids.endsWith('\ufffd') || (ids.length < text.length && text.startsWith(ids));
+
+/** vLLM goes on from ids as a completion, token for token. */
+async function resumeTokens(serving: Serving, followed: FollowedModel, request: Resumed, run: Run) {
+  const { model, chat, resume } = request;
+  const { emit, signal } = run;
+  const promptIds = await readPromptIds(serving, request, signal);
+  const ids = resume.tokenIds;
+  const replayed = await readIds(serving, request, promptIds, signal);
+  if (endsEarly(replayed, resume) && takesText(followed)) return await resumeText(serving, followed, request, run);
+  const text = createAnswerText(chat.stop, { text: replayed, shown: resume.text });
+  const room = followed.model.contextTokens - promptIds.length - ids.length;
+  if (room < 0) throw refuseResume('it does not fit the context');
+  const maxTokens = Math.min(tokensLeft(chat, resume) ?? room, room);
+  if (text.stopped || maxTokens <= 0) {
+    const rest = text.flush();
+    if (rest !== undefined) await emit(rest);
+    return nothingMore(text.stopped ? 'stop' : 'length', promptIds.length);
+  }
+  const { messages: _, ...json } = toUpstreamBody(model, { ...restOf(chat, resume), maxTokens });
+  return await pass(
+    serving,
+    {
+      path: '/completions',
+      json: { ...json, prompt: [...promptIds, ...ids], ...withIds },
+      chat,
+      text,
+      prefillTokens: ids.length,
+      marksThinking: false,
+      isResumed: true,
+    },
+    run,
+  );
+}
 
 /**
  * Goes on with `request.resume`; emits only what comes after it.
@@ -155,6 +157,9 @@ export async function resumeAnswer(
   const mayHold = byTokens && chat.stop !== undefined;
   const left = tokensLeft(chat, resume);
   if (left !== undefined && left <= 0 && !mayHold) return nothingMore('length', guessPromptTokens(chat));
+  if (resume.text === '' && resume.tokenIds.length === 0) {
+    return await begin(serving, model, { model: request.model, chat: restOf(chat, resume) }, run);
+  }
   try {
     return await (byTokens ? resumeTokens : resumeText)(serving, model, request, run);
   } catch (error) {
