@@ -7,10 +7,13 @@ export interface DoorChoices {
   /** Origins of web pages; `*` is all. */
   readonly corsOrigin: readonly string[];
   readonly sseKeepalive: GatewayAppOptions['keepAlive'];
+  /** Answers tell who made them. */
+  readonly provenance: 'on' | 'off';
 }
 
-export const doorOptions = ({ corsOrigin, sseKeepalive }: DoorChoices): GatewayAppOptions => ({
+export const doorOptions = ({ corsOrigin, sseKeepalive, provenance }: DoorChoices): GatewayAppOptions => ({
   ...gatewayAppDefaults,
   pageOrigins: corsOrigin,
   keepAlive: sseKeepalive,
+  tellsProvenance: provenance === 'on',
 });

@@ -65,6 +65,10 @@ class KeptText {
     this.#length += encoder.encodeInto(text, this.#bytes.subarray(this.#length)).written;
   }
 
+  clear(): void {
+    this.#length = 0;
+  }
+
   /** Takes no more room than the text needs. */
   trim(): void {
     this.#bytes = this.#bytes.slice(0, this.#length);
@@ -186,6 +190,14 @@ export class SharedRun implements AnswerEvents {
   delta(text: string): void {
     this.#keep(text);
     for (const { events } of this.#ready()) events.delta(text);
+  }
+
+  restarted(): void {
+    this.#text?.clear();
+    // Nobody has to take any more what is void, nor is what was taken of it any part of the answer.
+    this.#consumedBytes = 0;
+    for (const listener of this.#listeners) listener.consumedBytes = 0;
+    for (const { events } of this.#ready()) events.restarted?.();
   }
 
   done(end: AnswerEnd): void {

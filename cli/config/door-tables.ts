@@ -28,4 +28,9 @@ export const clientOptions = {
     about:
       'What an idle stream sends every 15 s: a comment, an empty chunk for clients that take no comments, or nothing.',
   }),
+  provenance: option(z.enum(['on', 'off']).default('on'), {
+    flag: '--provenance <mode>',
+    env: 'HELIXFLOW_PROVENANCE',
+    about: 'Whether answers name their nodes, attempts and times, in headers and at their end.',
+  }),
 } as const;

@@ -47,12 +47,14 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
     asked.stream
       ? new ChatStream(exchange, { identity, includeUsage: asked.includeUsage }, { responding, options })
       : new WholeAnswer(exchange, identity, responding);
-  const callOf = ({ exchange }: FastifyRequest, caller: Access, { model, chat }: ChatAsked): ChatCall => ({
+  const callOf = ({ exchange }: FastifyRequest, caller: Access, asked: ChatAsked): ChatCall => ({
     request: exchange.id,
     caller,
-    model,
-    chat,
+    model: asked.model,
+    chat: asked.chat,
     deadlineMs: options.answerTimeoutMs,
+    isWhole: !asked.stream,
+    ...(asked.preferences === undefined ? {} : { preferences: asked.preferences }),
   });
   /** The same answer for everyone who asks with the same key. */
   const share = async (request: FastifyRequest, reply: FastifyReply, asked: ChatAsked, key: string): Promise<void> => {
@@ -80,6 +82,7 @@ function addChat(app: FastifyInstance, deps: GatewayAppDeps, { options, respondi
     const asked = parseChatBody(request.body);
     const caller = callerOf(request);
     exchange.model = asked.model;
+    exchange.tellsProvenance = options.tellsProvenance;
     if (!allowsModel(caller, asked.model)) throw new HelixFlowError('KEY_MODEL_NOT_ALLOWED', { model: asked.model });
     if (app.exchanges.isDraining) throw new HelixFlowError('GATEWAY_DRAINING', { retryAfterMs: drainingRetryMs });
     if (exchange.isGone) {

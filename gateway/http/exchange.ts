@@ -8,6 +8,7 @@ import type { Clock } from '../../protocol/ports.ts';
 import { Bag, type BagItem } from '../../protocol/tables.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import type { Rate } from '../access/subject.ts';
+import type { Told } from '../openai/answer.ts';
 import { rateHeaders } from '../openai/rate.ts';
 import type { AnswerEnd, Served } from '../service.ts';
 
@@ -73,6 +74,8 @@ export class Exchange implements BagItem {
   /** Its answer is that of an earlier request with the same idempotency key. */
   isReplay = false;
   isDraining = false;
+  /** As in `GatewayAppOptions`. */
+  tellsProvenance = true;
   /** The whole response has been handed to the kernel. */
   isSent = false;
   running: Running | undefined;
@@ -111,6 +114,14 @@ export class Exchange implements BagItem {
     this.firstTokenMs = this.sinceStartMs();
   }
 
+  /** All of the answer has come. @returns what is told of how it was made. */
+  done(end: AnswerEnd): Told {
+    this.served = end.served;
+    this.end = end;
+    const totalMs = this.sinceStartMs();
+    return this.tellsProvenance ? { firstTokenMs: this.firstTokenMs ?? totalMs, totalMs } : undefined;
+  }
+
   /** Headers of every response, in an object of the caller's own; those of the serving node once it is known. */
   headers(): Record<string, string> {
     const headers: Record<string, string> = {
@@ -118,7 +129,7 @@ export class Exchange implements BagItem {
       'openai-processing-ms': String(Math.round(this.sinceStartMs())),
       'openai-version': '2020-10-01',
     };
-    if (this.served !== undefined) {
+    if (this.served !== undefined && this.tellsProvenance) {
       headers['x-helixflow-node'] = this.served.node;
       headers['x-helixflow-attempts'] = String(this.served.attempts);
     }

@@ -42,6 +42,8 @@ export interface GatewayAppOptions extends StreamOptions {
   readonly connectionsMax: number;
   /** Origins of the web pages that may use the door from a browser; `*` is all. */
   readonly pageOrigins: readonly string[];
+  /** Answers name their nodes, attempts and times, in headers and at their end. */
+  readonly tellsProvenance: boolean;
 }
 
 export const gatewayAppDefaults: GatewayAppOptions = {
@@ -57,4 +59,5 @@ export const gatewayAppDefaults: GatewayAppOptions = {
   idleTimeoutMs: seconds(72),
   connectionsMax: 10_000,
   pageOrigins: [],
+  tellsProvenance: true,
 };

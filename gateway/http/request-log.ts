@@ -16,6 +16,7 @@ export const requestFields = (record: RequestRecord): LogFields => ({
   stream: record.model === undefined ? undefined : record.isStream,
   node: record.served?.node,
   attempts: record.served?.attempts,
+  splices: record.served?.splices,
   firstTokenMs: record.firstTokenMs === undefined ? undefined : Math.round(record.firstTokenMs * 10) / 10,
   promptTokens: record.end?.promptTokens,
   completionTokens: record.end?.completionTokens,

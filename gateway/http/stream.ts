@@ -106,13 +106,9 @@ export class ChatStream implements AnswerEvents, Running {
 
   done(end: AnswerEnd): void {
     if (this.#state !== 'running') return;
-    const exchange = this.#exchange;
-    exchange.served = end.served;
-    exchange.end = end;
-    const totalMs = exchange.sinceStartMs();
+    const told = this.#exchange.done(end);
     const chunks = this.#open(end.served.digest);
-    const timings = { firstTokenMs: exchange.firstTokenMs ?? totalMs, totalMs };
-    this.#finish((this.#hasRole ? '' : chunks.role) + chunks.end(end, timings));
+    this.#finish((this.#hasRole ? '' : chunks.role) + chunks.end(end, told));
   }
 
   failed(error: HelixFlowError): void {

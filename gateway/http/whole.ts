@@ -42,15 +42,17 @@ export class WholeAnswer implements AnswerEvents, Running {
     else this.abandon(new HelixFlowError('ENGINE_FAILED', { reason: 'the answer does not end' }));
   }
 
+  restarted(): void {
+    this.#text = '';
+    this.#bytes = 0;
+  }
+
   done(end: AnswerEnd): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    const exchange = this.#exchange;
-    exchange.served = end.served;
-    exchange.end = end;
-    const totalMs = exchange.sinceStartMs();
-    const timings = { firstTokenMs: exchange.firstTokenMs ?? totalMs, totalMs };
-    respond(exchange, { status: 200, body: wholeAnswer(this.#identity, this.#text, end, timings) }, this.#responding);
+    const told = this.#exchange.done(end);
+    const body = wholeAnswer(this.#identity, this.#text, end, told);
+    respond(this.#exchange, { status: 200, body }, this.#responding);
   }
 
   failed(error: HelixFlowError): void {

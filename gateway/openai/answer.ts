@@ -27,11 +27,17 @@ interface Usage {
 
 /** HelixFlow's own part of an answer, beside OpenAI's. */
 interface Provenance {
-  readonly nodes: readonly PeerId[];
-  readonly attempts: number;
+  /** Those whose content is in it, in order. */
+  readonly nodes?: readonly PeerId[];
+  readonly attempts?: number;
+  /** Times that another node went on with it. */
+  readonly splices: number;
   readonly digest: ModelDigest;
-  readonly timings: { readonly first_token_ms: number; readonly total_ms: number };
+  readonly timings?: { readonly first_token_ms: number; readonly total_ms: number };
 }
+
+/** What is told of how an answer was made; undefined where a gateway keeps nodes, attempts and times to itself. */
+export type Told = AnswerTimings | undefined;
 
 /** The prompt counts whole, also where a node had it in its cache. */
 const usageOf = ({ promptTokens, completionTokens, cachedTokens }: AnswerEnd): Usage => ({
@@ -41,23 +47,22 @@ const usageOf = ({ promptTokens, completionTokens, cachedTokens }: AnswerEnd): U
   prompt_tokens_details: { cached_tokens: cachedTokens },
 });
 
-const provenanceOf = ({ served }: AnswerEnd, { firstTokenMs, totalMs }: AnswerTimings): Provenance => ({
-  nodes: [served.node],
-  attempts: served.attempts,
-  digest: served.digest,
-  timings: { first_token_ms: Math.round(firstTokenMs), total_ms: Math.round(totalMs) },
-});
+function provenanceOf({ served: { nodes, attempts, splices, digest } }: AnswerEnd, told: Told): Provenance {
+  if (told === undefined) return { splices, digest };
+  const timings = { first_token_ms: Math.round(told.firstTokenMs), total_ms: Math.round(told.totalMs) };
+  return { nodes, attempts, splices, digest, timings };
+}
 
 /** Equal for answers that came from the same model. */
 const fingerprintOf = (digest: ModelDigest): string => `fp_${digest.slice(0, 10)}`;
 
 /** The whole answer, as JSON; written out by hand but for the texts, since every request pays for it. */
-export const wholeAnswer = (identity: AnswerIdentity, text: string, end: AnswerEnd, timings: AnswerTimings): string =>
+export const wholeAnswer = (identity: AnswerIdentity, text: string, end: AnswerEnd, told: Told): string =>
   `{"id":"chatcmpl-${identity.request}","object":"chat.completion","created":${identity.createdS},` +
   `"model":${JSON.stringify(identity.model)},"choices":[{"index":0,"message":{"role":"assistant","content":` +
   `${JSON.stringify(text)},"refusal":null},"logprobs":null,"finish_reason":"${end.finish}"}],` +
   `"usage":${JSON.stringify(usageOf(end))},"system_fingerprint":"${fingerprintOf(end.served.digest)}",` +
-  `"helixflow":${JSON.stringify(provenanceOf(end, timings))}}`;
+  `"helixflow":${JSON.stringify(provenanceOf(end, told))}}`;
 
 /** The chunks of one stream, as server-sent events. All but the text of a delta is written out once. */
 export interface AnswerChunks {
@@ -68,7 +73,7 @@ export interface AnswerChunks {
   /** One event with a piece of the answer. */
   text(piece: string): string;
   /** The events after the last piece: how it ended, usage if it was asked for, `[DONE]`. */
-  end(end: AnswerEnd, timings: AnswerTimings): string;
+  end(end: AnswerEnd, told: Told): string;
 }
 
 /** @param digest The model that answers; undefined while nobody has begun to. */
@@ -93,8 +98,8 @@ export function answerChunks(
     role: `${head}{"role":"assistant","content":"","refusal":null}${tail}`,
     idle: `${head}{}${tail}`,
     text: (piece) => textHead + JSON.stringify(piece) + textTail,
-    end: (end, timings) => {
-      const provenance = JSON.stringify(provenanceOf(end, timings));
+    end: (end, told) => {
+      const provenance = JSON.stringify(provenanceOf(end, told));
       const last = `${head}{},"logprobs":null,"finish_reason":"${end.finish}"}]${usage},"helixflow":${provenance}}\n\n`;
       const usageChunk = includeUsage
         ? `data: ${constant},"choices":[],"usage":${JSON.stringify(usageOf(end))}}\n\n`

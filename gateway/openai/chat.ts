@@ -3,8 +3,10 @@
 import { z } from 'zod';
 import { limits } from '../../protocol/limits.ts';
 import type { ChatRequest } from '../../protocol/messages/chat.ts';
+import type { Preferences } from '../../protocol/preferences.ts';
 import { plainMessages } from './messages.ts';
 import { refuseUnsupported } from './params.ts';
+import { readPreferences } from './preferences.ts';
 import { issueError } from './refuse.ts';
 
 /** `name@digest8`, with room for a longer part of the digest. */
@@ -26,6 +28,7 @@ const chatBody = z.object({
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
   seed: z.int().nullish(),
+  helixflow: z.unknown().optional(),
 });
 
 type ChatBody = z.infer<typeof chatBody>;
@@ -38,6 +41,8 @@ export interface ChatAsked {
   readonly stream: boolean;
   /** The stream ends with a chunk that has no choices but the usage. */
   readonly includeUsage: boolean;
+  /** What it asks of the nodes that serve it. */
+  readonly preferences?: Preferences;
 }
 
 function chatOf(body: ChatBody): ChatRequest {
@@ -63,11 +68,13 @@ export function parseChatBody(body: unknown): ChatAsked {
   const parsed = chatBody.safeParse(body);
   if (!parsed.success) throw issueError(parsed.error, body);
   refuseUnsupported(body as Readonly<Record<string, unknown>>);
-  const { model, stream, stream_options: streamOptions } = parsed.data;
+  const { model, stream, stream_options: streamOptions, helixflow } = parsed.data;
+  const preferences = readPreferences(helixflow);
   return {
     model,
     chat: chatOf(parsed.data),
     stream: stream === true,
     includeUsage: streamOptions?.include_usage === true,
+    ...(preferences === undefined ? {} : { preferences }),
   };
 }

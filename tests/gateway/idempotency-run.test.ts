@@ -19,6 +19,36 @@ test('a node may send on as fast as whoever reads fastest', async ({ expect }) =
   expect(first.work?.consumedBytes).toBe(6);
 });
 
+describe('an answer that begins again', () => {
+  test('is heard from there on, also by whoever joins later or in the same turn', async ({ expect }) => {
+    const stage = new Stage();
+    const { work, ear, run } = await stage.ask();
+    work?.say('void');
+    const joining = stage.join(run);
+    work?.events.restarted?.();
+    work?.events.delta('good');
+    await stage.clock.turn();
+    const late = await stage.ask();
+    work?.events.done(end);
+    expect(ear.heard).toEqual(['committed', 'void', 'restarted', 'good', 'done']);
+    expect(joining.heard).toEqual(['committed', 'good', 'done']);
+    expect(late.ear.heard).toEqual(['committed', 'good', 'done']);
+  });
+
+  test('is waited for by nobody for what is void', async ({ expect }) => {
+    const stage = new Stage();
+    const { work, ear } = await stage.ask();
+    work?.say('0123456789');
+    ear.answer?.consumed(10);
+    work?.events.restarted?.();
+    const late = await stage.ask();
+    ear.answer?.cancel();
+    work?.events.delta('abcd');
+    late.ear.answer?.consumed(4);
+    expect(work?.consumedBytes).toBe(14);
+  });
+});
+
 describe('of answers', () => {
   test('one that is too long is not kept, but heard by all who joined in time', async ({ expect }) => {
     const stage = new Stage();

@@ -15,7 +15,9 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { quietLog } from '../support/pair-of-sessions.ts';
 
-const served: Served = { node: '12D3KooWNode' as PeerId, digest: 'ab'.repeat(32) as ModelDigest, attempts: 1 };
+const node = '12D3KooWNode' as PeerId;
+const digest = 'ab'.repeat(32) as ModelDigest;
+const served: Served = { node, digest, attempts: 1, nodes: [node], splices: 0 };
 export const end: AnswerEnd = { finish: 'stop', promptTokens: 1, cachedTokens: 0, completionTokens: 2, served };
 
 /** What somebody heard, and their side of it. */
@@ -29,6 +31,10 @@ export class Ear implements AnswerEvents {
 
   delta(text: string): void {
     this.heard.push(text);
+  }
+
+  restarted(): void {
+    this.heard.push('restarted');
   }
 
   done(): void {

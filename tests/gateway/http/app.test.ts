@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { errorRow, HelixFlowError } from '../../../protocol/errors.ts';
+import { peer } from '../../protocol/mesh-fixture.ts';
 import { accessOf } from '../../support/access.ts';
 import {
   answering,
@@ -54,7 +55,13 @@ describe('a whole answer', () => {
         prompt_tokens_details: { cached_tokens: 3 },
       },
       system_fingerprint: `fp_${digest.slice(0, 10)}`,
-      helixflow: { nodes: [served.node], attempts: 2, digest, timings: { first_token_ms: 0, total_ms: 0 } },
+      helixflow: {
+        nodes: [served.node],
+        attempts: 2,
+        splices: 0,
+        digest,
+        timings: { first_token_ms: 0, total_ms: 0 },
+      },
     });
     expect(response.headers).toMatchObject({
       'content-type': 'application/json; charset=utf-8',
@@ -73,6 +80,19 @@ describe('a whole answer', () => {
     expect(fixture.service.calls[0]?.consumedBytes).toBe(Buffer.byteLength('Grüße 🌍'));
   });
 
+  test('has nothing of what was said before it began again', async ({ expect }) => {
+    await using fixture = openApp();
+    fixture.service.script = ({ events }) => {
+      events.committed(served);
+      events.delta('Good mor');
+      events.restarted?.();
+      events.delta('Hello');
+      events.done(end);
+    };
+    const { choices } = (await post(fixture, chatBody())).json();
+    expect(choices[0].message.content).toBe('Hello');
+  });
+
   test('is empty when the model says nothing', async ({ expect }) => {
     await using fixture = openApp();
     fixture.service.script = answering();
@@ -89,7 +109,7 @@ describe('a streamed answer', () => {
     const created = Math.floor(fixture.clock.wallMs() / 1_000);
     const head = `data: {"id":"${id}","object":"chat.completion.chunk","created":${created},"model":"helix-tiny","system_fingerprint":"fp_ababababab","choices":[{"index":0,"delta":`;
     const tail = ',"logprobs":null,"finish_reason":null}]}\n\n';
-    const provenance = `{"nodes":["${served.node}"],"attempts":2,"digest":"${digest}","timings":{"first_token_ms":0,"total_ms":0}}`;
+    const provenance = `{"nodes":["${served.node}"],"attempts":2,"splices":0,"digest":"${digest}","timings":{"first_token_ms":0,"total_ms":0}}`;
     expect(response.body).toBe(
       [
         `${head}{"role":"assistant","content":"","refusal":null}${tail}`,
@@ -161,8 +181,33 @@ test('passes what the client asked for to the service, with a fresh id each time
     model: 'helix-tiny',
     chat: { messages: [{ role: 'user', content: 'Hi' }], maxTokens: 5, stop: ['x'], temperature: 0 },
     deadlineMs: 600_000,
+    isWhole: true,
   });
   expect(second?.request).not.toBe(first?.request);
+});
+
+test('asks nodes for what the client wants of them, and may begin again only what is not streamed', async ({
+  expect,
+}) => {
+  await using fixture = openApp();
+  const nodes = { deny: [peer('slow')] };
+  await post(fixture, chatBody({ stream: true, helixflow: { prefer: 'price', nodes, region: null } }));
+  const [first] = fixture.service.calls.map(({ call }) => call);
+  expect(first).toMatchObject({ preferences: { prefer: 'price', nodes }, isWhole: false });
+});
+
+describe('without provenance', () => {
+  for (const stream of [false, true]) {
+    test(`${stream ? 'a stream' : 'a whole answer'} names no node, attempt or time`, async ({ expect }) => {
+      await using fixture = openApp({ tellsProvenance: false });
+      const response = await post(fixture, chatBody({ stream }));
+      expect(response.body).toContain(`"helixflow":{"splices":0,"digest":"${digest}"}`);
+      expect(response.body).not.toContain(served.node);
+      expect(Object.keys(response.headers).filter((name) => name.startsWith('x-helixflow'))).toEqual([]);
+      expect(response.headers['x-request-id']).toBe(fixture.service.calls[0]?.call.request);
+      expect(fixture.records).toMatchObject([{ served }]);
+    });
+  }
 });
 
 describe('models', () => {
@@ -321,6 +366,7 @@ describe('what cannot be read', () => {
     await using fixture = openApp();
     const names = [
       'messages',
+      'helixflow',
       'stop',
       'n',
       'tools',

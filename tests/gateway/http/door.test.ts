@@ -1,7 +1,7 @@
 /** What strangers and broken clients send to the port: each gets one clear answer, and nothing hangs. */
 
 import { describe, test, vi } from 'vitest';
-import { chatBody, eventsOf, goodKey } from './fakes.ts';
+import { chatBody, eventsOf, goodKey, served } from './fakes.ts';
 import { clientOf, openDoor, Wire } from './sockets.ts';
 
 const head = (lines: readonly string[]): string =>
@@ -121,7 +121,7 @@ test.for([
 
 test('garbage behind a request does not break into the answer under way', async ({ expect }) => {
   await using door = await openDoor();
-  door.service.script = ({ events }) => events.committed({ node: 'n' as never, digest: 'd' as never, attempts: 1 });
+  door.service.script = ({ events }) => events.committed(served);
   using wire = await Wire.open(door.port);
   wire.ask(chatBody({ stream: true }));
   await vi.waitFor(() => expect(wire.text).toContain('"role":"assistant"'));

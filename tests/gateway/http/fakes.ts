@@ -27,7 +27,8 @@ import { quietLog } from '../../support/pair-of-sessions.ts';
 export const goodKey = 'sk-hx-good';
 export const digest = 'ab'.repeat(32) as ModelDigest;
 export const otherDigest = 'cd'.repeat(32) as ModelDigest;
-export const served: Served = { node: '12D3KooWNodeNodeNode' as PeerId, digest, attempts: 2 };
+const node = '12D3KooWNodeNodeNode' as PeerId;
+export const served: Served = { node, digest, attempts: 2, nodes: [node], splices: 0 };
 export const end: AnswerEnd = { finish: 'stop', promptTokens: 7, cachedTokens: 3, completionTokens: 2, served };
 
 export const listed = (name: string, more: Partial<ListedModel> = {}): ListedModel => ({

@@ -20,7 +20,7 @@ import { accessOf } from '../../support/access.ts';
 import { quietLog } from '../../support/pair-of-sessions.ts';
 import { ScriptedEngine } from '../../support/scripted-engine.ts';
 import { SmallMesh } from '../../support/small-mesh.ts';
-import { authorized, chatBody, failing, openApp, openIdempotency } from './fakes.ts';
+import { authorized, chatBody, failing, openApp, openIdempotency, served } from './fakes.ts';
 import { clientOf, openDoor } from './sockets.ts';
 
 const rate: Rate = {
@@ -133,7 +133,7 @@ describe('the official client', () => {
   test('reads in mid-stream that its key was revoked', async ({ expect }) => {
     await using door = await openDoor();
     door.service.script = ({ events }) => {
-      events.committed({ node: '12D3KooWNode' as never, digest: 'ab'.repeat(32) as never, attempts: 1 });
+      events.committed(served);
       events.delta('Hel');
       events.failed(new HelixFlowError('KEY_REVOKED', {}));
     };

@@ -7,6 +7,7 @@ import type { AnswerEnd } from '../../../gateway/service.ts';
 import type { ModelDigest, PeerId, RequestId } from '../../../protocol/ids.ts';
 import { ms } from '../../../protocol/units.ts';
 
+const [first, second] = ['12D3KooWx', '12D3KooWy'] as [PeerId, PeerId];
 const digest = 'ab'.repeat(32) as ModelDigest;
 const identity = { request: '12'.repeat(16) as RequestId, model: 'm"\n', createdS: 5 };
 const timings = { firstTokenMs: ms(1.6), totalMs: ms(9.2) };
@@ -15,7 +16,7 @@ const end: AnswerEnd = {
   promptTokens: 3,
   cachedTokens: 1,
   completionTokens: 4,
-  served: { node: '12D3KooWx' as PeerId, digest, attempts: 1 },
+  served: { node: second, digest, attempts: 3, nodes: [first, second], splices: 1 },
 };
 
 const chunkOf = (event: string) => {
@@ -57,7 +58,13 @@ test('all chunks carry the same id, time and model, and every key that may be nu
       ...common,
       choices: choice({}, 'length'),
       usage: null,
-      helixflow: { nodes: ['12D3KooWx'], attempts: 1, digest, timings: { first_token_ms: 2, total_ms: 9 } },
+      helixflow: {
+        nodes: [first, second],
+        attempts: 3,
+        splices: 1,
+        digest,
+        timings: { first_token_ms: 2, total_ms: 9 },
+      },
     },
     { ...common, choices: [], usage },
   ]);
@@ -79,4 +86,17 @@ test('a whole answer counts its whole prompt, cached or not', ({ expect }) => {
     prompt_tokens_details: { cached_tokens: 1 },
   });
   expect(answer.choices[0].finish_reason).toBe('length');
+});
+
+test('a gateway that keeps nodes, attempts and times to itself tells how often an answer was carried on', ({
+  expect,
+}) => {
+  const told = { splices: 1, digest };
+  const [last = ''] = answerChunks(identity, false, digest)
+    .end(end, undefined)
+    .split(/(?<=\n\n)/);
+  expect([chunkOf(last).helixflow, JSON.parse(wholeAnswer(identity, '', end, undefined)).helixflow]).toEqual([
+    told,
+    told,
+  ]);
 });

@@ -6,6 +6,7 @@ import { parseChatBody } from '../../../gateway/openai/chat.ts';
 import { isHelixFlowError } from '../../../protocol/errors.ts';
 import { limits } from '../../../protocol/limits.ts';
 import { encodeChatRequest, parseChatRequest } from '../../../protocol/messages/chat.ts';
+import { peer } from '../../protocol/mesh-fixture.ts';
 
 const user = { role: 'user', content: 'Hi' };
 const body = (more: object = {}) => ({ model: 'm', messages: [user], ...more });
@@ -33,7 +34,19 @@ test('the smallest request asks for nothing but its messages', ({ expect }) => {
 
 test('null is the same as absent, everywhere', ({ expect }) => {
   const names = ['stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'stop', 'temperature', 'top_p'];
-  const more = ['seed', 'n', 'tools', 'tool_choice', 'response_format', 'logprobs', 'logit_bias', 'user', 'audio', 'x'];
+  const more = [
+    'seed',
+    'n',
+    'tools',
+    'tool_choice',
+    'response_format',
+    'logprobs',
+    'logit_bias',
+    'user',
+    'audio',
+    'helixflow',
+    'x',
+  ];
   const nulls = Object.fromEntries([...names, ...more].map((name) => [name, null]));
   expect(parseChatBody(body(nulls))).toEqual(parseChatBody(body()));
 });
@@ -66,6 +79,41 @@ test('max_completion_tokens wins over max_tokens', ({ expect }) => {
 test('one stop text is a list of one, and an empty list is none', ({ expect }) => {
   expect(parseChatBody(body({ stop: 'x' })).chat.stop).toEqual(['x']);
   expect(parseChatBody(body({ stop: [] })).chat.stop).toBeUndefined();
+});
+
+describe('what a request asks of nodes', () => {
+  const [near, slow] = [peer('near'), peer('slow')];
+  const asked = (helixflow: unknown) => parseChatBody(body({ helixflow })).preferences;
+
+  test('arrives as it is, without what is null', ({ expect }) => {
+    const all = { prefer: 'latency', region: 'eu-central', nodes: { allow: [near], deny: [slow] } };
+    expect(asked(all)).toEqual(all);
+    expect(asked({ prefer: null, region: 'eu', nodes: { allow: null, deny: [slow] } })).toEqual({
+      region: 'eu',
+      nodes: { deny: [slow] },
+    });
+    expect([asked({}), asked(null), asked({ nodes: { deny: [] } })]).toEqual([undefined, undefined, undefined]);
+    expect(asked({ nodes: { allow: [] } })).toEqual({ nodes: { allow: [] } });
+    expect(asked({ nodes: { allow: Array(64).fill(near) } })?.nodes?.allow).toHaveLength(64);
+  });
+
+  test.for<[unknown, string, string]>([
+    [{ speed: 'high' }, 'REQUEST_UNSUPPORTED', 'helixflow.speed'],
+    [{ prefer: 'luck', speed: 1 }, 'REQUEST_UNSUPPORTED', 'helixflow.speed'],
+    [{ nodes: { prefer: [near] } }, 'REQUEST_UNSUPPORTED', 'helixflow.nodes.prefer'],
+    [{ ['x'.repeat(5_000)]: 1 }, 'REQUEST_UNSUPPORTED', `helixflow.${'x'.repeat(64)}`],
+    [{ prefer: 'luck' }, 'REQUEST_MALFORMED', 'helixflow.prefer'],
+    [{ region: 'EU central' }, 'REQUEST_MALFORMED', 'helixflow.region'],
+    [{ region: '' }, 'REQUEST_MALFORMED', 'helixflow.region'],
+    [{ nodes: [near] }, 'REQUEST_MALFORMED', 'helixflow.nodes'],
+    [{ nodes: { allow: near } }, 'REQUEST_MALFORMED', 'helixflow.nodes.allow'],
+    [{ nodes: { deny: [near, 'x'] } }, 'REQUEST_MALFORMED', 'helixflow.nodes.deny[1]'],
+    [{ nodes: { deny: Array(65).fill(near) } }, 'REQUEST_MALFORMED', 'helixflow.nodes.deny'],
+    ['price', 'REQUEST_MALFORMED', 'helixflow'],
+    [[], 'REQUEST_MALFORMED', 'helixflow'],
+  ])('%j is refused', ([helixflow, code, param], { expect }) => {
+    expect(refusal(body({ helixflow }))).toEqual([code, param]);
+  });
 });
 
 describe('messages', () => {
