@@ -29,6 +29,12 @@ export function admit(load: LaneLoad): Admission {
   return { kind: 'refuse', reason: 'full', retryAfterMs: retryAfterMs(load) };
 }
 
+/** True for an answer that has to wait, and that its wait and its usual time would make later than it may be. */
+export const isLate = (
+  { slots, serviceMeanMs }: Pick<LaneLoad, 'slots' | 'serviceMeanMs'>,
+  wait: { readonly ahead: number; readonly answerMs: number; readonly deadlineMs: number },
+): boolean => ((wait.ahead + 1) * serviceMeanMs) / slots + wait.answerMs > wait.deadlineMs;
+
 /** Until all that wait now have their slot, and one more is free: as many answers' time, spread over the slots. */
 export function retryAfterMs({
   slots,

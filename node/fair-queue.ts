@@ -34,6 +34,13 @@ export class FairQueue<Job extends Owned> {
     return this.isFull && this.#crowder(account) !== undefined;
   }
 
+  /** How many may go before a new job of this account: its own, and a turn of each other account for each of them and for itself. */
+  ahead(account: string): number {
+    const own = this.#waiting.get(account)?.length ?? 0;
+    const others = this.#waiting.size - (own > 0 ? 1 : 0);
+    return own + others * (own + 1);
+  }
+
   /**
    * Lets a job wait; only where there is room, or one is owed.
    * @returns the job that has lost its place to this one: the newest of the account with the most waiting.

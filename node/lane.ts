@@ -3,10 +3,15 @@
 import { HelixFlowError, toHelixFlowError } from '../protocol/errors.ts';
 import type { Open } from '../protocol/messages/session.ts';
 import type { Clock, Engine, EngineModel, Log } from '../protocol/ports.ts';
-import { type Admission, admit, retryAfterMs } from './admission.ts';
+import { type Admission, admit, isLate, retryAfterMs } from './admission.ts';
+import type { Asked } from './asked.ts';
 import { FairQueue } from './fair-queue.ts';
 import { Job, type JobAsked, type JobEvents } from './job.ts';
 import { ServiceTimes } from './service-times.ts';
+
+/** Shares of answers: what waits is admitted where it would be in time although it is slow, and started where it is as others are. */
+const nearlyAll = 0.9;
+const half = 0.5;
 
 interface LaneDeps {
   readonly clock: Clock;
@@ -61,6 +66,20 @@ export class Lane {
     return admit({ ...this.#load(), active: this.active, queueMax: this.#queueMax, isOwed, draining });
   }
 
+  /** Why an admitted job would wait in vain: it should be asked for elsewhere, as long as there is time. */
+  lateness(
+    { account, deadlineMs }: Pick<Open, 'account' | 'deadlineMs'>,
+    { tokensLeft }: Asked,
+  ): HelixFlowError | undefined {
+    if (this.freeSlots > 0 && this.queued === 0) return undefined;
+    const wait = {
+      ahead: this.#queue.ahead(account),
+      answerMs: this.#times.answerMs(tokensLeft, nearlyAll),
+      deadlineMs,
+    };
+    return isLate(this.#load(), wait) ? this.#overloaded() : undefined;
+  }
+
   /** Runs a job, now or when it is its turn; only what was admitted in the same turn. */
   take(asked: JobAsked): void {
     const job = new Job(this.#deps.clock, asked, {
@@ -104,7 +123,9 @@ export class Lane {
     } catch (error) {
       job.fail(this.#failure(job.signal.aborted ? job.signal.reason : error));
     }
-    this.#times.held(clock.nowMs() - startMs);
+    const tookMs = clock.nowMs() - startMs;
+    // One that its deadline has ended would have taken longer.
+    this.#times.held(job.leftMs > 0 ? tookMs : Math.max(tookMs, this.#times.meanMs));
     this.#running.delete(job);
     this.#startSumMs -= startMs;
     this.#queue.ended(job);
@@ -112,12 +133,12 @@ export class Lane {
     this.#events.changed();
   }
 
-  /** Gives free slots to those that wait; who cannot be done in time any more does not get one. */
+  /** Gives free slots to those that wait; what would most likely be late does not get one. */
   #fill(): void {
     while (this.freeSlots > 0) {
       const job = this.#queue.next();
       if (job === undefined) return;
-      if (this.#times.leastMs(job.tokensLeft) <= job.leftMs) {
+      if (this.#times.answerMs(job.tokensLeft, half) <= job.leftMs) {
         void this.#run(job);
         continue;
       }

@@ -218,7 +218,8 @@ export class Server implements NodeServer {
       return new HelixFlowError('RESUME_REFUSED', { reason: 'its engine goes on from nothing' });
     }
     try {
-      return { lane, asked: readAsked(open, body) };
+      const asked = readAsked(open, body);
+      return lane.lateness(open, asked) ?? { lane, asked };
     } catch (error) {
       if (isHelixFlowError(error)) return error;
       throw error;

@@ -1,4 +1,4 @@
-/** How long answers take at one engine, lately: what an honest wait is made of, and what no answer has been faster than. */
+/** How long answers take at one engine, lately: what an honest wait is made of, and what an answer can be expected to take. */
 
 import type { EngineDone } from '../protocol/ports.ts';
 
@@ -39,16 +39,15 @@ export class ServiceTimes {
   }
 
   /**
-   * What the quickest answer of so many tokens would take: the best of each lately seen. A guess from below, so that nothing
-   * is given up that could still be done in time.
+   * What this share of the answers lately seen would have taken at most, had they ended after so many tokens.
+   * 0 while nothing is known.
    */
-  leastMs(tokensMax: number | undefined): number {
-    if (this.#paces.length === 0) return 0;
-    const least = (of: (pace: Pace) => number): number => Math.min(...this.#paces.map(of));
-    const tokens = Math.min(
-      tokensMax ?? Number.POSITIVE_INFINITY,
-      least(({ tokens }) => tokens),
+  answerMs(tokensMax: number | undefined, share: number): number {
+    const times = this.#paces.map(
+      ({ prefillMs, tokens, tokenMs }) =>
+        prefillMs + Math.max(0, Math.min(tokensMax ?? Number.POSITIVE_INFINITY, tokens) - 1) * tokenMs,
     );
-    return least(({ prefillMs }) => prefillMs) + Math.max(0, tokens - 1) * least(({ tokenMs }) => tokenMs);
+    times.sort((a, b) => a - b);
+    return times[Math.ceil(times.length * share) - 1] ?? 0;
   }
 }

@@ -53,6 +53,15 @@ describe('who is next', () => {
   });
 });
 
+test.for<[string, string[], number]>([
+  ['nobody where nobody waits', [], 0],
+  ['those of the account', ['a1', 'a2'], 2],
+  ['one of each other account, where the account has none', ['b1', 'b2', 'b3', 'c1'], 2],
+  ['a turn of each for each of its own', ['a1', 'b1', 'b2', 'c1'], 1 + 2 * 2],
+])('before a new job of an account go %s', ([, waiting, ahead], { expect }) => {
+  expect(queueOf(waiting).ahead('a')).toBe(ahead);
+});
+
 describe('a full queue', () => {
   test.for<[string, string[], string[], string, string | undefined]>([
     ['takes the newest from whom most wait of', ['a1', 'a2', 'a3', 'b1'], [], 'c1', 'a3'],

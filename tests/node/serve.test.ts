@@ -1,7 +1,7 @@
 /** A node's admission, queue, deadlines and drain. */
 
 import { describe, test } from 'vitest';
-import { admit, type LaneLoad } from '../../node/admission.ts';
+import { admit, isLate, type LaneLoad } from '../../node/admission.ts';
 import { createNodeServer } from '../../node/serve.ts';
 import { nothingCounted } from '../../protocol/counting.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
@@ -46,6 +46,20 @@ describe('admission', () => {
     expect(admit(load(change))).toEqual(expected);
   });
 });
+
+test.for([
+  // Two slots, 4 s for each: one comes free every two seconds.
+  [0, 1_000, 3_000, false],
+  [0, 1_000, 2_999, true],
+  [3, 1_000, 9_000, false],
+  [4, 1_000, 9_000, true],
+  [3, 1_001, 9_000, true],
+] as const)(
+  'behind %d others, with an answer of %d ms and %d ms of time: late is %s',
+  ([ahead, answerMs, deadlineMs, late], { expect }) => {
+    expect(isLate({ slots: 2, serviceMeanMs: 4_000 }, { ahead, answerMs, deadlineMs })).toBe(late);
+  },
+);
 
 describe('a node', () => {
   test('runs as many answers as it has slots, queues the next in order, and refuses the rest', async ({ expect }) => {
@@ -99,6 +113,17 @@ describe('a node', () => {
     await stage.clock.advance(48);
     await stage.finish();
     expect([late.ends, short.ends, stage.engine.running.length]).toEqual([['NODE_OVERLOADED'], [], 1]);
+  });
+
+  test('lets nobody wait in vain', async ({ expect }) => {
+    const stage = new NodeStage(new ScriptedEngine(1));
+    stage.open();
+    await stage.pass(2_000);
+    await stage.finish();
+    stage.open();
+    const late = stage.open({ deadlineMs: ms(1_900) });
+    const soon = stage.open({ deadlineMs: ms(2_100) });
+    expect([late.ends, late.errors[0]?.details, soon.ends]).toEqual([['NODE_OVERLOADED'], { retryAfterMs: 2_000 }, []]);
   });
 
   test('starts what waits when its engine has slots again', async ({ expect }) => {

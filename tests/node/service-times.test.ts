@@ -22,34 +22,35 @@ describe('the mean', () => {
   });
 });
 
-describe('the least', () => {
+describe('what an answer should take', () => {
   test('is nothing before an answer was whole', ({ expect }) => {
-    expect(new ServiceTimes().leastMs(100)).toBe(0);
+    expect(new ServiceTimes().answerMs(100, 0.5)).toBe(0);
   });
 
-  test.for<[string, number | undefined, number]>([
-    ['of an answer without bound is the best of each part lately seen', undefined, 100 + 10 * 9],
-    ['of one longer than any seen, too', 5_000, 100 + 10 * 9],
-    ['of a short one is that of its tokens', 3, 100 + 10 * 2],
-    ['of one token is the prefill', 1, 100],
-    ['of none is the prefill', 0, 100],
-  ])('%s', ([, tokens, expected], { expect }) => {
+  test.for<[string, number | undefined, number, number]>([
+    ['of an answer without bound is what others took', undefined, 1, 100 + 20 * 50],
+    ['of half of them, what the quicker half took', undefined, 0.5, 300 + 9 * 10],
+    ['of one longer than any seen, too', 5_000, 1, 100 + 20 * 50],
+    ['of a short one is that of its tokens', 3, 1, 300 + 2 * 10],
+    ['of one token is the prefill', 1, 1, 300],
+    ['of none is the prefill', 0, 0.5, 100],
+  ])('%s', ([, tokens, share, expected], { expect }) => {
     const times = new ServiceTimes();
     times.done(answer(100, 21, 20 * 50));
-    times.done(answer(900, 10, 9 * 10));
-    expect(times.leastMs(tokens)).toBe(expected);
+    times.done(answer(300, 10, 9 * 10));
+    expect(times.answerMs(tokens, share)).toBe(expected);
   });
 
   test('forgets what was long ago', ({ expect }) => {
     const times = new ServiceTimes();
-    times.done(answer(1, 2, 1));
+    times.done(answer(9_000, 2, 1));
     for (let more = 0; more < 32; more += 1) times.done(answer(500, 2, 100));
-    expect(times.leastMs(undefined)).toBe(600);
+    expect(times.answerMs(undefined, 1)).toBe(600);
   });
 
   test('takes an answer without tokens for what it is', ({ expect }) => {
     const times = new ServiceTimes();
     times.done(answer(70, 0, 0));
-    expect(times.leastMs(undefined)).toBe(70);
+    expect(times.answerMs(undefined, 1)).toBe(70);
   });
 });
