@@ -37,6 +37,8 @@ export interface Libp2pOptions {
   readonly meshId: MeshId;
   /** Peers that this one passes connections of others on to, at most; 0, as when absent, for a peer that is no relay. */
   readonly relayReservationsMax?: number;
+  /** What the connections that one peer dials through this relay may carry at once; `limits.relayBurstBytes` when absent. */
+  readonly relayBurstBytes?: number;
   /** Open connections, at most. */
   readonly connectionsMax?: number;
   /** New connections per second from one IP address, at most. */
@@ -264,7 +266,15 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
   const adverts = createSeenAdverts(deps.clock, { meshId, peersMax: limits.peersRememberedMax });
   const { whenAdmitted, isAdmitted } = connections;
   const reservationsMax = options.relayReservationsMax ?? 0;
-  const relay: RelayOptions = { clock: deps.clock, network, addresses, whenAdmitted, isAdmitted, reservationsMax };
+  const relay: RelayOptions = {
+    clock: deps.clock,
+    network,
+    addresses,
+    whenAdmitted,
+    isAdmitted,
+    reservationsMax,
+    burstBytes: options.relayBurstBytes ?? limits.relayBurstBytes,
+  };
   const relays = createRelayClient(relay);
   const node: Libp2pNode = await createNode({
     seed: options.seed,

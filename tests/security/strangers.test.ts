@@ -1,5 +1,6 @@
 /** A whole gateway on real libp2p, and raw peers before it: nobody but a member gets anything out of any protocol. */
 
+import { RELAY_V2_HOP_CODEC, RELAY_V2_STOP_CODEC } from '@libp2p/circuit-relay-v2';
 import type { Connection } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
@@ -56,7 +57,7 @@ interface Started extends GatewayPeer {
 
 async function startGateway(): Promise<Started> {
   const seed = nextSeed();
-  const network = await openNetwork({ seed, meshId });
+  const network = await openNetwork({ seed, meshId, relayReservationsMax: 8 });
   const roots = createRoots({ tokens }, { meshId, rootPublicKey });
   await roots.take({ kind: 'issuer', token: mesh.issuer.certificate });
   const store = new MemoryStore();
@@ -134,6 +135,8 @@ const strangers: Record<string, Shows> = {
 const requestOf = (protocol: string): Uint8Array => {
   // Kademlia's PING; its messages are protobufs behind their length.
   if (protocol.endsWith('/kad/1')) return Uint8Array.of(2, 8, 5);
+  // A relay's RESERVE; to who has reserved, a CONNECT.
+  if (protocol === RELAY_V2_HOP_CODEC || protocol === RELAY_V2_STOP_CODEC) return Uint8Array.of(2, 8, 0);
   if (protocol.startsWith('/helixflow/')) return encodeFrames([encodeValue([0, 'x'])]);
   return new Uint8Array(32).fill(7);
 };
@@ -209,6 +212,8 @@ test('a member learns of every protocol, and those are the ones that are written
       LEDGER_PROTOCOL,
       LEASE_PROTOCOL,
       kadProtocol(meshId),
+      RELAY_V2_HOP_CODEC,
+      RELAY_V2_STOP_CODEC,
       '/ipfs/id/1.0.0',
       '/ipfs/ping/1.0.0',
     ].sort(),

@@ -9,21 +9,27 @@ import { kadDHT, passthroughMapper, type SingleKadDHT } from '@libp2p/kad-dht';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { multiaddr } from '@multiformats/multiaddr';
-import { createLibp2p } from 'libp2p';
+import { createLibp2p, type Libp2pInit } from 'libp2p';
 import { kadProtocol } from '../../protocol/adapters/libp2p/kad-service.ts';
 import type { Network } from '../../protocol/ports.ts';
 import { nextSeed, testMeshId } from './libp2p-world.ts';
 
+interface RawParts {
+  readonly transports?: NonNullable<Libp2pInit['transports']>;
+  readonly services?: NonNullable<Libp2pInit<Record<string, unknown>>['services']>;
+}
+
 /** A started peer that serves and speaks everything ungated. */
-export async function openRaw(seed = nextSeed(), meshId = testMeshId) {
+export async function openRaw(seed = nextSeed(), meshId = testMeshId, parts: RawParts = {}) {
   return await createLibp2p({
     privateKey: await generateKeyPairFromSeed('Ed25519', seed),
     addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    transports: [tcp()],
+    transports: [tcp(), ...(parts.transports ?? [])],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     connectionMonitor: { enabled: false },
     services: {
+      ...parts.services,
       ping: ping({ timeout: 2_000 }),
       identify: identify(),
       kad: kadDHT({

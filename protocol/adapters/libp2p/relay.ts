@@ -35,6 +35,8 @@ export interface RelayOptions extends GateDeps {
   readonly isAdmitted: (connection: Connection) => boolean;
   /** Peers that this one passes connections on to, at most. */
   readonly reservationsMax: number;
+  /** What the circuits that one peer dialled may carry at once. */
+  readonly burstBytes: number;
 }
 
 /** What this peer asks of relays. */
@@ -149,11 +151,11 @@ function chargeCircuit(stream: Stream, take: (bytes: number) => boolean): void {
 
 /** The registrar for the service: what its handler leaves open is a circuit. */
 function chargeRegistrar(
-  clock: Clock,
+  { clock, burstBytes }: RelayOptions,
   registrar: CircuitRelayServerComponents['registrar'],
 ): CircuitRelayServerComponents['registrar'] {
   const meter = createMeter(clock, {
-    burstBytes: limits.relayBurstBytes,
+    burstBytes,
     bytesPerSecond: limits.relayBytesPerSecondMax,
     peersMax: limits.peersRememberedMax,
   });
@@ -204,6 +206,6 @@ export const relayService =
         maxReservations: options.reservationsMax,
         reservationTtl: limits.relayReservationMs,
       },
-    })(overlay(gated, { registrar: chargeRegistrar(options.clock, gated.registrar) }));
+    })(overlay(gated, { registrar: chargeRegistrar(options, gated.registrar) }));
     return Object.assign(service, { gone: drop });
   };
