@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { Invite } from '../protocol/invites.ts';
 import {
+  checkRecordFormat,
   encodeIssuerRecord,
   encodeMeshRecord,
   encodeRootRecord,
@@ -42,6 +43,8 @@ export async function readMesh(dir: DataDir): Promise<KnownMesh | undefined> {
   const text = await readFileIfAny(dir.meshFile);
   if (text === undefined) return undefined;
   const mesh = parseMeshRecord(text, dir.meshFile);
+  const rootText = await readFileIfAny(dir.rootFile);
+  if (rootText !== undefined) checkRecordFormat(rootText, dir.rootFile);
   const issuerText = await readFileIfAny(dir.issuerFile);
   const issuer = issuerText === undefined ? undefined : parseIssuerRecord(issuerText, dir.issuerFile);
   if (issuer !== undefined && issuer.meshId !== mesh.meshId) {

@@ -129,6 +129,29 @@ const unusable = (path: string, reason: string): HelixFlowError =>
 const encode = (record: object): string => `${JSON.stringify({ format, ...record }, undefined, 2)}\n`;
 const text = (bytes: Uint8Array): string => toBase64Url(bytes);
 
+const formatShape = z.object({ format: z.int().min(1) });
+
+/**
+ * Refuses a record that a newer version wrote; for whoever keeps it, and does not read it.
+ * @throws HelixFlowError FORMAT_TOO_NEW
+ */
+export function checkRecordFormat(json: string, path: string): void {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    if (error instanceof SyntaxError) return;
+    throw error;
+  }
+  refuseNewer(formatShape.safeParse(value).data, path);
+}
+
+function refuseNewer(found: z.infer<typeof formatShape> | undefined, path: string): void {
+  if (found !== undefined && found.format > format) {
+    throw new HelixFlowError('FORMAT_TOO_NEW', { path, found: found.format, known: format });
+  }
+}
+
 /** Parses `json`; what is wrong with it is told by place, never by content: some of these records are secrets. */
 function parse<T>(schema: z.ZodType<T>, json: string, path: string): T {
   let value: unknown;
@@ -139,11 +162,9 @@ function parse<T>(schema: z.ZodType<T>, json: string, path: string): T {
     if (error instanceof SyntaxError) throw unusable(path, 'it is damaged (no JSON)');
     throw error;
   }
-  const found = z.object({ format: z.int().min(1) }).safeParse(value);
+  const found = formatShape.safeParse(value);
   if (!found.success) throw unusable(path, 'it is damaged (no format number)');
-  if (found.data.format > format) {
-    throw new HelixFlowError('FORMAT_TOO_NEW', { path, found: found.data.format, known: format });
-  }
+  refuseNewer(found.data, path);
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw unusable(path, `it is damaged (${parsed.error.issues[0]?.path.join('.')} does not fit)`);
   return parsed.data;

@@ -180,6 +180,14 @@ describe('mesh, invites and keys', () => {
       expect(await readFile(path, 'utf8')).toBe(changed);
     }
     await writeFile(path, text);
+    const rootPath = join(dir.path, 'mesh/root.key');
+    const root = await readFile(rootPath, 'utf8');
+    const newer = root.replace('"format": 1', '"format": 99');
+    await writeFile(rootPath, newer);
+    const { code, stderr } = await runCli(['gateway', '--port', '0', ...at]);
+    expect([code, jsonLine(stderr)]).toMatchObject([1, { code: 'FORMAT_TOO_NEW', details: { path: rootPath } }]);
+    expect(await readFile(rootPath, 'utf8')).toBe(newer);
+    await writeFile(rootPath, root);
     await chmod(path, 0o600);
     expect((await runCli(['mesh', 'show', ...at])).code).toBe(0);
   });

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { test } from 'vitest';
 import { checkCredentials, issuerIdOf, membershipLifetimeMs, meshIdOf } from '../../protocol/grants.ts';
 import {
+  checkRecordFormat,
   encodeCredentials,
   encodeIdentityRecord,
   encodeIssuerRecord,
@@ -70,6 +71,15 @@ test('a newer format is refused as newer', async ({ expect }) => {
       found: 2,
       known: 1,
     });
+  }
+});
+
+test('a newer format is told of a record that is only kept, and nothing else is', async ({ expect }) => {
+  for (const [text] of Object.values(records)) {
+    const newer = text.replace('"format": 1', '"format": 2');
+    expect(await failure(() => checkRecordFormat(newer, 'a/file'))).toMatchObject({ code: 'FORMAT_TOO_NEW', found: 2 });
+    for (const kept of [text, text.slice(0, 40), '', '{}'])
+      expect(() => checkRecordFormat(kept, 'a/file')).not.toThrow();
   }
 });
 

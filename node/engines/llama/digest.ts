@@ -31,20 +31,36 @@ export interface DigestCache {
   remember(hashes: readonly FileHash[]): Promise<void>;
 }
 
-async function readCache(path: string): Promise<readonly FileHash[]> {
+/** What the file says, and the format that it says it in. */
+interface Cached {
+  readonly found: number;
+  readonly files: readonly FileHash[];
+}
+
+async function readCache(path: string): Promise<Cached> {
+  const nothing = { found: format, files: [] };
   try {
-    const parsed = JSON.parse(await readFile(path, 'utf8')) as { format?: unknown; files?: unknown };
-    if (parsed.format !== format || !Array.isArray(parsed.files)) return [];
-    return parsed.files.filter(isFileHash).slice(-filesMax);
+    const parsed = JSON.parse(await readFile(path, 'utf8')) as { format?: unknown; files?: unknown } | null;
+    if (!Number.isInteger(parsed?.format)) return nothing;
+    const found = parsed?.format as number;
+    if (found !== format || !Array.isArray(parsed?.files)) return { ...nothing, found };
+    return { found, files: parsed.files.filter(isFileHash).slice(-filesMax) };
   } catch (error) {
-    if (error instanceof SyntaxError || (error instanceof Error && 'code' in error)) return [];
+    if (error instanceof SyntaxError || (error instanceof Error && 'code' in error)) return nothing;
     throw error;
   }
 }
 
-/** Opens the cache at `path`; without one, hashes are remembered for the life of the process. */
-export async function openDigestCache(log: Log, path: string | undefined): Promise<DigestCache> {
-  let files = path === undefined ? [] : await readCache(path);
+/**
+ * Opens the cache at `cachePath`; without one, hashes are remembered for the life of the process. So they are where a
+ * newer version wrote the file: it stays as it is.
+ */
+export async function openDigestCache(log: Log, cachePath: string | undefined): Promise<DigestCache> {
+  const cached = cachePath === undefined ? undefined : await readCache(cachePath);
+  const isNewer = cached !== undefined && cached.found > format;
+  if (isNewer) log.warn('digest_cache_too_new', { path: cachePath, found: cached.found, known: format });
+  const path = isNewer ? undefined : cachePath;
+  let files = cached?.files ?? [];
   return {
     known: () => files,
     async remember(hashes) {
