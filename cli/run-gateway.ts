@@ -12,6 +12,7 @@ import { addLedgerMetrics } from '../gateway/http/ledger-metrics.ts';
 import { isLoopback, startListening } from '../gateway/http/listen.ts';
 import { createGatewayMetrics, startMetricsServer } from '../gateway/http/metrics.ts';
 import { logRequests } from '../gateway/http/request-log.ts';
+import { addRouteMetrics } from '../gateway/http/route-metrics.ts';
 import { openTls, type Tls } from '../gateway/http/tls.ts';
 import { createGatewayPeer, type GatewayPeer } from '../gateway/peer.ts';
 import type { ListedModel } from '../gateway/service.ts';
@@ -140,7 +141,10 @@ async function openDoors(
   const { host, port, metricsListen, adminListen, maxStale, staleGrace } = options;
   // Counting costs every request something, so only who listens pays for it.
   const metrics = metricsListen === undefined ? undefined : createGatewayMetrics(peer.gateway, version);
-  if (metrics !== undefined) addLedgerMetrics(metrics.registry, peer);
+  if (metrics !== undefined) {
+    addLedgerMetrics(metrics.registry, peer);
+    addRouteMetrics(metrics.registry, peer.gateway);
+  }
   const tls = await openDoorTls(world, options);
   if (tls !== undefined) opened.use(tls);
   const keys = createKeyChecker(

@@ -18,7 +18,7 @@ import { NodeEntry, NodeTable, type Serving } from './nodes.ts';
 import { createRouteCounts, type RouteCounts } from './route/counts.ts';
 import { Dispatch } from './route/dispatch.ts';
 import type { Need } from './route/funds.ts';
-import { createHealths, type Healths } from './route/health.ts';
+import { type BreakerState, createHealths, type Healths } from './route/health.ts';
 import { createLateness } from './route/lateness.ts';
 import { type RoutePolicy, usualPolicy } from './route/plan.ts';
 import { mergePreferences } from './route/preferences.ts';
@@ -85,6 +85,8 @@ export interface Gateway extends GatewayService {
   readonly counts: RouteCounts;
   /** Requests that wait for a node. */
   waiting(): number;
+  /** Models at nodes, by the state of their breakers. */
+  breakers(): Readonly<Record<BreakerState, number>>;
   /** What is held for keys and accounts with limits. */
   limits(): ReturnType<Limits['counts']>;
   /** Refuses new calls; resolves when those under way have ended, and have their lines. */
@@ -275,6 +277,16 @@ class MeshGateway implements Gateway {
 
   waiting(): number {
     return this.#deps.waiting.size;
+  }
+
+  breakers(): Readonly<Record<BreakerState, number>> {
+    const counts: Record<BreakerState, number> = { closed: 0, open: 0, 'half-open': 0 };
+    for (const name of this.#nodes.names()) {
+      for (const servings of this.#nodes.groups(name)?.values() ?? []) {
+        for (const { health } of servings) counts[health.state] += 1;
+      }
+    }
+    return counts;
   }
 
   calls(): number {

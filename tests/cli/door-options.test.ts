@@ -13,10 +13,10 @@ test('without a word, no page may call and idle streams send comments', ({ expec
   expect(doorOptions(read({}))).toEqual(gatewayAppDefaults);
 });
 
-test('pages and the sign of life are taken over', ({ expect }) => {
+test('pages, the sign of life and what is told of nodes are taken over', ({ expect }) => {
   const origins = ['https://chat.example.com', 'http://localhost:3000', 'app://obsidian.md', 'http://[::1]:8080'];
-  const flags = { corsOrigin: origins, sseKeepalive: 'chunk' };
-  const wanted = { ...gatewayAppDefaults, pageOrigins: origins, keepAlive: 'chunk' };
+  const flags = { corsOrigin: origins, sseKeepalive: 'chunk', provenance: 'off' };
+  const wanted = { ...gatewayAppDefaults, pageOrigins: origins, keepAlive: 'chunk', tellsProvenance: false };
   expect(doorOptions(read(flags))).toEqual(wanted);
   expect(doorOptions(read({ corsOrigin: ['*'] })).pageOrigins).toEqual(['*']);
 });
