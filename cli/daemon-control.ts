@@ -2,20 +2,19 @@
 
 import { z } from 'zod';
 import type { AdminContext } from '../gateway/admin/operation.ts';
-import type { Audit } from '../ledger/audit.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import { limits } from '../protocol/limits.ts';
-import type { Roots, RootToken } from '../protocol/peer/roots.ts';
+import type { RootToken } from '../protocol/peer/roots.ts';
 import type { Contact } from '../protocol/ports.ts';
 import { type Ms, ms } from '../protocol/units.ts';
 import type { ControlRoutes } from './control.ts';
 import { graceMaxMs } from './ending.ts';
-import { takeRoots } from './take-roots.ts';
+import type { RootTaker } from './take-roots.ts';
 
 /** The part of a daemon that a command may talk to. */
 export interface Controlled {
   readonly admin: AdminContext;
-  readonly roots: Roots;
+  readonly roots: RootTaker;
   /** Gateways that others could find the mesh by. */
   contacts(): readonly Contact[];
 }
@@ -46,7 +45,7 @@ function readTokens(body: unknown): readonly RootToken[] {
 }
 
 /** @param part Undefined while it is starting: what needs it is refused with LEDGER_UNREADY. */
-export function controlRoutes(part: () => Controlled | undefined, audit: Audit): ControlRoutes {
+export function controlRoutes(part: () => Controlled | undefined): ControlRoutes {
   const started = (): Controlled => {
     const controlled = part();
     if (controlled === undefined) throw new HelixFlowError('LEDGER_UNREADY', { reason: 'it is starting' });
@@ -54,7 +53,7 @@ export function controlRoutes(part: () => Controlled | undefined, audit: Audit):
   };
   return {
     'GET /contacts': () => started().contacts(),
-    'POST /roots': async (body) => ({ taken: await takeRoots(started().roots, audit, readTokens(body)) }),
+    'POST /roots': async (body) => ({ taken: await started().roots.take(readTokens(body)) }),
     admin: () => started().admin,
   };
 }

@@ -108,7 +108,7 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
     ending.begin(readGrace(body) ?? options.drain);
     return ending.ended;
   };
-  hold.serve({ 'GET /status': status, 'POST /drain': drain, ...controlRoutes(options.controlled, audit) });
+  hold.serve({ 'GET /status': status, 'POST /drain': drain, ...controlRoutes(options.controlled) });
   try {
     await Promise.race([run(), failed, ending.begun]);
   } catch (error) {

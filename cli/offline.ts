@@ -27,7 +27,7 @@ import { openDesk } from './open-desk.ts';
 import { openRoots } from './open-roots.ts';
 import { readIdentity, readMembership, readSettings, writeIdentity } from './peer-files.ts';
 import type { World } from './peer-runtime.ts';
-import { takeRoots } from './take-roots.ts';
+import { createRootTaker } from './take-roots.ts';
 
 /** A network on which nobody is: a command has no connections. */
 function emptyNetwork(self: PeerId): Network {
@@ -135,6 +135,7 @@ export async function openOffline(dir: DataDir, known: KnownMesh, command: strin
   const offline = stack.use(createOfflineRecords(world, { self, store, ledger, ...known }));
   await offline.load();
   await ledger.open();
+  const taker = stack.use(createRootTaker(ledger.roots, audit));
   await offline.open();
   const context = await contextOf(opened, ledger, offline);
   const parts = stack.move();
@@ -143,7 +144,7 @@ export async function openOffline(dir: DataDir, known: KnownMesh, command: strin
     known,
     call: <Name extends OperationName>(name: Name, request: AdminApi[Name]['request']) =>
       runOperation(name, context, request, 'local'),
-    takeRoots: (tokens) => takeRoots(ledger.roots, audit, tokens),
+    takeRoots: (tokens) => taker.take(tokens),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };
 }

@@ -32,6 +32,7 @@ import type { LocalKeyDeps } from './local-key.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
 import { startPeer } from './start-peer.ts';
 import type { GatewayStatus } from './status.ts';
+import { createRootTaker } from './take-roots.ts';
 import { version } from './version.ts';
 
 export interface GatewayOptions extends Omit<PeerOptions, 'role'>, DoorChoices {
@@ -201,6 +202,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   opened.defer(() => peer.close());
   // What a key may do is judged by the ledger, so nothing is answered before it is read.
   await peer.open();
+  const taker = opened.use(createRootTaker(roots, world.audit));
   const contacts = (): readonly Contact[] => [
     { peer: network.self, addresses: network.addresses() },
     ...connectedGateways(peer.member),
@@ -250,7 +252,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
     baseUrl: door?.baseUrl,
     contact: { peer: network.self, addresses: [localAddress(options.p2pHost, runtime.p2pPort)] },
     failed,
-    controlled: { admin: context, roots, contacts },
+    controlled: { admin: context, roots: taker, contacts },
     adminUrl,
     metricsUrl,
     localKeys: {

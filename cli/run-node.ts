@@ -14,6 +14,7 @@ import { createNodeMetrics } from './node-metrics.ts';
 import { openPeer, type PeerOptions, type World } from './peer-runtime.ts';
 import { startPeer } from './start-peer.ts';
 import type { WorkerStatus } from './status.ts';
+import { createRootTaker } from './take-roots.ts';
 import { version } from './version.ts';
 
 export interface NodeOptions extends Omit<PeerOptions, 'role'> {
@@ -91,6 +92,8 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   opened.defer(() => leaving.abort());
   const { listening, failed } = startPeer(node.start, () => runtime.join(node, leaving.signal));
   await listening;
+  // What its store held is known by now.
+  const taker = opened.use(createRootTaker(runtime.roots, world.audit));
   const parts = opened.move();
   const close = (): Promise<void> => parts.disposeAsync();
   const status = (): WorkerStatus => ({
@@ -116,7 +119,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   return {
     peer: network.self,
     failed,
-    controlled: { admin, roots: runtime.roots, contacts },
+    controlled: { admin, roots: taker, contacts },
     metricsUrl,
     models: () => node.server.models(),
     whenOffered: (signal) => node.server.whenOffered(signal),

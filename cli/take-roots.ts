@@ -1,8 +1,14 @@
-/** Takes what the root has signed, on behalf of whoever may use the data directory, and tells the audit log. */
+/** What the root has signed: taken on behalf of whoever may use the data directory, or from peers; the audit log is told. */
 
 import type { Audit, AuditAction } from '../ledger/audit.ts';
 import { fromBase64Url } from '../protocol/crypto.ts';
 import type { Roots, RootToken } from '../protocol/peer/roots.ts';
+
+/** New words of the root, on their way into the audit log. */
+export interface RootTaker extends Disposable {
+  /** From a command. @returns how many of them were new. @throws HelixFlowError TOKEN_INVALID at the first that is not the root's. */
+  take(tokens: readonly RootToken[]): Promise<number>;
+}
 
 const actions: Readonly<Record<RootToken['kind'], AuditAction>> = {
   issuer: 'mesh.handover',
@@ -17,13 +23,26 @@ function objectOf({ kind, token }: RootToken): string {
   return kind === 'lift' ? `author:${sub}` : `issuer:${sub}`;
 }
 
-/** @returns how many of them were new. @throws HelixFlowError TOKEN_INVALID at the first that is not the root's. */
-export async function takeRoots(roots: Roots, audit: Audit, tokens: readonly RootToken[]): Promise<number> {
-  let taken = 0;
-  for (const said of tokens) {
-    if (!(await roots.take(said))) continue;
-    taken += 1;
-    audit.note({ action: actions[said.kind], actor: 'local', object: objectOf(said), outcome: 'done', reason: '' });
-  }
-  return taken;
+/** Notes whatever is new to `roots` from now on: what this directory knew before is no news. */
+export function createRootTaker(roots: Roots, audit: Audit): RootTaker {
+  const fromHere = new Set<string>();
+  const cancel = roots.onChange((said) => {
+    const actor = fromHere.has(said.token) ? 'local' : 'none';
+    audit.note({ action: actions[said.kind], actor, object: objectOf(said), outcome: 'done', reason: '' });
+  });
+  return {
+    take: async (tokens) => {
+      let taken = 0;
+      for (const said of tokens) {
+        fromHere.add(said.token);
+        try {
+          if (await roots.take(said)) taken += 1;
+        } finally {
+          fromHere.delete(said.token);
+        }
+      }
+      return taken;
+    },
+    [Symbol.dispose]: cancel,
+  };
 }

@@ -24,6 +24,7 @@ import type { RootToken } from '../../protocol/peer/roots.ts';
 import type { SigningKey } from '../../protocol/ports.ts';
 import { signRevocation } from '../../protocol/root-tokens.ts';
 import { type Admin, openAdmin } from '../admin.ts';
+import { noteAudit } from '../audit-note.ts';
 import type { CommandContext, RunCommand } from '../command.ts';
 import type { meshHandoverOptions } from '../config/mesh-tables.ts';
 import type { ConfigOf } from '../config/option.ts';
@@ -157,6 +158,9 @@ async function install(dir: DataDir, grant: ReturnType<typeof parseHandoverGrant
   if (key === undefined) throw unfit('nothing was prepared here: run helixflow mesh handover --prepare first');
   const { issuer } = await checkGrant(grant.certificate, key, dir);
   await installIssuer(dir, { meshId, key, certificate: grant.certificate }, grant.mesh);
+  // The root's word itself may be known here already, from peers or from having signed it.
+  const object = `issuer:${issuer}`;
+  await noteAudit(dir, { action: 'mesh.handover', actor: 'local', object, outcome: 'done', reason: '' });
   return issuer;
 }
 

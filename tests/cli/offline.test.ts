@@ -34,6 +34,16 @@ function on(dir: string) {
   return { ok, fails };
 }
 
+/** What the audit log of a directory tells: action, actor and object of each line. */
+async function noted(dir: string): Promise<(readonly string[])[]> {
+  const text = await readFile(join(locateDataDir(dir).audit, 'audit-0.jsonl'), 'utf8');
+  const lines = text.trim().split('\n');
+  return lines.map((line) => {
+    const { action, actor, object } = JSON.parse(line) as Record<'action' | 'actor' | 'object', string>;
+    return [action, actor, object];
+  });
+}
+
 describe('keys and accounts', () => {
   test('are made, listed, changed, replaced and ended', async ({ expect }) => {
     await using temp = await tempDir();
@@ -306,6 +316,7 @@ describe('a handover', () => {
     const next = join(fresh, 'mesh/issuer-next.key');
     await copyFile(next, join(temp.path, 'next'));
     expect(await on(fresh).ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
+    expect(await noted(fresh)).toEqual([['mesh.handover', 'local', `issuer:${issuer}`]]);
     await copyFile(join(temp.path, 'next'), next);
     expect(await on(fresh).ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
     expect(await readdir(join(fresh, 'mesh'))).not.toContain('issuer-next.key');
@@ -329,6 +340,8 @@ describe('a handover', () => {
     expect((await readdir(join(fresh, 'mesh'))).toSorted()).toEqual(['issuer-next.key', 'mesh.json']);
     expect(await on(fresh).ok(['mesh', 'handover', '--prepare'])).toEqual(theirs);
     await on(home).ok(['mesh', 'handover', '--accept', String(grant)]);
+    const handover = ['mesh.handover', 'local', `issuer:${ours['issuer']}`];
+    expect((await noted(home)).filter(([action]) => action === 'mesh.handover')).toEqual([handover, handover]);
     expect(await on(home).fails(['mesh', 'restore', '--from', file])).toEqual([2, 'CONFIG_INVALID']);
     expect(await on(home).ok(['mesh', 'show'])).toMatchObject({ issuer: ours['issuer'] });
   });
