@@ -97,10 +97,13 @@ const usage = (prompt: number, completion: number) => ({
   total_tokens: prompt + completion,
 });
 
-const overflow = (response: ServerResponse, contextTokens: number, prompt: number): void => {
+/** Refuses what does not fit. */
+function fits(response: ServerResponse, contextTokens: number, prompt: number, maxTokens: number): boolean {
+  if (prompt + maxTokens <= contextTokens) return true;
   const message = `This model's maximum context length is ${contextTokens} tokens. However, your request has ${prompt} input tokens.`;
   json(response, 400, { error: { message, type: 'BadRequestError', code: 400 } });
-};
+  return false;
+}
 
 /**
  * vLLM: `chat_completion_stream_generator` and `completion_stream_generator` in vllm/entrypoints/openai/
@@ -116,12 +119,6 @@ function likeVllm(upstream: UpstreamServer, options: Required<KindOptions>): voi
     ...(finish === null ? {} : { stop_reason: stop }),
     ...(told ? { token_ids: ids } : {}),
   });
-  const fits = (response: ServerResponse, prompt: number, maxTokens: number): boolean => {
-    if (prompt + maxTokens <= options.contextTokens) return true;
-    overflow(response, options.contextTokens, prompt);
-    return false;
-  };
-
   upstream.chat = async (body, response) => {
     const chat: Chat = body;
     if (chat.continue_final_message === true && chat.add_generation_prompt !== false) {
@@ -134,7 +131,7 @@ function likeVllm(upstream: UpstreamServer, options: Required<KindOptions>): voi
     const told = options.tellsIds && chat.return_token_ids === true;
     const promptIds = [...ids, ...encodeText(rendered)];
     const { max_tokens: maxTokens = options.contextTokens - promptIds.length, stop: stops = [] } = chat;
-    if (!fits(response, promptIds.length, maxTokens)) return;
+    if (!fits(response, options.contextTokens, promptIds.length, maxTokens)) return;
     const steps = generate({
       prompt: bytesOf(promptIds),
       answerAt: bytesOf(ids).length,
@@ -170,7 +167,7 @@ function likeVllm(upstream: UpstreamServer, options: Required<KindOptions>): voi
 
   upstream.routes.set('/v1/completions', async (body, response) => {
     const { prompt: promptIds = [], max_tokens: maxTokens = 16, stop: stops = [], return_token_ids } = body as Chat;
-    if (!fits(response, promptIds.length, maxTokens)) return;
+    if (!fits(response, options.contextTokens, promptIds.length, maxTokens)) return;
     const told = options.tellsIds && return_token_ids === true;
     const object = 'text_completion';
     let count = 0;
@@ -213,7 +210,8 @@ function likeTextServer(upstream: UpstreamServer, options: Required<KindOptions>
     const ids = encodePrompt(messages);
     const promptIds = [...ids, ...encodeText(prefill)];
     const answerAt = bytesOf(ids).length;
-    const { max_tokens: maxTokens = options.contextTokens, stop: stops = [] } = chat;
+    const { max_tokens: maxTokens = options.contextTokens - promptIds.length, stop: stops = [] } = chat;
+    if (!fits(response, options.contextTokens, promptIds.length, maxTokens)) return;
     const echo = options.echoes ? prefill : '';
     const steps = generate({ prompt: bytesOf(promptIds), answerAt, maxTokens, stops, interval: options.interval });
     if (chat['stream'] !== true) {

@@ -73,7 +73,7 @@ function createOutlet({ text, overlap, marksThinking, isResumed }: Plan, stream:
   let hasShown = isResumed;
 
   function mark(): void {
-    isOpaque = !wasOpaque;
+    isOpaque ||= !wasOpaque;
     wasOpaque = true;
   }
 

@@ -80,12 +80,18 @@ const nothingMore = (finish: EngineDone['finish'], promptTokens: number): Engine
   decodeMs: ms(0),
 });
 
+/** Nothing is left of `maxTokens`. */
+const isSpent = ({ chat, resume }: Resumed): boolean => (tokensLeft(chat, resume) ?? 1) <= 0;
+
 /** Servers that go on from ids also do from text. */
 const takesText = ({ kind, continuing: { by } }: FollowedModel): boolean =>
   by === 'text' || (by === 'tokens' && kind !== 'other');
 
-async function resumeText(serving: Serving, { kind, continuing }: FollowedModel, request: Resumed, run: Run) {
+async function resumeText(serving: Serving, model: FollowedModel, request: Resumed, run: Run) {
+  if (!takesText(model)) throw refuseResume('the server behind the node does not go on from text');
+  const { kind, continuing } = model;
   const { chat, resume } = request;
+  if (isSpent(request)) return nothingMore('length', guessPromptTokens(chat));
   const { json, ...shown } = continueText(request, kind, continuing);
   return await pass(
     serving,
@@ -104,8 +110,7 @@ async function resumeText(serving: Serving, { kind, continuing }: FollowedModel,
 }
 
 /** Ids that end within a character, or before the text does (a part of it was told without): only the text is whole. */
-const endsEarly = (ids: string, { text }: Resume): boolean =>
-  ids.endsWith('\ufffd') || (ids.length < text.length && text.startsWith(ids));
+const endsEarly = (ids: string, { text }: Resume): boolean => ids.endsWith('\ufffd') || ids.length < text.length;
 
 /** vLLM goes on from ids as a completion, token for token. */
 async function resumeTokens(serving: Serving, followed: FollowedModel, request: Resumed, run: Run) {
@@ -114,8 +119,8 @@ async function resumeTokens(serving: Serving, followed: FollowedModel, request: 
   const promptIds = await readPromptIds(serving, request, signal);
   const ids = resume.tokenIds;
   const replayed = await readIds(serving, request, promptIds, signal);
-  if (endsEarly(replayed, resume) && takesText(followed)) return await resumeText(serving, followed, request, run);
-  const text = createAnswerText(chat.stop, { text: replayed, shown: resume.text });
+  const text = createAnswerText(chat.stop, { text: replayed.replace(/\ufffd+$/, ''), shown: resume.text });
+  if (!text.stopped && endsEarly(replayed, resume)) return await resumeText(serving, followed, request, run);
   const room = followed.model.contextTokens - promptIds.length - ids.length;
   if (room < 0) throw refuseResume('it does not fit the context');
   const maxTokens = Math.min(tokensLeft(chat, resume) ?? room, room);
@@ -152,11 +157,10 @@ export async function resumeAnswer(
 ): Promise<EngineDone> {
   const { chat, resume } = request;
   const byTokens = model.continuing.by === 'tokens' && resume.tokenIds.length > 0;
-  if (!byTokens && !takesText(model)) throw refuseResume('the server behind the node goes on from nothing');
+  if (model.continuing.by === 'none') throw refuseResume('the server behind the node goes on from nothing');
   // With stop texts some of the answer may not have been shown yet, although its ids were told.
   const mayHold = byTokens && chat.stop !== undefined;
-  const left = tokensLeft(chat, resume);
-  if (left !== undefined && left <= 0 && !mayHold) return nothingMore('length', guessPromptTokens(chat));
+  if (isSpent(request) && !mayHold) return nothingMore('length', guessPromptTokens(chat));
   if (resume.text === '' && resume.tokenIds.length === 0) {
     return await begin(serving, model, { model: request.model, chat: restOf(chat, resume) }, run);
   }
