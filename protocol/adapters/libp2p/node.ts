@@ -1,7 +1,7 @@
 /** libp2p as the mesh runs it: TCP, noise, yamux; identify, ping and Kademlia behind the gate; own heartbeats instead of its monitor. */
 
 import { noise } from '@chainsafe/libp2p-noise';
-import { yamux } from '@chainsafe/libp2p-yamux';
+
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { type Identify, identify } from '@libp2p/identify';
 import type { ConnectionGater } from '@libp2p/interface';
@@ -15,6 +15,7 @@ import { checkAddress } from '../../peer/address.ts';
 import { withoutPeer } from './connection.ts';
 import { gateComponents } from './gate.ts';
 import { type Kad, type KadOptions, kadService } from './kad-service.ts';
+import { guardedYamux } from './muxer.ts';
 import { oneWrite } from './one-write.ts';
 import { boundPending } from './pending.ts';
 import { type RelayClient, type RelayOptions, type RelayServer, relayService } from './relay.ts';
@@ -112,7 +113,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
     ],
     connectionEncrypters: [oneWrite(noise())],
     streamMuxers: [
-      yamux({
+      guardedYamux({
         maxInboundStreams: 256,
         keepAliveInterval: pingMs,
         streamOptions: { maxWriteBufferLength: writeBufferBytes },
