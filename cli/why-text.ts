@@ -43,8 +43,11 @@ const stopped: Readonly<Record<StepOf<'cancelled'>['why'], string>> = {
   key: 'its key was taken back',
 };
 
-const rounded = (value: number): string =>
-  value < 10 ? String(Math.round(value * 10) / 10) : String(Math.round(value));
+/** JSON has no word for what takes for ever. */
+function rounded(value: number | null): string {
+  if (value === null || !Number.isFinite(value)) return '∞';
+  return String(value < 10 ? Math.round(value * 10) / 10 : Math.round(value));
+}
 
 const head = ['', 'NODE', 'TOTAL', 'FIRST', 'WAIT', 'PREFILL', 'TRIP', 'OVERHEAD', 'CACHED', 'ACTIVE', 'QUEUED'];
 

@@ -70,6 +70,13 @@ export function refusalOf(node: RoutedNode, needs: Needs): RefusalReason | undef
 export const isWorthWaiting = (refusals: readonly Refusal[]): boolean =>
   refusals.some(({ reason }) => passing.has(reason));
 
+/** Reasons that hold for whoever asks. */
+const general: ReadonlySet<RefusalReason> = new Set(['no-slots', 'draining', 'silent', 'breaker-open', 'full']);
+
+/** True when another request might have found a place where this one did not. */
+export const isOwnDoing = (refusals: readonly Refusal[]): boolean =>
+  refusals.some(({ reason }) => !general.has(reason));
+
 /** Reasons that stay, whatever changes in load and health. */
 const lasting: ReadonlySet<RefusalReason> = new Set(['denied', 'body-too-large', 'context-too-short']);
 

@@ -4,7 +4,7 @@ import { HelixFlowError } from '../../protocol/errors.ts';
 import type { Cancel } from '../../protocol/ports.ts';
 import type { Ms } from '../../protocol/units.ts';
 import type { NodeEntry, Serving } from '../nodes.ts';
-import { isHopeless, isWorthWaiting, type Refusal } from './candidates.ts';
+import { isHopeless, isOwnDoing, isWorthWaiting, type Refusal } from './candidates.ts';
 import type { Choice, Scored } from './plan.ts';
 import { hopelessError, type RouteDeps } from './route.ts';
 import type { Runs } from './runs.ts';
@@ -107,14 +107,21 @@ export class Places {
 
   #wait(wanted: Wanted): void {
     const { waiting, policy, counts, clock } = this.#deps;
-    const { account, target, call, trace } = this.#work;
+    const { account, target, trace } = this.#work;
     const ahead = waiting.sizeOf(target.digest);
+    let isPicky = false;
     const leave = waiting.enter(target.digest, {
       account: account.name,
-      isPicky: call.preferences?.nodes !== undefined || call.caller.preferences?.nodes !== undefined,
+      get isPicky() {
+        return isPicky;
+      },
       isUrgent: wanted.hasContent,
       running: () => account.running,
-      go: () => this.#go(wanted),
+      go: () => {
+        const refusals = this.#go(wanted);
+        isPicky = refusals !== undefined && isOwnDoing(refusals);
+        return refusals === undefined;
+      },
       refused: (error) => this.#refused(error),
     });
     if (leave instanceof HelixFlowError) {
@@ -127,14 +134,14 @@ export class Places {
     trace.add({ kind: 'waits', atMs: this.#runs.elapsedMs(), ahead });
   }
 
-  /** It is its turn. @returns false when there is no place for it. */
-  #go(wanted: Wanted): boolean {
+  /** It is its turn. @returns why there is no place for it. */
+  #go(wanted: Wanted): readonly Refusal[] | undefined {
     const choice = this.#choose(wanted);
-    if (choice.chosen === undefined) return false;
+    if (choice.chosen === undefined) return choice.refusals;
     this.#leave = undefined;
     this.#trace(wanted.purpose, choice);
     this.#events.found(choice.chosen, wanted.purpose);
-    return true;
+    return undefined;
   }
 
   #refused(error: HelixFlowError): void {

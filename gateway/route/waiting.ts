@@ -11,7 +11,7 @@ type Overloaded = HelixFlowError<'GATEWAY_OVERLOADED' | 'ACCOUNT_OVERLOADED'>;
 export interface Waiter {
   /** Whose it is; places and turns are shared between accounts. */
   readonly account: string;
-  /** Not every node will do for it: that it finds no place says nothing of those behind it. */
+  /** Not every node will do for it: that it finds no place says nothing of those behind it. Read when `go` was false. */
   readonly isPicky?: boolean;
   /** Its client has part of the answer already: it goes before all that have nothing. */
   readonly isUrgent?: boolean;

@@ -84,6 +84,15 @@ n3        12D3KooWfull
   expect(whyValue(story)).toMatchObject({ request, started: '2026-11-21T10:00:00.000Z', steps: story.steps });
 });
 
+test('a node that was said to take for ever is shown so, also by way of JSON', ({ expect }) => {
+  const [first] = story.steps;
+  const absurd = { ...candidate(near, 0), score: { ...score, totalMs: Number.POSITIVE_INFINITY } };
+  const told = { ...story, steps: [{ ...first, candidates: [absurd] }] } as Trace;
+  const row = /n1 {4}∞ {6}17 /;
+  expect(whyText(told)).toMatch(row);
+  expect(whyText(JSON.parse(JSON.stringify(told)) as Trace)).toMatch(row);
+});
+
 test('it says where steps are missing', ({ expect }) => {
   const steps = story.steps.slice(1, 4);
   const lines = whyText({ ...story, steps, dropped: { count: 3, after: 2 } }).split('\n');
