@@ -1,6 +1,6 @@
 /** The audit log's directory: its files by number, their lines, and the head beside them. */
 
-import { chmod, type FileHandle, mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { AuditLine } from '../audit.ts';
@@ -45,13 +45,29 @@ export const fileAt = (directory: string, first: number): AuditFile => {
   return { path: join(directory, name), name, first };
 };
 
-/** Makes the directory, the owner's alone. What is above it is there: a recursive `mkdir` never ends below `/proc`. */
-export async function makeDirectory(directory: string): Promise<void> {
+/**
+ * Makes the directory, the owner's alone. What is above it is there: a recursive `mkdir` never ends below `/proc`.
+ * @returns whether it was missing.
+ */
+export async function makeDirectory(directory: string): Promise<boolean> {
   try {
     await mkdir(directory, { mode: 0o700 });
+    return true;
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error;
     await chmod(directory, 0o700);
+    return false;
+  }
+}
+
+/** Removes a head that no line follows, and the directory if it was made for it. @returns why they stay, where they do. */
+export async function removeEmpty(directory: string, isOwn: boolean): Promise<string | undefined> {
+  try {
+    await rm(join(directory, headName), { force: true });
+    if (isOwn) await rmdir(directory);
+    return undefined;
+  } catch (error) {
+    return codeOf(error);
   }
 }
 

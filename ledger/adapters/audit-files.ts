@@ -8,7 +8,17 @@ import type { Audit, AuditLine, AuditRecord } from '../audit.ts';
 import { type Anchor, type AuditHead, hashLine, lineOf } from '../audit-chain.ts';
 import { type CoalesceOptions, type Coalescer, coalesceDefaults, createCoalescer } from '../audit-coalesce.ts';
 import { cleanRecord } from '../audit-record.ts';
-import { codeOf, fileAt, firstLine, makeDirectory, syncNames, unusable, writeAt, writeHead } from './audit-disk.ts';
+import {
+  codeOf,
+  fileAt,
+  firstLine,
+  makeDirectory,
+  removeEmpty,
+  syncNames,
+  unusable,
+  writeAt,
+  writeHead,
+} from './audit-disk.ts';
 import { type AuditVerdict, readAuditTail, verifyAudit } from './audit-read.ts';
 import { type Found, type OpenFile, resume } from './audit-resume.ts';
 
@@ -44,6 +54,11 @@ export interface AuditLog extends Audit, AsyncDisposable {
   verify(): Promise<AuditVerdict>;
 }
 
+interface Opened extends Found {
+  /** The directory was made for it. */
+  readonly isOwn: boolean;
+}
+
 interface Noted {
   readonly record: AuditRecord;
   readonly time: UnixMs;
@@ -72,9 +87,11 @@ class FileAuditLog implements AuditLog {
   #groupMs: Ms;
   #isFailing = false;
   #isClosed = false;
+  /** What was missing when it was opened. */
+  readonly #made: 'directory' | 'head' | undefined;
   readonly #complained = new Set<string>();
 
-  constructor(directory: string, deps: AuditLogDeps, options: AuditLogOptions, found: Found) {
+  constructor(directory: string, deps: AuditLogDeps, options: AuditLogOptions, found: Opened) {
     this.#directory = directory;
     this.#deps = deps;
     this.#options = options;
@@ -82,6 +99,7 @@ class FileAuditLog implements AuditLog {
     this.#files = found.files;
     this.#handle = found.handle;
     this.#head = found.head;
+    this.#made = found.isNew ? (found.isOwn ? 'directory' : 'head') : undefined;
     this.#last = found.last;
     this.#groupMs = ms(deps.clock.nowMs() - groupMs);
   }
@@ -119,6 +137,11 @@ class FileAuditLog implements AuditLog {
     const lines = this.#waiting.length + this.#dropped;
     if (lines > 0) this.#deps.log.error('audit.lost', { lines });
     await this.#handle?.close();
+    // A start that was refused leaves nothing behind.
+    if (this.#made !== undefined && this.#files.length === 0 && lines === 0) {
+      const code = await removeEmpty(this.#directory, this.#made === 'directory');
+      if (code !== undefined) this.#deps.log.warn('audit.empty-kept', { code });
+    }
   }
 
   /** A caller's fault, told once of its kind. */
@@ -249,6 +272,8 @@ class FileAuditLog implements AuditLog {
  * and every later check finds them. Noted lines are on disk within about 100 ms; while the disk refuses them they wait,
  * and when too many wait further ones are counted instead.
  *
+ * A log that is closed without a line leaves no file behind if there was none before.
+ *
  * @throws HelixFlowError DATA_DIR_UNUSABLE, FORMAT_TOO_NEW
  */
 export async function openAuditLog(
@@ -257,8 +282,8 @@ export async function openAuditLog(
   options: Partial<AuditLogOptions> = {},
 ): Promise<AuditLog> {
   try {
-    await makeDirectory(directory);
-    const found = await resume(directory);
+    const isOwn = await makeDirectory(directory);
+    const found = { ...(await resume(directory)), isOwn };
     const log = new FileAuditLog(directory, deps, { ...auditLogDefaults, ...options }, found);
     for (const { count, ...record } of found.told) {
       deps.log.warn('audit.repaired', { reason: record.reason, lines: count ?? 1 });

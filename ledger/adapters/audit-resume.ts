@@ -20,6 +20,8 @@ export interface Found {
   /** Of the newest file, when there is one. */
   readonly handle: FileHandle | undefined;
   readonly told: readonly SelfRecord[];
+  /** There was no log; now there is a head. */
+  readonly isNew: boolean;
 }
 
 /** Removes what an earlier run had meant to remove, and measures the rest. */
@@ -60,7 +62,7 @@ export async function resume(directory: string): Promise<Found> {
     const head = known ?? emptyHead;
     if (known === undefined) await writeHead(directory, head);
     const told = head.last.number >= 0 ? [repair('failed', 'missing')] : [];
-    return { head, last: head.last, files, handle: undefined, told };
+    return { head, last: head.last, files, handle: undefined, told, isNew: known === undefined };
   }
   const content: NewestFile = { first: newest.first, text: await readFile(newest.path, 'latin1') };
   const head = known ?? headFrom(oldest && (await firstLine(oldest)), content);
@@ -72,5 +74,5 @@ export async function resume(directory: string): Promise<Found> {
     ...(known === undefined ? [repair('failed', 'headless')] : []),
     ...(isBroken ? [repair('failed', 'broken')] : []),
   ];
-  return { head, last, files, handle, told };
+  return { head, last, files, handle, told, isNew: false };
 }

@@ -1,6 +1,6 @@
 /** Daemons as child processes: how they start, what they say of themselves, and how they end. */
 
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
@@ -283,5 +283,6 @@ describe('separate processes', () => {
       [2, 'MESH_MISSING'],
       [2, 'MESH_MISSING'],
     ]);
+    expect(await readdir(dir.path, { recursive: true })).toEqual(['g', 'n']);
   });
 });

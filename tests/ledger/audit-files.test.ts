@@ -1,6 +1,6 @@
 /** The audit log's files: who may read them, how they grow and are bounded, and what becomes of damage at the next start. */
 
-import { chmod, mkdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { describe, test, vi } from 'vitest';
@@ -65,6 +65,33 @@ test('whatever is noted is read again, in order, over any number of runs', async
   );
 });
 
+describe('a log in which nothing was noted', () => {
+  test('is there while it is open, and leaves nothing behind', async ({ expect }) => {
+    await using stage = await auditStage();
+    await rm(stage.directory, { recursive: true, force: true });
+    const audit = await stage.open();
+    expect(await audit.verify()).toEqual({ lines: 0 });
+    await audit[Symbol.asyncDispose]();
+    expect(await readdir(dirname(stage.directory))).toEqual([]);
+  });
+
+  test('takes nothing with it that it did not make', async ({ expect }) => {
+    await using stage = await auditStage();
+    await mkdir(stage.directory, { recursive: true });
+    await write(stage, 0);
+    expect(await readdir(stage.directory)).toEqual([]);
+    await write(stage, 2);
+    await rm(join(stage.directory, 'audit-0.jsonl'));
+    await write(stage, 0);
+    expect(await stage.names()).toEqual(['audit-2.jsonl']);
+    await writeFile(join(stage.directory, 'other'), '');
+    await rm(join(stage.directory, 'head.json'));
+    await rm(join(stage.directory, 'audit-2.jsonl'));
+    await write(stage, 0);
+    expect(await readdir(stage.directory)).toEqual(['other']);
+  });
+});
+
 describe('noting', () => {
   test('waits for nothing: lines reach the disk in groups, at most ten a second', async ({ expect }) => {
     await using stage = await auditStage();
@@ -101,10 +128,11 @@ describe('noting', () => {
   test('to a log that is closed does nothing', async ({ expect }) => {
     await using stage = await auditStage();
     const audit = await stage.open();
+    audit.note(deed());
     await audit[Symbol.asyncDispose]();
     audit.note(deed());
     await audit[Symbol.asyncDispose]();
-    expect(await stage.names()).toEqual([]);
+    expect(await stage.lines()).toHaveLength(1);
   });
 });
 
