@@ -6,6 +6,7 @@ import { adminPrefix, findOperation, runOperation } from '../gateway/admin/opera
 import { errorRow, HelixFlowError, isHelixFlowError } from '../protocol/errors.ts';
 import type { RootToken } from '../protocol/peer/roots.ts';
 import type { Contact } from '../protocol/ports.ts';
+import type { Deed } from './audit-note.ts';
 import type { Drained } from './ending.ts';
 import type { DaemonStatus } from './status.ts';
 
@@ -20,6 +21,8 @@ export interface ControlApi {
   'GET /contacts': { request: undefined; response: readonly Contact[] };
   /** Ends the daemon; answered when all has ended but the process. Without `graceMs` it takes its own time. */
   'POST /drain': { request: { readonly graceMs?: number }; response: Drained };
+  /** What a command did in the directory, for the audit log. */
+  'POST /notes': { request: Deed; response: { readonly noted: true } };
   /** Tokens that the root has signed elsewhere, to be kept and spread. */
   'POST /roots': { request: readonly RootToken[]; response: { readonly taken: number } };
 }

@@ -6,6 +6,7 @@ import { createLog, type LogLevel } from '../protocol/adapters/log.ts';
 import { systemRandom } from '../protocol/adapters/random.ts';
 import { createJoseTokens } from '../protocol/adapters/tokens-jose.ts';
 import type { Ms } from '../protocol/units.ts';
+import { noteTold } from './audit-note.ts';
 import type { CommandContext } from './command.ts';
 import { type Controlled, controlRoutes, readGrace } from './daemon-control.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
@@ -108,7 +109,13 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
     ending.begin(readGrace(body) ?? options.drain);
     return ending.ended;
   };
-  hold.serve({ 'GET /status': status, 'POST /drain': drain, ...controlRoutes(options.controlled) });
+  const note = (body: unknown): { readonly noted: true } => noteTold(audit, body);
+  hold.serve({
+    'GET /status': status,
+    'POST /drain': drain,
+    'POST /notes': note,
+    ...controlRoutes(options.controlled),
+  });
   try {
     await Promise.race([run(), failed, ending.begun]);
   } catch (error) {

@@ -6,6 +6,9 @@ import type { UnixMs } from '../protocol/units.ts';
 export const auditActions = [
   'mesh.create',
   'mesh.handover',
+  'handover.prepare',
+  'mesh.backup',
+  'mesh.leave',
   'mesh.restore',
   'ledger.restore',
   'issuer.revoke',

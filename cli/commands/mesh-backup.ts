@@ -2,6 +2,7 @@
 
 import { systemRandom } from '../../protocol/adapters/random.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { noteDeed } from '../audit-note.ts';
 import { type Backup, encodeBackup } from '../backup.ts';
 import type { RunCommand } from '../command.ts';
 import type { meshBackupOptions } from '../config/mesh-tables.ts';
@@ -34,6 +35,7 @@ export const runMeshBackup: RunCommand<typeof meshBackupOptions> = async (config
   await writeNewFile(config.out, encodeBackup(backup, secret, systemRandom()), '--out');
   const holds = Object.entries(backup.files).flatMap(([name, text]) => (text === undefined ? [] : [name]));
   const { meshId } = backup;
+  await noteDeed(dir, { action: 'mesh.backup', object: `mesh:${meshId}` }, 'mesh backup');
   output.data({ meshId, out: config.out, encrypted: !config.plain, holds }, config.out);
   output.note(
     config.plain

@@ -24,7 +24,7 @@ import type { RootToken } from '../../protocol/peer/roots.ts';
 import type { SigningKey } from '../../protocol/ports.ts';
 import { signRevocation } from '../../protocol/root-tokens.ts';
 import { type Admin, openAdmin } from '../admin.ts';
-import { noteAudit } from '../audit-note.ts';
+import { noteAudit, noteDeed } from '../audit-note.ts';
 import type { CommandContext, RunCommand } from '../command.ts';
 import type { meshHandoverOptions } from '../config/mesh-tables.ts';
 import type { ConfigOf } from '../config/option.ts';
@@ -54,9 +54,13 @@ async function prepare({ common, output }: CommandContext): Promise<number> {
   const { mesh } = await readMeshOrFail(dir);
   const kept = await readNextKey(dir);
   const key = kept ?? createIdentity(systemRandom());
-  if (kept === undefined) await writeFileAtomic(dir.nextIssuerFile, encodeIdentityRecord(key));
+  const issuer = issuerIdOf(key.publicKey);
+  if (kept === undefined) {
+    await writeFileAtomic(dir.nextIssuerFile, encodeIdentityRecord(key));
+    await noteDeed(dir, { action: 'handover.prepare', object: `issuer:${issuer}` }, 'mesh handover');
+  }
   const request = encodeHandoverRequest(mesh.meshId, key);
-  output.data({ request, issuer: issuerIdOf(key.publicKey), meshId: mesh.meshId }, request);
+  output.data({ request, issuer, meshId: mesh.meshId }, request);
   output.note('Where the root key is: helixflow mesh handover --to <this request>');
   return 0;
 }

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { HelixFlowError } from '../../protocol/errors.ts';
+import { noteAudit } from '../audit-note.ts';
 import type { RunCommand } from '../command.ts';
 import type { meshLeaveOptions } from '../config/mesh-tables.ts';
 import { type DataDir, openDataDir } from '../data-dir.ts';
@@ -51,8 +52,11 @@ export const runMeshLeave: RunCommand<typeof meshLeaveOptions> = async ({ force 
   if (secrets.length > 0 && !force) {
     throw new HelixFlowError('SECRET_AT_STAKE', { path: dir.path, secrets: secrets.join(' and ') });
   }
-  await removeAll(dir);
   const { meshId } = mesh;
+  const object = `mesh:${meshId}`;
+  // Before it is done: keys that are gone must not lack their line because the process was killed.
+  await noteAudit(dir, { action: 'mesh.leave', actor: 'local', object, outcome: 'done', reason: '' });
+  await removeAll(dir);
   output.data({ meshId, left: true, destroyed: secrets }, meshId);
   output.note(
     `${dir.path} belongs to no mesh any more. To keep its peer out for good: helixflow mesh ban, at the issuer’s gateway.`,

@@ -273,6 +273,29 @@ describe('separate processes', () => {
     expect(gateway).not.toHaveProperty('baseUrl');
   });
 
+  test('a gateway notes for commands what they did with keys beside it', async ({ expect }) => {
+    await using dir = await tempDir();
+    await runCli(['mesh', 'create', '--data-dir', dir.path]);
+    await using gateway = startCli(gatewayAt(dir.path));
+    await readyOf(gateway);
+    const at = async (...words: string[]): Promise<Record<string, unknown>> =>
+      jsonLine((await runCli([...words, '--data-dir', dir.path, '--json'])).stdout);
+    const { meshId } = await at('mesh', 'backup', '--plain', '--out', join(dir.path, 'backup.json'));
+    const { issuer } = await at('mesh', 'handover', '--prepare');
+    await at('mesh', 'handover', '--prepare');
+    expect(await killed(gateway, 'SIGTERM')).toBe(0);
+    const { stdout } = await runCli(['audit', 'tail', '--data-dir', dir.path, '--json']);
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const noted = lines.map(({ action, actor, object }) => [action, actor, object]);
+    expect(noted.filter(([action]) => action === 'mesh.backup' || action === 'handover.prepare')).toEqual([
+      ['mesh.backup', 'local', `mesh:${meshId}`],
+      ['handover.prepare', 'local', `issuer:${issuer}`],
+    ]);
+  });
+
   test('a gateway and a node without mesh or invite name what is missing', async ({ expect }) => {
     await using dir = await tempDir();
     const results = await Promise.all([

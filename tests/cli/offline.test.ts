@@ -222,6 +222,8 @@ describe('a backup', () => {
     expect(backup).toEqual({ meshId, out: file, encrypted: true, holds: ['mesh.json', 'root.key', 'issuer.key'] });
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect(await mine.fails(['mesh', 'backup', '--out', file], backupSecret)).toEqual([2, 'CONFIG_INVALID']);
+    const lines = (await noted(join(temp.path, 'mine'))).slice(1);
+    expect(lines).toEqual([['mesh.backup', 'local', `mesh:${meshId}`]]);
     const restore = ['mesh', 'restore', '--from', file];
     expect(await other.fails(restore, backupSecret)).toEqual([2, 'MESH_EXISTS']);
     expect(await empty.fails(restore, { HELIXFLOW_BACKUP_PASSPHRASE: 'wrong' })).toEqual([4, 'PASSPHRASE_WRONG']);
@@ -262,6 +264,8 @@ describe('leaving', () => {
     expect(await ok(['mesh', 'show'])).toMatchObject({ meshId });
     expect(await ok(['mesh', 'leave', '--force'])).toMatchObject({ meshId, left: true });
     expect(await readdir(temp.path)).toEqual(['audit']);
+    expect((await noted(temp.path)).at(-1)).toEqual(['mesh.leave', 'local', `mesh:${meshId}`]);
+    expect((await noted(temp.path)).filter(([action]) => action === 'mesh.leave')).toHaveLength(1);
     await ok(['mesh', 'create']);
   });
 
@@ -316,7 +320,10 @@ describe('a handover', () => {
     const next = join(fresh, 'mesh/issuer-next.key');
     await copyFile(next, join(temp.path, 'next'));
     expect(await on(fresh).ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
-    expect(await noted(fresh)).toEqual([['mesh.handover', 'local', `issuer:${issuer}`]]);
+    expect(await noted(fresh)).toEqual([
+      ['handover.prepare', 'local', `issuer:${issuer}`],
+      ['mesh.handover', 'local', `issuer:${issuer}`],
+    ]);
     await copyFile(join(temp.path, 'next'), next);
     expect(await on(fresh).ok(['mesh', 'handover', '--accept', String(grant)])).toMatchObject({ issuer });
     expect(await readdir(join(fresh, 'mesh'))).not.toContain('issuer-next.key');
