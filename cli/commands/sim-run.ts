@@ -1,21 +1,15 @@
 /** `helixflow sim run`: a scenario under virtual time, decided by one seed. */
 
 import { HelixFlowError, isHelixFlowError } from '../../protocol/errors.ts';
+import { assert } from '../../protocol/invariant.ts';
 import type { Times } from '../../sim/bans.ts';
 import { renderReport } from '../../sim/report.ts';
 import { playScenario, type SimResult } from '../../sim/run.ts';
-import { findScenario, type Scenario, scenarios } from '../../sim/scenario.ts';
+import { findScenario } from '../../sim/scenario.ts';
 import type { RunCommand } from '../command.ts';
 import type { simRunOptions } from '../config/tables.ts';
 import { writeFileAtomic } from '../files.ts';
 import { printable } from '../output.ts';
-
-function chooseScenario(name: string | undefined): Scenario {
-  const scenario = name === undefined ? scenarios[0] : findScenario(name);
-  if (scenario !== undefined) return scenario;
-  const names = scenarios.map((known) => known.name).join(', ');
-  throw new HelixFlowError('CONFIG_INVALID', { reason: `--scenario ${name}: expected one of ${names}` });
-}
 
 const printTimes = ({ measured, p50Ms, p99Ms, maxMs }: Times): string =>
   `${p50Ms} ms (p50), ${p99Ms} ms (p99), ${maxMs} ms (max of ${measured})`;
@@ -83,7 +77,8 @@ async function writeReport(path: string, html: string): Promise<void> {
 }
 
 export const runSim: RunCommand<typeof simRunOptions> = async ({ seed, scenario: name, report }, { output }) => {
-  const scenario = chooseScenario(name);
+  const scenario = findScenario(name);
+  assert(scenario !== undefined, 'every name has its scenario');
   output.note(`${scenario.name}: ${scenario.about}`);
   // Inside the run a rejection that nobody handles is a violation, not the end of this process.
   process.removeAllListeners('unhandledRejection');

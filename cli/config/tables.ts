@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { limits } from '../../protocol/limits.ts';
+import { scenarioNames } from '../../sim/scenario-names.ts';
 import {
   accountsCreateOptions,
   accountsEraseOptions,
@@ -311,10 +312,9 @@ export const simRunOptions = {
     env: 'HELIXFLOW_SIM_SEED',
     about: 'Decides everything in the run; the same seed gives the same trace hash.',
   }),
-  scenario: option(text.optional(), {
+  scenario: option(z.enum(scenarioNames).default(scenarioNames[0]), {
     flag: '--scenario <name>',
     env: 'HELIXFLOW_SIM_SCENARIO',
-    otherwise: 'the first one',
     about: 'What is played.',
   }),
   report: option(text.optional(), {
