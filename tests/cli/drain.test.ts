@@ -48,34 +48,50 @@ describe('an ending', () => {
 
 const local = ['--p2p-host', '127.0.0.1', '--json'];
 
+type Name = 'g' | 'n' | 'm';
+
 interface Daemons extends AsyncDisposable {
   readonly gateway: RunningCli;
   readonly node: RunningCli;
-  at(name: 'g' | 'n'): string;
+  at(name: Name): string;
+  /** Another node. */
+  addNode(name: Name): Promise<RunningCli>;
+  statusOf(name: Name): Promise<Record<string, unknown>>;
   /** Begins a stream of so many tokens, at 20 a second; resolves once its first piece is there. */
   stream(tokens: number): Promise<ReadableStreamDefaultReader<string>>;
-  drain(role: 'node' | 'gateway', ...more: string[]): ReturnType<typeof runCli>;
+  drain(name: Name, ...more: string[]): ReturnType<typeof runCli>;
 }
 
 /** A gateway and a node that is slow enough to be caught at work, each a process. */
 async function startDaemons(): Promise<Daemons> {
   await using opened = new AsyncDisposableStack();
   const dir = opened.use(await tempDir());
-  const at = (name: 'g' | 'n'): string => join(dir.path, name);
+  const at = (name: Name): string => join(dir.path, name);
   await runCli(['mesh', 'create', '--data-dir', at('g'), '--json']);
   const gateway = opened.use(startCli(['gateway', '--port', '0', '--data-dir', at('g'), ...local]));
   const { baseUrl } = await gateway.ready();
-  const invite = jsonLine((await runCli(['mesh', 'invite', '--role', 'node', '--data-dir', at('g'), '--json'])).stdout);
-  const engine = ['--engine', 'synthetic', '--tokens-per-second', '20', '--region', 'eu-central'];
-  const env = { HELIXFLOW_JOIN: String(invite['token']) };
-  const node = opened.use(startCli(['node', ...engine, '--data-dir', at('n'), ...local], { env }));
-  await node.ready();
+  const addNode = async (name: Name): Promise<RunningCli> => {
+    const invite = ['mesh', 'invite', '--role', 'node', '--data-dir', at('g'), '--json'];
+    const env = { HELIXFLOW_JOIN: String(jsonLine((await runCli(invite)).stdout)['token']) };
+    const engine = ['--engine', 'synthetic', '--tokens-per-second', '20', '--region', 'eu-central'];
+    const node = startCli(['node', ...engine, '--data-dir', at(name), ...local], { env });
+    parts.use(node);
+    await node.ready();
+    return node;
+  };
+  const parts = opened.use(new AsyncDisposableStack());
+  const node = await addNode('n');
   const { key } = jsonLine((await runCli(['keys', 'create', '--data-dir', at('g'), '--json'])).stdout);
-  const parts = opened.move();
+  const all = opened.move();
   return {
     gateway,
     node,
     at,
+    addNode,
+    statusOf: async (name) => {
+      const status = jsonLine((await runCli(['status', '--data-dir', at(name), '--json'])).stdout);
+      return status[name === 'g' ? 'gateway' : 'node'] as Record<string, unknown>;
+    },
     stream: async (tokens) => {
       const answer = await fetch(`${baseUrl}/chat/completions`, {
         method: 'POST',
@@ -91,8 +107,9 @@ async function startDaemons(): Promise<Daemons> {
       await reader.read();
       return reader;
     },
-    drain: (role, ...more) => runCli([role, 'drain', '--data-dir', at(role === 'node' ? 'n' : 'g'), '--json', ...more]),
-    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+    drain: (name, ...more) =>
+      runCli([name === 'g' ? 'gateway' : 'node', 'drain', '--data-dir', at(name), '--json', ...more]),
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
 }
 
@@ -105,10 +122,9 @@ const restOf = async (reader: ReadableStreamDefaultReader<string>): Promise<stri
 describe('helixflow node drain', () => {
   test('lets the answer under way finish, ends the process, and says so', async ({ expect }) => {
     await using daemons = await startDaemons();
-    const { node } = jsonLine((await runCli(['status', '--data-dir', daemons.at('n'), '--json'])).stdout);
-    expect(node).toMatchObject({ region: 'eu-central', draining: false });
+    expect(await daemons.statusOf('n')).toMatchObject({ region: 'eu-central', draining: false });
     const stream = await daemons.stream(30);
-    const drained = daemons.drain('node', '--grace', '30s');
+    const drained = daemons.drain('n', '--grace', '30s');
     expect(await restOf(stream)).toMatch(/data: \[DONE\]\n\n$/);
     const { code, stdout } = await drained;
     expect([code, jsonLine(stdout)]).toEqual([
@@ -116,27 +132,32 @@ describe('helixflow node drain', () => {
       { event: 'drained', command: 'node', pid: daemons.node.child.pid, finished: 1, handedOver: 0, cut: 0 },
     ]);
     expect((await daemons.node.ended).code).toBe(0);
-    expect(await daemons.drain('node')).toMatchObject({ code: 5, stdout: '' });
+    expect(await daemons.drain('n')).toMatchObject({ code: 5, stdout: '' });
   });
 
-  test('hands over at once what it is not to finish', async ({ expect }) => {
+  test('hands over to another node what it is not to finish, and the client notices nothing', async ({ expect }) => {
     await using daemons = await startDaemons();
-    const stream = await daemons.stream(100_000);
-    const { stdout } = await daemons.drain('node', '--now');
-    expect(jsonLine(stdout)).toMatchObject({ finished: 0, handedOver: 1 });
-    expect((await daemons.node.ended).code).toBe(0);
-    // There is no other node: the client is told.
-    expect(await restOf(stream)).toContain('"error"');
+    await daemons.addNode('m');
+    await expect.poll(() => daemons.statusOf('g'), { timeout: 20_000 }).toMatchObject({ nodes: [{}, {}] });
+    const stream = await daemons.stream(120);
+    const [first, second] = await Promise.all([daemons.statusOf('n'), daemons.statusOf('m')]);
+    expect([first['active'], second['active']].toSorted()).toEqual([0, 1]);
+    const [busy, other] = first['active'] === 1 ? (['n', 'm'] as const) : (['m', 'n'] as const);
+    const [drained, text] = await Promise.all([daemons.drain(busy, '--now'), restOf(stream)]);
+    expect(jsonLine(drained.stdout)).toMatchObject({ finished: 0, handedOver: 1 });
+    expect(text).toMatch(/"splices":1[\s\S]*data: \[DONE\]\n\n$/);
+    expect(await daemons.statusOf(other)).toMatchObject({ served: { done: 1, failed: 0, cancelled: 0 } });
   });
 
   test('shows that it drains, refuses another role’s daemon, and gives way to a second Ctrl-C', async ({ expect }) => {
     await using daemons = await startDaemons();
-    expect(await daemons.drain('gateway', '--data-dir', daemons.at('n'))).toMatchObject({ code: 2, stdout: '' });
+    expect(await runCli(['gateway', 'drain', '--data-dir', daemons.at('n'), '--json'])).toMatchObject({
+      code: 2,
+      stdout: '',
+    });
     await daemons.stream(100_000);
-    const drained = daemons.drain('node', '--grace', '1h');
-    const status = async (): Promise<unknown> =>
-      jsonLine((await runCli(['status', '--data-dir', daemons.at('n'), '--json'])).stdout)['node'];
-    await expect.poll(status).toMatchObject({ draining: true, active: 1 });
+    const drained = daemons.drain('n', '--grace', '1h');
+    await expect.poll(() => daemons.statusOf('n'), { timeout: 20_000 }).toMatchObject({ draining: true, active: 1 });
     const ask = (): number | null => {
       daemons.node.child.kill('SIGINT');
       return daemons.node.child.exitCode;
@@ -150,7 +171,7 @@ describe('helixflow gateway drain', () => {
   test('lets its clients have their answers, and refuses others', async ({ expect }) => {
     await using daemons = await startDaemons();
     const stream = await daemons.stream(30);
-    const drained = daemons.drain('gateway', '--grace', '30s');
+    const drained = daemons.drain('g', '--grace', '30s');
     expect(await restOf(stream)).toMatch(/data: \[DONE\]\n\n$/);
     const { code, stdout } = await drained;
     expect([code, jsonLine(stdout)]).toMatchObject([0, { command: 'gateway', finished: 1, handedOver: 0, cut: 0 }]);
@@ -160,7 +181,7 @@ describe('helixflow gateway drain', () => {
   test('tells those whose answers it does not finish', async ({ expect }) => {
     await using daemons = await startDaemons();
     const stream = await daemons.stream(100_000);
-    const { stdout } = await daemons.drain('gateway', '--now');
+    const { stdout } = await daemons.drain('g', '--now');
     expect(jsonLine(stdout)).toMatchObject({ finished: 0, cut: 1 });
     const rest = await restOf(stream);
     expect([rest.includes('"error"'), rest.includes('[DONE]')]).toEqual([true, false]);
