@@ -1,5 +1,6 @@
 /** `helixflow mesh invite`: a token by which other processes find the mesh and become members. */
 
+import { isLoopback } from '../../gateway/http/listen.ts';
 import { systemClock } from '../../protocol/adapters/clock.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
@@ -41,6 +42,10 @@ function checkUses({ uses, role }: InviteConfig, { isOpen }: MeshRecord): void {
 const ownerOf = ({ owner, role }: InviteConfig, { isOpen }: MeshRecord): OwnerId | undefined =>
   owner === undefined ? (isOpen && role === 'node' ? undefined : ('local' as OwnerId)) : (owner as OwnerId);
 
+/** Only peers on this machine reach it. */
+const isLocal = ({ addresses }: Contact): boolean =>
+  addresses.every((address) => isLoopback(address.split('/')[2] ?? ''));
+
 export const runMeshInvite: RunCommand<typeof meshInviteOptions> = async (config, { common, output }) => {
   await using admin = await openAdmin(common.dataDir, 'mesh invite');
   const { mesh, issuer } = admin.known;
@@ -62,6 +67,11 @@ export const runMeshInvite: RunCommand<typeof meshInviteOptions> = async (config
   const { token, invite, expiresMs } = made;
   const { gateways } = await checkInvite(token, { tokens: createJoseTokens(), nowMs: systemClock().wallMs() });
   output.data({ token, inviteId: invite, meshId, role, uses, owner, expires: isoOf(expiresMs), gateways }, token);
+  if (gateways.every(isLocal)) {
+    output.note(
+      'It works on this machine only: no other reaches the gateway before that runs with --p2p-host 0.0.0.0.',
+    );
+  }
   const whom = uses === 0 ? `any number of ${role}s` : uses === 1 ? `one ${role}` : `${uses} ${role}s`;
   output.note(
     `Good until ${moment(expiresMs)}, for ${whom}. Use: helixflow ${role} --join - (and paste it), or HELIXFLOW_JOIN=…`,

@@ -116,6 +116,20 @@ describe('mesh, invites and keys', () => {
     expect((invite.expiresMs - Date.now()) / 60_000).toBeCloseTo(15, 0);
   });
 
+  test('an invite that only this machine can use says so, and what to do', async ({ expect }) => {
+    await using dir = await tempDir();
+    const at = ['--data-dir', dir.path];
+    await runCli(['mesh', 'create', ...at]);
+    const notesOf = async (...addresses: string[]): Promise<string[]> => {
+      const gateways = addresses.flatMap((address) => ['--gateway', `${address}/p2p/${peer}`]);
+      const { stdout, stderr } = await runCli(['mesh', 'invite', '--role', 'node', ...gateways, ...at]);
+      expect(stdout).toMatch(/^hx-invite-\S+\n$/);
+      return stderr.split('\n').filter((line) => line.includes('--p2p-host'));
+    };
+    expect(await notesOf('/ip4/127.0.0.1/tcp/4001', '/ip6/::1/tcp/4001')).toHaveLength(1);
+    expect(await notesOf('/ip4/127.0.0.1/tcp/4001', '/ip4/10.1.2.3/tcp/4001')).toEqual([]);
+  });
+
   test('an invite without a known gateway, or with one that may not be dialled, is not made', async ({ expect }) => {
     await using dir = await tempDir();
     const at = ['--data-dir', dir.path, '--json'];
