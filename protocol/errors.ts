@@ -1,12 +1,15 @@
 /** Everything that can go wrong and that a caller may act on. The rows are in `error-table.ts`. */
 
 import { type ErrorRow, errorTable } from './error-table.ts';
+import type { KeyId } from './ids.ts';
 
 /** A code of the table. */
 export type ErrorCode = keyof typeof errorTable;
 
 type Reason = { reason: string };
 type None = Record<never, never>;
+/** Named where its signature was found good. */
+type OfKey = { keyId?: KeyId };
 
 /** What each code tells beside its name. Everything here may cross the wire, so nothing here is secret. */
 export interface ErrorDetails {
@@ -24,12 +27,12 @@ export interface ErrorDetails {
   };
   KEY_MISSING: None;
   KEY_INVALID: None;
-  KEY_EXPIRED: None;
-  KEY_REVOKED: Record<string, never>;
-  KEY_NOT_HERE: Record<string, never>;
+  KEY_EXPIRED: OfKey;
+  KEY_REVOKED: OfKey;
+  KEY_NOT_HERE: OfKey;
   KEY_ROLE_NOT_ALLOWED: { role: string; allowed: string };
   ORIGIN_REFUSED: None;
-  KEY_UNVERIFIABLE: { staleSeconds: number };
+  KEY_UNVERIFIABLE: OfKey & { staleSeconds: number };
   RATE_LIMITED: { limit: number; unit: string; scope: string; retryAfterMs: number };
   REQUEST_OVER_LIMIT: { tokens: number; limit: number; scope: string };
   BUDGET_EXHAUSTED: { leftMicro: number; needMicro: number };

@@ -4,7 +4,7 @@ import type { Budget } from '../../ledger/money.ts';
 import { type AccountStanding, type KeyStanding, termsOf } from '../../ledger/standing.ts';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { KeyGrant, RateLimits } from '../../protocol/grants.ts';
-import type { PeerId } from '../../protocol/ids.ts';
+import type { KeyId, PeerId } from '../../protocol/ids.ts';
 import type { Ms, UnixMs } from '../../protocol/units.ts';
 
 /** What a key may do now: its grant, with the terms that count in place of the token's. */
@@ -72,9 +72,15 @@ export function judgeKey(facts: KeyFacts, self: PeerId, { maxStaleMs, staleGrace
   return { kind: 'good', staleSeconds };
 }
 
-/** The error that tells of a refusal. */
-export function refusalError({ code, staleSeconds }: Extract<Verdict, { kind: 'refused' }>): HelixFlowError {
-  return code === 'KEY_UNVERIFIABLE' ? new HelixFlowError(code, { staleSeconds }) : new HelixFlowError(code, {});
+/** The error that tells of a refusal of this key, whose signature is good. */
+export function refusalError(
+  { code, staleSeconds }: Extract<Verdict, { kind: 'refused' }>,
+  keyId: KeyId,
+): HelixFlowError {
+  if (code === 'KEY_INVALID') return new HelixFlowError(code, {});
+  return code === 'KEY_UNVERIFIABLE'
+    ? new HelixFlowError(code, { staleSeconds, keyId })
+    : new HelixFlowError(code, { keyId });
 }
 
 /** What a key that was found good may do. */

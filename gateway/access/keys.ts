@@ -78,7 +78,7 @@ export function createKeyChecker(deps: KeyCheckerDeps, options: KeyCheckerOption
       nowMs: clock.wallMs(),
     };
     const verdict = judgeKey(facts, self, options);
-    if (verdict.kind === 'refused') throw refusalError(verdict);
+    if (verdict.kind === 'refused') throw refusalError(verdict, grant.keyId);
     const { standing, account } = facts;
     const { staleSeconds } = verdict;
     const isSame =

@@ -3,6 +3,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { AuditAction, AuditRecord } from '../../ledger/audit.ts';
 import { errorRow, type HelixFlowError } from '../../protocol/errors.ts';
+import type { KeyId } from '../../protocol/ids.ts';
 import { actorOf } from '../admin/operation.ts';
 
 /** The pattern of the route, never what stood in its place. */
@@ -16,10 +17,22 @@ function outcomeOf(error: HelixFlowError | undefined): AuditRecord['outcome'] {
   return http === 0 || http >= 500 ? 'failed' : 'refused';
 }
 
-/** Names the key when it was found good, and no more of who asked. */
+/** The key that was refused, where its signature was found good: what anybody may write names nobody. */
+function refusedKey(error: HelixFlowError | undefined): KeyId | undefined {
+  const { keyId } = (error?.details ?? {}) as { readonly keyId?: KeyId };
+  return keyId;
+}
+
+function actorOfRequest({ grant }: FastifyRequest, error: HelixFlowError | undefined): string {
+  if (grant !== undefined) return actorOf(grant);
+  const key = refusedKey(error);
+  return key === undefined ? 'none' : `key:${key}`;
+}
+
+/** Names the key when its signature was found good, and no more of who asked. */
 export const auditRecordOf = (action: AuditAction, request: FastifyRequest, error?: HelixFlowError): AuditRecord => ({
   action,
-  actor: request.grant === undefined ? 'none' : actorOf(request.grant),
+  actor: actorOfRequest(request, error),
   object: routeOf(request),
   outcome: outcomeOf(error),
   reason: error?.code ?? '',

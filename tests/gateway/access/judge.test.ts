@@ -109,8 +109,9 @@ describe('at a gateway that has heard nothing of the issuer', () => {
 test('a refusal names how old the knowledge is only where that is the reason', ({ expect }) => {
   const stale = judgeKey(factsOf({ ageMs: endMs + 1 }), self, policy);
   const gone = judgeKey(factsOf({ facts: revoked(0) }), self, policy);
-  const details = [stale, gone].map((verdict) => verdict.kind === 'refused' && refusalError(verdict).details);
-  expect(details).toEqual([{ staleSeconds: 87_000 }, {}]);
+  const keyId = '00000000000000aa' as KeyId;
+  const details = [stale, gone].map((verdict) => verdict.kind === 'refused' && refusalError(verdict, keyId).details);
+  expect(details).toEqual([{ staleSeconds: 87_000, keyId }, { keyId }]);
 });
 
 test('what a key may do are the terms that an entry set, all of them, and the limits of its account', ({ expect }) => {

@@ -28,6 +28,7 @@ const grant: KeyGrant = {
   gateways: [],
   strict: false,
 };
+const { keyId } = grant;
 const make = (changes: Partial<KeyGrant> = {}, by = mesh): Promise<string> =>
   signKey({ ...grant, issuer: issuerOf(by.issuer).issuer, meshId: by.mesh.meshId, ...changes }, by.issuer.key, {
     tokens,
@@ -109,13 +110,13 @@ test('a known key stops counting when it expires', async ({ expect }) => {
   await clock.advance(59_999);
   expect(checker.check(text)).toEqual({ ...grant, expiresMs });
   await clock.advance(1);
-  expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED' });
+  expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED', keyId });
 });
 
 test('a key that has expired before it is first seen is refused as expired, each time', async ({ expect }) => {
   const text = await make({ expiresMs: startMs });
-  expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED' });
-  expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED' });
+  expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED', keyId });
+  expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED', keyId });
   expect(verified).toBe(1);
 });
 
@@ -154,7 +155,7 @@ describe('what the ledger says', () => {
     ledger.known = { revoked: { fromMs: unixMs(clock.wallMs() + 1), cut: false } };
     expect(checker.check(text)).toEqual(grant);
     ledger.known = { revoked: { fromMs: clock.wallMs(), cut: false } };
-    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_REVOKED' });
+    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_REVOKED', keyId });
     expect(verified).toBe(1);
   });
 
@@ -165,7 +166,7 @@ describe('what the ledger says', () => {
     await clock.advance(4_999);
     expect(checker.check(text)).toEqual(grant);
     await clock.advance(1);
-    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_REVOKED' });
+    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_REVOKED', keyId });
   });
 
   test('of its terms stands in place of those in the token, until other ones come', async ({ expect }) => {
@@ -182,7 +183,7 @@ describe('what the ledger says', () => {
     ledger.known = { terms: { models: [], limits: {}, expiresMs: unixMs(startMs + 1_000) } };
     expect(await checker.check(text)).toMatchObject({ expiresMs: startMs + 1_000 });
     await clock.advance(1_000);
-    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED' });
+    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_EXPIRED', keyId });
   });
 
   test('of the account goes along', async ({ expect }) => {
@@ -217,9 +218,9 @@ describe('a gateway that hears nothing of the issuer', () => {
     expect(await checker.check(strict)).toEqual({ ...grant, strict: true });
     await clock.advance(600_001);
     expect(checker.check(text)).toEqual({ ...grant, staleSeconds: 600 });
-    expect(await failure(() => checker.check(strict))).toEqual({ code: 'KEY_UNVERIFIABLE', staleSeconds: 600 });
+    expect(await failure(() => checker.check(strict))).toEqual({ code: 'KEY_UNVERIFIABLE', staleSeconds: 600, keyId });
     await clock.advance(86_400_000);
-    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_UNVERIFIABLE', staleSeconds: 87_000 });
+    expect(await failure(() => checker.check(text))).toEqual({ code: 'KEY_UNVERIFIABLE', staleSeconds: 87_000, keyId });
     ledger.heardMs = clock.wallMs();
     expect(checker.check(text)).toEqual(grant);
   });
@@ -239,6 +240,7 @@ describe('a gateway that hears nothing of the issuer', () => {
 test('a key for other gateways is refused here', async ({ expect }) => {
   expect(await failure(async () => checker.check(await make({ gateways: [peer('there')] })))).toEqual({
     code: 'KEY_NOT_HERE',
+    keyId,
   });
   expect(await checker.check(await make({ gateways: [peer('there'), peer('here')] }))).toMatchObject({
     models: grant.models,
