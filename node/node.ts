@@ -6,10 +6,12 @@ import type { Ledger } from '../ledger/ledger.ts';
 import { createNodeTabs } from '../ledger/node-tabs.ts';
 import { createPrices } from '../ledger/prices.ts';
 import type { NodeTabs } from '../ledger/work.ts';
+import { limits } from '../protocol/limits.ts';
 import { modelKey } from '../protocol/peer/discovery.ts';
 import { createMember, type Member, type MemberOptions, type MemberPorts } from '../protocol/peer/member.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Engine } from '../protocol/ports.ts';
+import { ms } from '../protocol/units.ts';
 import { createNodeServer, type Drained, type NodeServer } from './serve.ts';
 
 export interface NodeOptions extends Omit<MemberOptions, 'role' | 'models' | 'roots' | 'isMember'> {
@@ -36,6 +38,10 @@ export interface MeshNode {
   /** Ends at once; engines stay with their owner. */
   close(): Promise<void>;
 }
+
+/** For the statements of the last answers: each gateway makes one at least every `statementEveryMs`. */
+const coverMaxMs = limits.statementEveryMs + 500;
+const coverLookMs = ms(50);
 
 /** Joins engines to the mesh; nothing is sent before `start`. */
 export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
@@ -93,6 +99,8 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     advertised = summary;
     member.discovery.provide(keys);
   };
+  const isUncovered = (): boolean =>
+    tabs.status().some(({ gateway, uncovered }) => uncovered > 0 && member.sessions.get(gateway) !== undefined);
   const cancelModels = server.onModels(advertise);
   return {
     member,
@@ -107,6 +115,9 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     },
     drain: async (hurry) => {
       const drained = await server.drain(hurry);
+      // What gateways state of the last answers is countersigned now, or by nobody.
+      const untilMs = ports.clock.nowMs() + coverMaxMs;
+      while (isUncovered() && ports.clock.nowMs() < untilMs) await ports.clock.sleep(coverLookMs);
       await member.leave('NODE_DRAINING');
       return drained;
     },
