@@ -24,17 +24,17 @@ export interface LatenessOptions {
 }
 
 /** Nothing is late before this many times are known. */
-export const samplesMin = 32;
+const samplesMin = 32;
 /** Nothing is late before this. */
 export const lateMinMs = 30;
 /** The share of requests that are in time. */
-export const inTimeShare = 0.95;
+const inTimeShare = 0.95;
 /** So many times later, one counts half. */
-export const halfLifeSamples = 256;
+const halfLifeSamples = 256;
 /** Hedges that may be saved up. */
 export const hedgesMax = 8;
 /** Requests before the first hedge. */
-export const hedgeFreeRequests = 32;
+const hedgeFreeRequests = 32;
 
 const bucketsPerOctave = 8;
 
@@ -120,8 +120,7 @@ export function createLateness({ hedgeShare, modelsMax = 1_024 }: LatenessOption
       hedges = Math.min(hedgesMax, hedges + hedgeShare);
     },
     takeHedge: () => {
-      // Shares add up to a little less than a whole.
-      if (requests <= hedgeFreeRequests || hedges < 1 - 1e-9) return false;
+      if (requests <= hedgeFreeRequests || hedges < 1) return false;
       hedges -= 1;
       return true;
     },

@@ -83,6 +83,16 @@ describe('a breaker', () => {
     expect(on.health.state).toBe('open');
   });
 
+  test('forgets them one after the other', ({ expect }) => {
+    const on = stage();
+    play(on, 'fwfwfwfwf');
+    on.nowMs += 20_000;
+    play(on, 'w');
+    on.nowMs += 11_000;
+    play(on, 'f');
+    expect(on.health.state).toBe('closed');
+  });
+
   test('counts attempts of the last half minute, whenever they end in it', ({ expect }) => {
     const on = stage();
     for (const end of 'fwfwfwfwf') {
@@ -165,6 +175,14 @@ describe('an open breaker', () => {
     expect(on.health.probeAtMs).toBe(on.nowMs + openMinMs);
   });
 
+  test('forgets then also how many had failed', ({ expect }) => {
+    const on = stage();
+    play(on, 'wfwfwfwfwf');
+    on.nowMs += openMinMs;
+    play(on, 'wf');
+    expect(on.health.state).toBe('closed');
+  });
+
   test('opens for twice as long when that fails, up to a minute', ({ expect }) => {
     const on = opened();
     const opens: number[] = [];
@@ -182,6 +200,26 @@ describe('an open breaker', () => {
     on.nowMs += openMinMs;
     play(on, 'x');
     expect([on.health.state, on.health.probeAtMs]).toEqual(['open', on.nowMs + 2 * openMinMs]);
+  });
+
+  test('opens again for longer for one such failure, though a single one had opened it', ({ expect }) => {
+    const on = stage();
+    play(on, 'f', 'NODE_STALLED');
+    on.nowMs += openMinMs;
+    play(on, 'x');
+    expect([on.health.state, on.health.probeAtMs]).toEqual(['open', on.nowMs + 2 * openMinMs]);
+  });
+
+  test('learns nothing from attempts that it has not let pass', ({ expect }) => {
+    const on = opened();
+    play(on, 'w');
+    expect(on.health.state).toBe('open');
+    on.nowMs += openMinMs;
+    const probe = on.health.began();
+    play(on, 'wf', 'NODE_STALLED');
+    expect([on.health.state, on.health.isAllowed]).toEqual(['half-open', false]);
+    probe.dropped();
+    expect(on.health.isAllowed).toBe(true);
   });
 
   test('lets another one pass when that is taken away, or fails for no fault of the node', ({ expect }) => {
@@ -296,6 +334,7 @@ describe('a newcomer', () => {
     expect(seen.slice(0, 3)).toEqual([0.25, 0.25 + 0.75 / 8, 0.25 + 1.5 / 8]);
     expect(seen.every((warmth, at) => at === 0 || warmth >= (seen[at - 1] ?? 0))).toBe(true);
     expect(seen[warmAttempts]).toBe(1);
+    expect(on.health.warmth).toBe(1);
   });
 
   test('grows by whichever is further', ({ expect }) => {

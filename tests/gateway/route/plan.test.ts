@@ -88,9 +88,9 @@ const rows: readonly Row[] = [
     reason: 'prefix',
   },
   {
-    about: 'any of those that hold about as much of it',
+    about: 'any of those that hold half as much of it, or more',
     group: [free, routedNode('b'), routedNode('c')],
-    change: { ...long, held: held({ a: 600, b: 1_800, c: 1_500 }) },
+    change: { ...long, held: held({ a: 899, b: 1_800, c: 900 }) },
     chosen: ['b', 'c'],
     reason: 'prefix',
   },
@@ -129,14 +129,21 @@ const rows: readonly Row[] = [
   },
   {
     about: 'the cheapest that is not much later',
-    group: [routedNode('p3'), routedNode('p2'), later('p1', 900)],
+    group: [routedNode('p3'), routedNode('p2'), later('p1', 1_000)],
     change: { ...wishing({ prefer: 'price' }), priceOf: priced },
     chosen: ['p1'],
     reason: 'price',
   },
   {
     about: 'another one, when the cheapest is much later',
-    group: [routedNode('p3'), routedNode('p2'), later('p1', 1_100)],
+    group: [routedNode('p3'), routedNode('p2'), later('p1', 1_001)],
+    change: { ...wishing({ prefer: 'price' }), priceOf: priced },
+    chosen: ['p2'],
+    reason: 'price',
+  },
+  {
+    about: 'the cheapest, which is three times as late where all are slow',
+    group: [later('p3', 1_530), later('p2', 5_530), later('p1', 5_531)],
     change: { ...wishing({ prefer: 'price' }), priceOf: priced },
     chosen: ['p2'],
     reason: 'price',
@@ -290,6 +297,8 @@ describe('a large group', () => {
   test('always with those that hold the beginning', ({ expect }) => {
     const change = { ...long, held: held({ n7: 2_000, n33: 2_000 }) };
     expect(chosenOf(many(40), change)).toEqual([['n33', 'n7'], ['prefix']]);
+    const all = held(Object.fromEntries(many(9).map(({ peer }) => [peer, 2_000])));
+    expect(looked(many(9), { ...long, held: all })).toMatchObject({ candidates: 9 });
   });
 
   test('as a whole when none of those drawn may', ({ expect }) => {
@@ -302,6 +311,7 @@ describe('a large group', () => {
     const group = many(40, (at) => ({ region: at % 13 === 0 ? 'eu' : 'us' }));
     expect(chosenOf(group, wishing({ region: 'eu' }))[0]).toEqual(['n0', 'n13', 'n26', 'n39']);
     expect(chosenOf(group, wishing({ region: 'asia' }))[0]).toHaveLength(40);
+    expect(looked(group, wishing({ region: 'asia' }))).toMatchObject({ candidates: 8 });
   });
 
   test('further for the cheapest', ({ expect }) => {

@@ -168,6 +168,27 @@ describe('a memory', () => {
     expect(heldOf(memory, long)).toEqual({ b: 2_048 });
   });
 
+  test('forgets so of each node of a block in turn', ({ expect }) => {
+    const memory = memoryOf();
+    const body = bytesOf('body', 512);
+    const peers = ['p0', 'p1', 'p2', 'p3'];
+    for (const peer of peers) note(memory, body, peerId(peer));
+    for (const [at, peer] of peers.toReversed().entries()) {
+      memory.missed(memory.chainOf('acct', model, body), peerId(peer));
+      expect(Object.keys(heldOf(memory, body)).sort()).toEqual(peers.slice(0, 3 - at));
+    }
+  });
+
+  test('takes no block for another one, however many come and go', ({ expect }) => {
+    const memory = memoryOf(64);
+    for (let at = 0; at < 400; at += 1) {
+      const body = bytesOf(`body${at}`, 512);
+      expect(heldOf(memory, body)).toEqual({});
+      note(memory, body, peerId(`p${at}`));
+      expect(heldOf(memory, body)).toEqual({ [`p${at}`]: 512 });
+    }
+  });
+
   test('remembers the four newest nodes of a block', ({ expect }) => {
     const memory = memoryOf();
     const body = bytesOf('body', 512);
