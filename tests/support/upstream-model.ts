@@ -39,8 +39,9 @@ const tokenBytes = (id: number): Uint8Array => {
 
 const join = (parts: readonly Uint8Array[]): Uint8Array => Buffer.concat(parts);
 
-/** What `ids` stand for, as `tokenizer.decode` gives it: broken characters as U+FFFD. */
-export const decodeIds = (ids: readonly number[]): string => decoder.decode(join(ids.map(tokenBytes)));
+/** What `ids` stand for, as SentencePiece decodes it: without a first space, and broken characters as U+FFFD. */
+export const decodeIds = (ids: readonly number[]): string =>
+  decoder.decode(join(ids.map(tokenBytes))).replace(/^ /, '');
 
 export const bytesOf = (ids: readonly number[]): Uint8Array => join(ids.map(tokenBytes));
 

@@ -123,8 +123,12 @@ describe('the server hears at once that nobody wants more', () => {
       };
       more();
     };
-    const emit = (): Promise<void> => new Promise(() => {});
-    await expectClosed(expect, [upstream, engine], { emit, isReady: () => isFull });
+    let isStuck = false;
+    const emit = (): Promise<void> => {
+      isStuck = true;
+      return new Promise(() => {});
+    };
+    await expectClosed(expect, [upstream, engine], { emit, isReady: () => isFull && isStuck });
   });
 
   test('in each step of going on with an answer', async ({ expect }) => {

@@ -144,8 +144,10 @@ describe('with auto', () => {
 
   test('a model is not loaded only to be asked', async ({ expect }) => {
     await using upstream = await startKind('llamacpp');
+    let polls = 0;
     const list = (value: string): void => {
       upstream.models = (response) => {
+        polls += 1;
         const model = (id: string, status: string) => ({ id, owned_by: 'llamacpp', status: { value: status } });
         json(response, 200, { data: [model('a', 'loaded'), model('b', value)] });
       };
@@ -153,7 +155,7 @@ describe('with auto', () => {
     list('unloaded');
     await using engine = await open(upstream, { pollMs: ms(5) });
     const ways = (): string[] => engine.models().map(({ continuation }) => continuation);
-    await until(() => ways()[0] === 'text');
+    await until(() => ways()[0] === 'text' && polls > 4);
     expect(upstream.chats.map(({ model }) => model)).toEqual(['a']);
     list('loaded');
     await until(() => ways()[1] === 'text');

@@ -156,6 +156,34 @@ describe('an answer of a server that takes ids or text as they are', () => {
     }
   });
 
+  test('ends at the same maxTokens while text is held back for a stop text', async ({ expect }) => {
+    await using pair = await startPair('vllm');
+    const stop = ['stop or', 'mesh or', 'nodes or', 'many or', 'of or', 'the or'];
+    for (let maxTokens = 1; maxTokens < 12; maxTokens += 1) {
+      await expectWhole(expect, pair, chatOf('count', { maxTokens, stop }));
+    }
+  });
+
+  test('has its stop texts looked for by the node where ids are told, so that text and ids end together', async ({
+    expect,
+  }) => {
+    await using pair = await startPair('vllm');
+    await ask(pair.second, chatOf('x', { stop: ['y'] }));
+    expect(pair.upstream.chats.at(-1)).toMatchObject({ return_token_ids: true });
+    expect(pair.upstream.chats.at(-1)).not.toHaveProperty('stop');
+  });
+
+  test('goes on from white space where the server keeps it', async ({ expect }) => {
+    for (const [kind, more, content] of [
+      ['llamacpp', {}, ' a\n'],
+      ['vllm', byText, ' a'],
+    ] as const) {
+      await using pair = await startPair(kind, {}, more);
+      await ask(pair.second, chatOf('x', { maxTokens: 9 }), { tokenIds: [], text: ' a\n', tokens: 2 });
+      expect(pair.upstream.chats.at(-1)?.messages.at(-1)).toEqual({ role: 'assistant', content });
+    }
+  });
+
   test('asks the server for what is left, with another seed', async ({ expect }) => {
     await using pair = await startPair('sglang');
     const chat = chatOf('x', { maxTokens: 9, seed: 7, stop: ['never'], topP: 0.5 });
