@@ -181,6 +181,7 @@ class MeshGateway implements Gateway {
 
   gone(session: Session): void {
     const names = this.#namesOf(session);
+    if (this.#nodes.get(session.peer)?.session === session) this.#healths.gone(session.peer);
     this.#names.note(names);
     this.#nodes.remove(session);
     this.#names.note(names);
@@ -199,12 +200,12 @@ class MeshGateway implements Gateway {
   chat(call: ChatCall, events: AnswerEvents): Answer {
     const { caller, chat } = call;
     const target = this.#refusal() ?? this.#resolve(call.model);
-    if (target instanceof HelixFlowError) return refuse(target, this.#limits.rateOf(caller), events);
+    if (target instanceof HelixFlowError) return this.#refused(call, target, events);
     const { name, digest } = target;
     const body = encodeChatRequest(chat);
     const need = (): Request & Need => this.#needOf(chat.maxTokens, body.length, target);
     const hold = this.#limits.take(caller, need);
-    if (hold instanceof HelixFlowError) return refuse(hold, this.#limits.rateOf(caller), events);
+    if (hold instanceof HelixFlowError) return this.#refused(call, hold, events);
     this.#open += 1;
     const group = (): readonly Serving[] => this.#nodes.groups(name)?.get(digest) ?? [];
     const account = this.#loadOf(caller);
@@ -299,6 +300,12 @@ class MeshGateway implements Gateway {
     await new Promise<void>((resolve) => {
       this.#whenIdle.push(resolve);
     });
+  }
+
+  /** Before any node was thought of. */
+  #refused({ request, model, caller }: ChatCall, error: HelixFlowError, events: AnswerEvents): Answer {
+    this.traces.begin(request, model, undefined).add({ kind: 'ended', atMs: ms(0), code: error.code });
+    return refuse(error, this.#limits.rateOf(caller), events);
   }
 
   #refusal(): HelixFlowError | undefined {
