@@ -12,7 +12,7 @@ import { findOperation, type OperationRow, operationRows, runOperation } from '.
 import { auditRecordOf } from './audit-record.ts';
 import { boundPieces } from './body.ts';
 import { createDoor, type DoorDeps, type DoorOptions } from './door.ts';
-import { createFailures, type FailureLimits } from './failures.ts';
+import { addressOf, createFailures, type FailureLimits } from './failures.ts';
 import { isLoopback, type ListenOptions, startListening, urlHost } from './listen.ts';
 import { type Response, respond } from './respond.ts';
 import { adminDoor } from './roles.ts';
@@ -65,8 +65,6 @@ const callerOf = (request: FastifyRequest): KeyGrant => {
   return request.grant;
 };
 
-const addressOf = (request: FastifyRequest): string => request.raw.socket.remoteAddress ?? '';
-
 const noOperation = (method: string, url: string): HelixFlowError =>
   new HelixFlowError('ROUTE_NOT_FOUND', {
     method,
@@ -97,7 +95,8 @@ export function createAdminApp(deps: AdminAppDeps, options: AdminAppOptions = ad
       keys,
       unknown: ['operator', 'admin'],
       admit: (request) => {
-        failures.admit(addressOf(request));
+        const refusal = failures.refusal(addressOf(request));
+        if (refusal !== undefined) throw refusal;
         refusePages(request);
         refuseSpareBody(request);
       },

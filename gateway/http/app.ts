@@ -2,11 +2,12 @@
 
 import type { FastifyInstance } from 'fastify';
 import { type Audit, noAudit } from '../../ledger/audit.ts';
-import type { ErrorCode } from '../../protocol/errors.ts';
+import { type ErrorCode, isHelixFlowError } from '../../protocol/errors.ts';
 import { auditRecordOf } from './audit-record.ts';
 import { createDoor } from './door.ts';
 import { addEndpoints } from './endpoints.ts';
 import type { RequestObserver } from './exchange.ts';
+import { addressOf, createFailures } from './failures.ts';
 import { type GatewayAppDeps, type GatewayAppOptions, gatewayAppDefaults } from './options.ts';
 import { publicDoor } from './roles.ts';
 import { methodsOf, unknownRoute } from './routes.ts';
@@ -41,14 +42,28 @@ export function createGatewayApp(
   options: GatewayAppOptions = gatewayAppDefaults,
 ): FastifyInstance {
   const { keys, clock, log, audit = noAudit, observers = [] } = deps;
+  const failures = createFailures(clock, options.failures);
   const watching = audit === noAudit ? observers : [...observers, auditAnswers(audit)];
   const app = createDoor({ ...deps, observers: watching }, options, {
-    guard: { table: publicDoor, keys, unknown: 'public' },
+    guard: {
+      table: publicDoor,
+      keys,
+      unknown: 'public',
+      // Only once a key was found wrong: many clients may share the address of a proxy, and those with good keys never wait.
+      wrong: (request, error) => {
+        if (!isHelixFlowError(error, 'KEY_INVALID')) return error;
+        const address = addressOf(request);
+        const refusal = failures.refusal(address);
+        if (refusal === undefined) failures.failed(address);
+        return refusal ?? error;
+      },
+    },
     paths: 'forgiving',
     unknownRoute,
     ...(options.pageOrigins.length === 0 ? {} : { pages: { origins: options.pageOrigins, methodsOf } }),
     refused: (request, error) => {
-      if (aboutKeys.has(error.code)) audit.note(auditRecordOf('request.refuse', request, error));
+      const isGuess = error.code === 'RATE_LIMITED' && request.grant === undefined;
+      if (isGuess || aboutKeys.has(error.code)) audit.note(auditRecordOf('request.refuse', request, error));
     },
   });
   addEndpoints(app, deps, { options, responding: { clock, log, stallMs: options.stallMs } });

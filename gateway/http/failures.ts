@@ -1,6 +1,7 @@
 /** How often an address may come with a key that is none, before it must wait. */
 
 import { isIPv6 } from 'node:net';
+import type { FastifyRequest } from 'fastify';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { Clock } from '../../protocol/ports.ts';
 import { Memory } from '../../protocol/tables.ts';
@@ -20,10 +21,13 @@ interface Window {
 }
 
 export interface Failures {
-  /** @throws HelixFlowError RATE_LIMITED */
-  admit(address: string): void;
+  /** That it must wait, where it must. */
+  refusal(address: string): HelixFlowError<'RATE_LIMITED'> | undefined;
   failed(address: string): void;
 }
+
+/** Of the connection: headers that proxies add are anybody's to write. */
+export const addressOf = (request: FastifyRequest): string => request.raw.socket.remoteAddress ?? '';
 
 /** One IPv6 host has a whole /64 to itself, so that counts as one address. */
 function sourceOf(address: string): string {
@@ -45,12 +49,12 @@ export function createFailures(clock: Clock, limits: FailureLimits): Failures {
     return window !== undefined && clock.nowMs() < window.untilMs ? window : undefined;
   };
   return {
-    admit: (address) => {
+    refusal: (address) => {
       const window = open(sourceOf(address));
-      if (window === undefined || window.failures < failuresMax) return;
+      if (window === undefined || window.failures < failuresMax) return undefined;
       const retryAfterMs = Math.ceil(window.untilMs - clock.nowMs());
       const unit = `wrong keys in ${windowMs / 1_000} s`;
-      throw new HelixFlowError('RATE_LIMITED', { limit: failuresMax, unit, scope: 'address', retryAfterMs });
+      return new HelixFlowError('RATE_LIMITED', { limit: failuresMax, unit, scope: 'address', retryAfterMs });
     },
     failed: (address) => {
       const source = sourceOf(address);

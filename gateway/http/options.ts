@@ -6,6 +6,7 @@ import type { KeyChecker } from '../access/keys.ts';
 import type { Idempotency } from '../idempotency.ts';
 import type { GatewayService } from '../service.ts';
 import type { RequestObserver } from './exchange.ts';
+import type { FailureLimits } from './failures.ts';
 import type { StreamOptions } from './stream.ts';
 import type { Tls } from './tls.ts';
 import type { UsageSource } from './usage.ts';
@@ -40,6 +41,8 @@ export interface GatewayAppOptions extends StreamOptions {
   /** An idle connection is kept this long. */
   readonly idleTimeoutMs: Ms;
   readonly connectionsMax: number;
+  /** Keys that no issuer has signed, by the address they come from; the rest of them are told to wait, good ones never. */
+  readonly failures: FailureLimits;
   /** Origins of the web pages that may use the door from a browser; `*` is all. */
   readonly pageOrigins: readonly string[];
   /** Answers name their nodes, attempts and times, in headers and at their end. */
@@ -58,6 +61,7 @@ export const gatewayAppDefaults: GatewayAppOptions = {
   stallMs: seconds(30),
   idleTimeoutMs: seconds(72),
   connectionsMax: 10_000,
+  failures: { failuresMax: 100, windowMs: seconds(60), addressesMax: 4_096 },
   pageOrigins: [],
   tellsProvenance: true,
 };

@@ -50,6 +50,8 @@ export interface Guard {
   readonly unknown: Audience;
   /** Before any key is looked at. @throws HelixFlowError */
   admit?(request: FastifyRequest): void;
+  /** After the key was found not to be good. @returns what is told of it. */
+  wrong?(request: FastifyRequest, error: Error): Error;
   /** After the key was found good, its role fitting. @throws HelixFlowError */
   vet?(grant: KeyGrant): void;
 }
@@ -65,7 +67,7 @@ function rowOf(table: RouteTable, method: string, url: string): Audience {
  * process does not start. A request that no table allows is refused with KEY_MISSING, what the check of keys throws, or
  * KEY_ROLE_NOT_ALLOWED, before anything of its body is read; its key must still be good when all of that is there.
  */
-export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit, vet }: Guard): void {
+export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit, wrong, vet }: Guard): void {
   const authenticate = requireKey(keys);
   const audienceOf = (request: FastifyRequest): Audience => {
     const audience = request.is404 ? unknown : request.routeOptions.config.audience;
@@ -94,7 +96,12 @@ export function guardRoutes(app: FastifyInstance, { table, keys, unknown, admit,
     const audience = audienceOf(request);
     const refusal = refusalOf(() => admit?.(request));
     if (refusal !== undefined || audience === 'public') done(refusal);
-    else authenticate.call(app, request, reply, (error) => done(error ?? refusalOf(() => judge(request, audience))));
+    else {
+      authenticate.call(app, request, reply, (error) => {
+        if (error === undefined) done(refusalOf(() => judge(request, audience)));
+        else done(wrong?.(request, error) ?? error);
+      });
+    }
   });
   // A body may take a minute to come. The key may have been taken back meanwhile, with all that it has under way.
   app.addHook('preHandler', (request: FastifyRequest, reply: FastifyReply, done) => {

@@ -16,6 +16,7 @@ import type {
   ListedModel,
   Served,
 } from '../../../gateway/service.ts';
+import type { Audit } from '../../../ledger/audit.ts';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import type { ModelDigest, PeerId } from '../../../protocol/ids.ts';
 import type { Log, LogFields, Random } from '../../../protocol/ports.ts';
@@ -165,7 +166,10 @@ export interface Fixture extends AsyncDisposable {
 /** An app over a fake service, with TLS if it is given one. The clock moves only by hand. */
 export function openApp(
   options: Partial<GatewayAppOptions> = {},
-  { store = new MemoryStore(), ...door }: Pick<GatewayAppDeps, 'tls'> & { readonly store?: MemoryStore } = {},
+  {
+    store = new MemoryStore(),
+    ...door
+  }: Pick<GatewayAppDeps, 'tls'> & { readonly store?: MemoryStore; readonly audit?: Audit } = {},
 ): Fixture {
   const service = new FakeService();
   const clock = new ManualClock();
