@@ -24,6 +24,7 @@ export function datedNetwork(network: Libp2pNetwork, clock: Clock): DatedNetwork
         listener(connection);
       }),
     connect: (peer, addresses, signal) => network.connect(peer, addresses, signal),
+    canDial: (at, signal) => network.canDial(at, signal),
     reserve: (connection, lost, signal) => network.reserve(connection, lost, signal),
     handle: (protocol, options, accept) => network.handle(protocol, options, accept),
     start: () => network.start(),

@@ -37,6 +37,7 @@ function emptyNetwork(self: PeerId): Network {
     connections: () => [],
     onConnection: () => {},
     connect: (peer) => Promise.reject(new HelixFlowError('CONNECT_FAILED', { peer })),
+    canDial: () => Promise.resolve(false),
     reserve: ({ peer }) => Promise.reject(new HelixFlowError('RELAY_REFUSED', { peer, reason: 'nobody is there' })),
     handle: () => {},
     start: () => Promise.resolve(),

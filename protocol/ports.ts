@@ -130,6 +130,11 @@ export interface Network {
    */
   connect(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<Connection>;
   /**
+   * Whether the peer answers at this address of its own, and proves that it is the one: dials it beside any connection
+   * that there is, and closes that at once. Nobody is told of it here. False for what may not be dialled.
+   */
+  canDial(at: { readonly peer: PeerId; readonly address: string }, signal: AbortSignal): Promise<boolean>;
+  /**
    * Asks the peer of a direct, admitted connection to pass connections of other members on to this one. From then on
    * `addresses` tells the way through it, until that connection closes or the peer does not renew it.
    * @param lost Called once when it is over, unless the network closes.

@@ -14,7 +14,7 @@ export interface Host {
   /** Where it listens. */
   readonly address: string;
   /** False for one behind a NAT: it can only dial out. */
-  readonly isReachable: boolean;
+  isReachable: boolean;
   /** False while its power is off: then not even a refusal comes back. */
   isPowered: boolean;
   listening: SimNetwork | undefined;

@@ -31,6 +31,8 @@ export interface SimNetworkOptions {
   readonly self: PeerId;
   /** Which addresses may be dialled. */
   readonly kind: NetworkKind;
+  /** Where others are told to dial, right or wrong, in place of its machine's address. */
+  readonly announce?: readonly string[];
   /** Peers that this one passes connections on to, at most. */
   readonly relayReservationsMax?: number;
 }
@@ -43,6 +45,7 @@ export class SimNetwork implements Network {
   readonly owner: ConnectionOwner;
   readonly #fabric: Fabric;
   readonly #kind: NetworkKind;
+  readonly #announce: readonly string[] | undefined;
   readonly #handlers = new Map<string, Handler>();
   readonly #connections = new Map<number, SimConnection>();
   readonly #dials = new Map<PeerId, Promise<SimConnection>>();
@@ -58,6 +61,7 @@ export class SimNetwork implements Network {
     this.lifeline = lifeline;
     this.#fabric = fabric;
     this.#kind = options.kind;
+    this.#announce = options.announce;
     this.owner = {
       self: options.self,
       lifeline,
@@ -81,7 +85,8 @@ export class SimNetwork implements Network {
   }
 
   #ownAddresses(): readonly string[] {
-    return this.host.isReachable && !this.#isClosed ? [this.host.address] : [];
+    if (this.#isClosed) return [];
+    return this.#announce ?? (this.host.isReachable ? [this.host.address] : []);
   }
 
   addresses(): readonly string[] {
@@ -94,6 +99,16 @@ export class SimNetwork implements Network {
       (other) => other.peer === peer && other.path === 'relayed' && other.direction !== direction,
     );
     return asked ? 'reversed' : 'direct';
+  }
+
+  async canDial(at: { readonly peer: PeerId; readonly address: string }, signal: AbortSignal): Promise<boolean> {
+    this.lifeline.check();
+    if (signal.aborted || isRelayed(at.address) || !checkAddress(at.address, this.#kind).ok) return false;
+    const { kernel } = this.#fabric;
+    const met = await this.#dial<true>(at.peer, at.address, ({ tripMs }, answered) => {
+      kernel.schedule(tripMs, () => answered(true), this.lifeline, 'io');
+    });
+    return met === true;
   }
 
   reserve(connection: Connection, lost: () => void, signal: AbortSignal): Promise<void> {
@@ -186,21 +201,25 @@ export class SimNetwork implements Network {
 
   async #dialEach(peer: PeerId, addresses: readonly string[]): Promise<SimConnection> {
     for (const address of addresses) {
-      const connection = await this.#dial(peer, address);
+      const connection = await this.#dial<SimConnection>(peer, address, (route, met) => this.#meet(route, met));
       if (connection !== undefined) return connection;
     }
     throw SimConnection.refused(peer);
   }
 
   /** Resolves with nothing when there is no answer in time, a refusal, or the wrong peer. */
-  #dial(peer: PeerId, address: string): Promise<SimConnection | undefined> {
+  #dial<Met extends SimConnection | true>(
+    peer: PeerId,
+    address: string,
+    meet: (route: Route, met: (what: Met) => void) => void,
+  ): Promise<Met | undefined> {
     const { kernel } = this.#fabric;
     return new Promise((resolve) => {
       let isDone = false;
-      const finish = (connection: SimConnection | undefined): void => {
+      const finish = (met: Met | undefined): void => {
         isDone = true;
         kernel.cancel(timeout);
-        resolve(connection);
+        resolve(met);
       };
       const timeout = kernel.schedule(dialTimeoutMs, () => finish(undefined), this.lifeline, 'io');
       const follow = (way: Way): void => {
@@ -216,7 +235,10 @@ export class SimNetwork implements Network {
             kernel.schedule(way.tripMs, () => finish(undefined), this.lifeline, 'io');
             return;
           }
-          this.#meet(way, (connection) => (isDone ? void connection.close() : finish(connection)));
+          meet(way, (met) => {
+            if (!isDone) finish(met);
+            else if (met !== true) void met.close();
+          });
         };
         kernel.schedule(way.tripMs * dialTrips, arrive, listener.lifeline, 'io');
       };
@@ -259,7 +281,9 @@ export class SimNetwork implements Network {
   async #relayAt(relay: PeerId, address: string): Promise<SimConnection | undefined> {
     const { kernel } = this.#fabric;
     const isDirect = ({ peer, path }: SimConnection): boolean => peer === relay && path !== 'relayed';
-    const connection = this.connections().find(isDirect) ?? (await this.#dial(relay, address));
+    const connection =
+      this.connections().find(isDirect) ??
+      (await this.#dial<SimConnection>(relay, address, (route, met) => this.#meet(route, met)));
     const endMs = kernel.nowMs + dialTimeoutMs;
     while (connection?.isOpen === true && connection.other?.isAdmitted !== true && kernel.nowMs < endMs) {
       await new Promise<void>((resolve) => kernel.schedule(20, resolve, this.lifeline, 'io'));

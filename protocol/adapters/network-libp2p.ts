@@ -1,7 +1,7 @@
 /** The `Network` on libp2p, and the `Directory` that shares its connections. */
 
 import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId, Peer, StreamHandler } from '@libp2p/interface';
-import { multiaddr } from '@multiformats/multiaddr';
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { HelixFlowError } from '../errors.ts';
 import type { NetworkKind } from '../grants.ts';
 import type { MeshId, PeerId } from '../ids.ts';
@@ -16,7 +16,7 @@ import { type Connections, createConnections } from './libp2p/connections.ts';
 import { gatedHandler } from './libp2p/gate.ts';
 import { introduce } from './libp2p/introduce.ts';
 import { createKadStore } from './libp2p/kad-store.ts';
-import { createNode, type Libp2pNode } from './libp2p/node.ts';
+import { createNode, type DialOnce, type Libp2pNode } from './libp2p/node.ts';
 import { createRelayClient, type RelayClient, type RelayOptions } from './libp2p/relay.ts';
 import { createTurnEnd } from './libp2p/turn-end.ts';
 
@@ -77,6 +77,7 @@ interface Parts {
   readonly addresses: () => readonly string[];
   readonly directory: KademliaDirectory;
   readonly relays: RelayClient;
+  readonly dialOnce: DialOnce;
   /** What a listener failed with, if one did. */
   readonly listenFailure: () => unknown;
 }
@@ -87,6 +88,8 @@ class Adapter implements Libp2pNetwork {
   readonly #log: Log;
   readonly #options: Libp2pOptions;
   readonly #parts: Parts;
+  /** Targets of connections that are nobody's. */
+  readonly #tries = new WeakSet<Multiaddr>();
   #listener: (connection: Connection) => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -97,7 +100,9 @@ class Adapter implements Libp2pNetwork {
     this.#options = options;
     this.#parts = parts;
     const { node, connections } = parts;
-    node.addEventListener('connection:open', ({ detail }) => this.#listener(connections.open(detail)));
+    node.addEventListener('connection:open', ({ detail }) => {
+      if (!this.#tries.has(detail.remoteAddr)) this.#listener(connections.open(detail));
+    });
     node.addEventListener('connection:close', ({ detail }) => this.#gone(detail));
   }
 
@@ -135,6 +140,20 @@ class Adapter implements Libp2pNetwork {
       throw new HelixFlowError('CONNECT_FAILED', { peer }, { cause });
     }
     throw new HelixFlowError('CONNECT_FAILED', { peer });
+  }
+
+  async canDial(at: { readonly peer: PeerId; readonly address: string }, signal: AbortSignal): Promise<boolean> {
+    if (isRelayed(at.address) || !checkAddress(at.address, this.#options.network).ok) return false;
+    const target = multiaddr(`${at.address}/p2p/${at.peer}`);
+    this.#tries.add(target);
+    try {
+      const connection = await this.#parts.dialOnce(target, signal);
+      connection.abort(new HelixFlowError('CHANNEL_CLOSED', { reason: 'it was made to see whether it could be' }));
+      return true;
+    } catch (error) {
+      this.#log.debug('network.not-dialled', { peer: at.peer, reason: error instanceof Error ? error.name : '' });
+      return false;
+    }
   }
 
   async reserve(connection: Connection, lost: () => void, signal: AbortSignal): Promise<void> {
@@ -242,6 +261,7 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
   const self = peerIdFromSeed(options.seed);
   const handlers = new Map<string, Handler>();
   let listenFailure: unknown;
+  let dialOnce: DialOnce | undefined;
   let listening: () => readonly string[] = () => [];
   const addresses = (): readonly string[] => {
     const own = announce.length > 0 ? announce : listening();
@@ -288,6 +308,9 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     listening: (read) => {
       listening = read;
     },
+    dialling: (dial) => {
+      dialOnce = dial;
+    },
     listenFailed: (error) => {
       listenFailure = error;
     },
@@ -306,6 +329,10 @@ export async function createLibp2pNetwork(deps: Libp2pDeps, options: Libp2pOptio
     addresses,
     directory,
     relays,
+    dialOnce: (address, signal) => {
+      assert(dialOnce !== undefined, 'the services of a node are made with it');
+      return dialOnce(address, signal);
+    },
     listenFailure: () => listenFailure,
   });
 }

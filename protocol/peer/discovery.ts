@@ -10,9 +10,9 @@ import { type Ms, ms } from '../units.ts';
 import type { Advertiser } from './advertise.ts';
 import type { PeerBook } from './book.ts';
 import { Links } from './links.ts';
-import { Relays } from './relays.ts';
+import { Paths } from './paths.ts';
+import type { Reachability } from './reach.ts';
 import { type Target, Targets } from './targets.ts';
-import { Upgrades } from './upgrades.ts';
 
 interface DiscoveryDeps {
   readonly network: Network;
@@ -50,6 +50,8 @@ export interface Discovery {
   isComplete(): boolean;
   /** Peers known, reached or not. */
   known(): readonly Target[];
+  /** Whether others can dial this peer itself. */
+  reachable(): Reachability;
   /**
    * An admitted connection to a peer, dialled if there is none.
    * @param contact Its addresses are tried beside those known.
@@ -89,8 +91,7 @@ class PeerDiscovery implements Discovery {
   readonly #options: DiscoveryOptions;
   readonly #targets: Targets;
   readonly #links: Links;
-  readonly #relays: Relays;
-  readonly #upgrades: Upgrades;
+  readonly #paths: Paths;
   readonly #trying = new Set<PeerId>();
   readonly #provided = new Map<string, Cancel>();
   readonly #stop = new AbortController();
@@ -108,21 +109,15 @@ class PeerDiscovery implements Discovery {
     this.#options = options;
     this.#targets = new Targets(deps.network.self);
     this.#links = new Links(deps.random.fork('links'), deps.clock.nowMs());
-    this.#relays = new Relays(
-      { ...deps, random: deps.random.fork('relays') },
+    this.#paths = new Paths(
+      { ...deps, random: deps.random.fork('paths') },
       {
-        candidates: () => this.#openConnections().filter(({ peer }) => this.#targets.get(peer)?.role === 'gateway'),
-        isUnreachable: () => false,
-        changed: () => {
+        role: options.role,
+        isGateway: (peer) => this.#targets.get(peer)?.role === 'gateway',
+        dial: (contact, role) => this.#dialBack(contact, role),
+        moved: () => {
           this.#nextAdvertMs = deps.clock.nowMs();
         },
-      },
-    );
-    this.#upgrades = new Upgrades(
-      { ...deps, random: deps.random.fork('upgrades') },
-      {
-        connections: (peer) => this.#openConnections().filter((other) => other.peer === peer),
-        dial: (contact, role) => this.#dialBack(contact, role),
       },
     );
     this.#startedMs = deps.clock.nowMs();
@@ -154,8 +149,7 @@ class PeerDiscovery implements Discovery {
     this.#targets.hear(contact, role, nowMs, 'self');
     this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
-    this.#upgrades.admitted(connection, role, addresses);
-    this.#replaceRelayed(connection.peer);
+    this.#paths.admitted(connection, role, addresses);
     if (!this.#hasSearched) this.#nextSearchMs = nowMs;
   }
 
@@ -208,6 +202,10 @@ class PeerDiscovery implements Discovery {
     return this.#targets.all();
   }
 
+  reachable(): Reachability {
+    return this.#paths.reachable;
+  }
+
   #tick(): void {
     if (this.#stop.signal.aborted) return;
     const nowMs = this.#deps.clock.nowMs();
@@ -215,8 +213,7 @@ class PeerDiscovery implements Discovery {
       if (this.#wants(target, nowMs)) void this.#try(target);
     }
     if (this.#options.role === 'gateway') this.#link(nowMs);
-    this.#relays.tick();
-    this.#upgrades.tick();
+    this.#paths.tick();
     if (!this.#isSearching && nowMs >= this.#nextSearchMs) void this.#search();
     if (nowMs >= this.#nextAdvertMs && this.#deps.directory.size() > 0) void this.#putAdvert();
     if (!this.#isComplete && nowMs - this.#startedMs >= aloneMs && !this.#hasAnyoneToAsk()) this.#isComplete = true;
@@ -242,7 +239,7 @@ class PeerDiscovery implements Discovery {
   /** Keeps a gateway's connections to others, through which their entries come. */
   #link(nowMs: Ms): void {
     const isGateway = (peer: PeerId): boolean => this.#targets.get(peer)?.role === 'gateway';
-    const links = this.#openConnections().filter(({ peer }) => isGateway(peer));
+    const links = this.#paths.open().filter(({ peer }) => isGateway(peer));
     const linked = new Set(links.map(({ peer }) => peer));
     const trying = new Set([...this.#trying].filter((peer) => isGateway(peer) && !linked.has(peer)));
     const candidates = this.#targets
@@ -257,28 +254,7 @@ class PeerDiscovery implements Discovery {
   async reach(contact: Contact, signal: AbortSignal): Promise<Connection> {
     const known = this.#targets.get(contact.peer)?.addresses ?? [];
     const addresses = [...new Set([...known, ...contact.addresses])].slice(0, limits.peerAddressesMax);
-    return this.#connectionTo(contact.peer) ?? (await this.#connect({ peer: contact.peer, addresses }, signal));
-  }
-
-  #openConnections(): readonly Connection[] {
-    return this.#deps.network.connections().filter((other) => other.isOpen && other.isAdmitted);
-  }
-
-  /** A direct one, where there is one. */
-  #connectionTo(peer: PeerId): Connection | undefined {
-    const all = this.#openConnections().filter((other) => other.peer === peer);
-    return all.find(({ path }) => path !== 'relayed') ?? all[0];
-  }
-
-  /** Closes relayed connections that a direct one makes idle; where a session lives, it closes its own when it ends. */
-  #replaceRelayed(peer: PeerId): void {
-    const isRelayed = ({ path }: Connection): boolean => path === 'relayed';
-    const all = (): readonly Connection[] => this.#openConnections().filter((other) => other.peer === peer);
-    if (!all().some(isRelayed)) return;
-    this.#deps.clock.timer(ms(limits.sessionSettleMs), () => {
-      if (all().every(isRelayed)) return;
-      for (const other of all()) if (isRelayed(other) && !this.#deps.sessions.livesOn(other)) void other.close();
-    });
+    return this.#paths.to(contact.peer) ?? (await this.#connect({ peer: contact.peer, addresses }, signal));
   }
 
   async #dialBack(contact: Contact, role: Role): Promise<boolean> {
@@ -303,7 +279,7 @@ class PeerDiscovery implements Discovery {
     this.#trying.add(peer);
     let connection: Connection | undefined;
     try {
-      connection = this.#connectionTo(peer) ?? (await this.#connect(target));
+      connection = this.#paths.to(peer) ?? (await this.#connect(target));
       if (target.role !== this.#options.role && !sessions.has(peer)) await sessions.open(connection);
       this.#targets.reached(peer, clock.nowMs());
     } catch (error) {

@@ -5,7 +5,6 @@ import type { PeerId } from '../ids.ts';
 import { limits } from '../limits.ts';
 import type { Clock, Connection, Log, Network, Random } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
-import { isRelayed } from './address.ts';
 
 interface RelaysDeps {
   readonly network: Network;
@@ -15,10 +14,10 @@ interface RelaysDeps {
 }
 
 interface RelaysOptions {
-  /** Gateways that there is a connection to; asked only while a relay is needed. */
+  /** Open, admitted, direct connections to gateways; asked only while a relay is needed. */
   readonly candidates: () => readonly Connection[];
-  /** True while the addresses that this peer announces are known to be of no use. */
-  readonly isUnreachable: () => boolean;
+  /** True while nobody can dial this peer itself. */
+  readonly isNeeded: () => boolean;
   /** What `network.addresses()` tells is another. */
   readonly changed: () => void;
 }
@@ -42,27 +41,15 @@ export class Relays {
     this.#options = options;
   }
 
-  /** Relays that pass connections on to this peer now. */
-  get held(): readonly PeerId[] {
-    return [...this.#held];
-  }
-
   tick(): void {
-    if (this.#isAsking || this.#held.size >= limits.relaysPerPeerMax || !this.#isNeeded()) return;
+    if (this.#isAsking || this.#held.size >= limits.relaysPerPeerMax || !this.#options.isNeeded()) return;
     const nowMs = this.#deps.clock.nowMs();
-    const free = this.#options
-      .candidates()
-      .filter(
-        ({ peer, path, isOpen, isAdmitted }) => isOpen && isAdmitted && path !== 'relayed' && !this.#held.has(peer),
-      )
-      .filter(({ peer }) => nowMs >= (this.#refusals.get(peer)?.againMs ?? 0));
+    const isFree = ({ peer }: Connection): boolean =>
+      !this.#held.has(peer) && nowMs >= (this.#refusals.get(peer)?.againMs ?? 0);
+    const free = this.#options.candidates().filter(isFree);
     // Drawn, so that the peers of a mesh spread over its relays.
     const drawn = free[this.#deps.random.int(Math.max(1, free.length))];
     if (drawn !== undefined) void this.#reserve(drawn);
-  }
-
-  #isNeeded(): boolean {
-    return this.#options.isUnreachable() || this.#deps.network.addresses().every(isRelayed);
   }
 
   async #reserve(connection: Connection): Promise<void> {

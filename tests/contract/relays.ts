@@ -53,6 +53,7 @@ export function relayContract(name: string, open: () => Promise<NetworkWorld>): 
     });
   };
   describe(`${name} keeps the contract of Network: reservations`, () => reservationTests(check));
+  describe(`${name} keeps the contract of Network: trying an address`, () => tryTests(check));
   describe(`${name} keeps the contract of Network: circuits`, () => circuitTests(check));
 }
 
@@ -116,6 +117,27 @@ function reservationTests(check: Suite): void {
     );
     expect(await codeOf(world, hidden.network.reserve(connection, nobody, never))).toBe('RELAY_REFUSED');
     expect(hidden.network.addresses()).toEqual([]);
+  });
+}
+
+function tryTests(check: Suite): void {
+  check('tells whether a peer answers at an address, and leaves nothing behind', async (world, expect) => {
+    const [a, b, c] = [await startRelay(world), await startSide(world, usual, true), await startHidden(world)];
+    const held = await join(world, b, a);
+    await reserve(world, c, a);
+    const canDial = (peer: Side, address: string | undefined): Promise<boolean> =>
+      world.run(a.network.canDial({ peer: peer.network.self, address: address ?? '' }, never));
+    const [ofB] = world.addressesOf(b.network);
+    expect(await canDial(b, ofB)).toBe(true);
+    expect(await canDial(c, ofB)).toBe(false);
+    expect(await canDial(c, c.network.addresses()[0])).toBe(false);
+    expect(await canDial(b, '/ip4/169.254.169.254/tcp/80')).toBe(false);
+    const left = (): readonly Connection[] => b.network.connections().filter(({ peer }) => peer === a.network.self);
+    await world.until(() => left().length === 1);
+    expect([held.isOpen, a.connections.length, left()]).toEqual([true, 2, [held]]);
+    await world.run(b.network.close());
+    expect(await canDial(b, ofB)).toBe(false);
+    expect(a.connections).toHaveLength(2);
   });
 }
 

@@ -170,6 +170,9 @@ export class MemoryNetwork implements Network {
     for (const side of [theirs, ours]) side.network.#listener(side);
     return ours;
   }
+  canDial(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
   reserve({ peer }: Connection): Promise<void> {
     return Promise.reject(new HelixFlowError('RELAY_REFUSED', { peer, reason: 'nobody relays here' }));
   }

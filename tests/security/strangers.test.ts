@@ -23,6 +23,7 @@ import { ADMIT_PROTOCOL, parseAdmitFrame } from '../../protocol/messages/admit.t
 import { HELLO_PROTOCOL, parseHelloFrame } from '../../protocol/messages/hello.ts';
 import { LEASE_PROTOCOL } from '../../protocol/messages/lease.ts';
 import { LEDGER_PROTOCOL } from '../../protocol/messages/ledger.ts';
+import { REACH_PROTOCOL } from '../../protocol/messages/reach.ts';
 import { SESSION_PROTOCOL } from '../../protocol/messages/session.ts';
 import { createRoots } from '../../protocol/peer/create-roots.ts';
 import { peerIdFromSeed } from '../../protocol/peer/identity.ts';
@@ -211,6 +212,7 @@ test('a member learns of every protocol, and those are the ones that are written
       SESSION_PROTOCOL,
       LEDGER_PROTOCOL,
       LEASE_PROTOCOL,
+      REACH_PROTOCOL,
       kadProtocol(meshId),
       RELAY_V2_HOP_CODEC,
       RELAY_V2_STOP_CODEC,

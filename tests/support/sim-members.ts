@@ -5,7 +5,7 @@ import { type Credentials, issuerIdOf, type Role, signMembership } from '../../p
 import type { IssuerId, MeshId, PeerId } from '../../protocol/ids.ts';
 import { createMesh, issuerOf, type NewMesh } from '../../protocol/mesh.ts';
 import { createMember, type Member, type MemberOptions } from '../../protocol/peer/member.ts';
-import type { Clock, Contact, SigningKey } from '../../protocol/ports.ts';
+import type { Clock, Contact, Log, SigningKey } from '../../protocol/ports.ts';
 import { unixMs } from '../../protocol/units.ts';
 import { SimClock } from '../../sim/clock.ts';
 import { SimDirectory } from '../../sim/directory.ts';
@@ -55,7 +55,7 @@ export class Stage implements AsyncDisposable {
     role: Role,
     peer: SimPeer,
     bootstrap: readonly Contact[],
-    { store = new MemoryStore(), gate = {} }: { store?: MemoryStore; gate?: Gate } = {},
+    { store = new MemoryStore(), gate = {}, log = quietLog }: { store?: MemoryStore; gate?: Gate; log?: Log } = {},
   ): Promise<Running> {
     const { network, seed } = peer;
     const { meshId } = this.#mesh.mesh;
@@ -65,7 +65,7 @@ export class Stage implements AsyncDisposable {
     const credentials = await this.#credentials(network.self, role);
     const [ready, gone, admitted] = [[], [], []] as [PeerId[], PeerId[], PeerId[]];
     const member = createMember(
-      { clock, random, network, directory, store, tokens, log: quietLog },
+      { clock, random, network, directory, store, tokens, log },
       { role, meshId, key: keyFromSeed(seed), credentials: () => credentials, bootstrap, models: () => [], ...gate },
       {
         admitted: (connection, info) =>

@@ -4,7 +4,7 @@ import { noise } from '@chainsafe/libp2p-noise';
 
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { type Identify, identify } from '@libp2p/identify';
-import type { ConnectionGater } from '@libp2p/interface';
+import type { Connection, ConnectionGater } from '@libp2p/interface';
 import { type Ping, ping } from '@libp2p/ping';
 import { type TCPOptions, tcp } from '@libp2p/tcp';
 import type { Multiaddr } from '@multiformats/multiaddr';
@@ -31,6 +31,9 @@ const pendingMax = 1_024;
 /** A whole mesh may sit behind one address. */
 const pendingPerAddressMax = 64;
 
+/** Dials one address; the connection is made known like any other. */
+export type DialOnce = (address: Multiaddr, signal: AbortSignal) => Promise<Connection>;
+
 export interface NodeOptions {
   readonly seed: Uint8Array;
   /** Where to listen; absent for a peer that only dials. */
@@ -45,6 +48,8 @@ export interface NodeOptions {
   readonly relay: RelayOptions | undefined;
   /** Called with what tells where the listeners are. */
   readonly listening: (addresses: () => readonly string[]) => void;
+  /** Called with what makes a connection that is no other's, whoever is connected already. */
+  readonly dialling: (dial: DialOnce) => void;
   /** Called with what a listener failed with, before the start fails. */
   readonly listenFailed: (error: unknown) => void;
 }
@@ -136,6 +141,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
       ping: (components) => ping()(gateComponents(components, kad)),
       identify: (components) => {
         const { transportManager } = components;
+        options.dialling((address, signal) => transportManager.dial(address, { signal }));
         options.listening(() => transportManager.getAddrs().map(withoutPeer));
         return identify({ runOnConnectionOpen: false })(gateComponents(components, kad));
       },

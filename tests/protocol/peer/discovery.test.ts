@@ -52,6 +52,7 @@ class World {
       self,
       addresses: () => ['/ip4/10.0.0.9/tcp/4101'],
       connections: () => this.connections,
+      handle: () => {},
       connect: (peer, addresses) => {
         this.dials.push({ peer, addresses });
         if (!this.isReachable) return Promise.reject(new HelixFlowError('CONNECT_FAILED', { peer }));
