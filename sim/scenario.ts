@@ -80,6 +80,9 @@ const swarmMayFail = [
   'ENGINE_FAILED',
   'STREAM_INTERRUPTED',
   'DEADLINE_EXCEEDED',
+  'NODE_STALLED',
+  'GATEWAY_OVERLOADED',
+  'ACCOUNT_OVERLOADED',
 ] as const;
 
 /** Accounts with budgets, and what they may be told. */

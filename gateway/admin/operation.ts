@@ -47,7 +47,7 @@ export interface AdminContext {
   /** What was used and what it costs; undefined on the directory of a node. */
   readonly records?: Records | undefined;
   /** Where the newest requests went; undefined where none are served. */
-  readonly traces?: Pick<Traces, 'get'> | undefined;
+  readonly traces?: Pick<Traces, 'get' | 'newest'> | undefined;
   /** As `helixflow status` shows it. */
   readonly status: () => unknown;
   /** Where the bearer of an invite may reach this mesh, unless the request says otherwise. */

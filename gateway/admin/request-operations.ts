@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { HelixFlowError } from '../../protocol/errors.ts';
 import { isRequestId, type RequestId } from '../../protocol/ids.ts';
 import type { Trace } from '../route/trace.ts';
+import { countField } from './fields.ts';
 import { operation, watchers } from './operation.ts';
 
 const answerPrefix = 'chatcmpl-';
@@ -18,7 +19,21 @@ const requestField = z
   .transform((text) => text as RequestId)
   .meta({ description: requestText });
 
+/** More would not fit into one answer. */
+const storiesMax = 1_000;
+const storiesDefault = 20;
+
 export const requestOperations = {
+  'requests.list': operation({
+    method: 'GET',
+    path: 'requests',
+    roles: watchers,
+    about: 'Tells the stories of the newest requests, the newest first. No prompt, no answer, no key.',
+    input: z.strictObject({
+      limit: countField(1, storiesMax).default(storiesDefault),
+    }),
+    run: ({ traces }, { limit }): readonly Trace[] => traces?.newest(limit) ?? [],
+  }),
   'requests.why': operation({
     method: 'GET',
     path: 'requests/:request',

@@ -336,6 +336,7 @@ export class Dispatch implements Answer, BagItem {
 
   #tell(error: HelixFlowError): void {
     this.#over();
+    this.#work.trace.add({ kind: 'ended', atMs: this.#runs.elapsedMs(), code: error.code });
     this.#events.failed(this.#course.told(error));
   }
 

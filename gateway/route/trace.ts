@@ -75,6 +75,8 @@ export interface TraceWriter {
 export interface Traces {
   begin(request: RequestId, model: string, digest: ModelDigest | undefined): TraceWriter;
   get(request: RequestId): Trace | undefined;
+  /** The newest ones first, at most so many. */
+  newest(count: number): readonly Trace[];
 }
 
 export interface TraceOptions {
@@ -155,6 +157,12 @@ class Ring implements Traces {
     this.#stories[this.#begun % tracesMax] = story;
     this.#begun += 1;
     return story;
+  }
+
+  newest(count: number): readonly Trace[] {
+    const { length } = this.#stories;
+    const places = Array.from({ length: Math.min(count, length) }, (_, back) => (this.#begun - 1 - back) % length);
+    return places.flatMap((at) => this.#stories[at]?.told() ?? []);
   }
 
   get(request: RequestId): Trace | undefined {

@@ -101,7 +101,7 @@ test('it says where steps are missing', ({ expect }) => {
 
 test('the daemon is asked for it, by the id of the request or of its answer', async ({ expect, onTestFinished }) => {
   await using temp = await tempDir();
-  const traces = { get: (id: RequestId) => (id === request ? story : undefined) };
+  const traces = { get: (id: RequestId) => (id === request ? story : undefined), newest: () => [story] };
   const { context } = stage({ traces });
   const server = createServer(serveControl(() => ({ admin: () => context })));
   await once(server.listen(locateDataDir(temp.path).socket), 'listening');

@@ -7,7 +7,10 @@
  * lines beside bare LevelDB. `npm run bench -- usage`: lines settled, and questions about ten million of them, beside
  * SQLite. `npm run bench -- verify`: a million lines checked by `ledger verify`. `npm run bench -- leases`: how near gateways
  * come to what they share. `npm run bench -- catch-up`: a million lines between two gateways, beside a bare copy.
- * `npm run bench -- bytes`: what a request costs between gateways and on disks. Linux only: CPU times come from /proc.
+ * `npm run bench -- bytes`: what a request costs between gateways and on disks. `npm run bench -- kills [--engine embedded]
+ * [--streams 200] [--kills 20] [--signal SIGSTOP]`: nodes that die while they answer. `npm run bench -- cancels`: clients that
+ * leave. `npm run bench -- overload`: ten times more requests than can be served. `npm run bench -- prefixes`: requests that
+ * share a beginning. Linux only: CPU times come from /proc.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -16,10 +19,14 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type AccessReport, fuzzTokens, measureAccess } from './access.ts';
 import { bytesText, measureBytes } from './bytes.ts';
+import { cancelsText, measureCancels } from './cancels.ts';
 import { catchUpText, measureCatchUp } from './catch-up.ts';
+import { killsText, measureKills } from './kills.ts';
 import { leasesText, measureLeases } from './leases.ts';
 import { type LinesReport, measureLines } from './lines.ts';
 import { quantile, requests, type StreamResult, streams, type Target } from './load.ts';
+import { measureOverload, overloadText } from './overload.ts';
+import { measurePrefixes, prefixesText } from './prefixes.ts';
 import { type Child, start } from './processes.ts';
 import { measureUsage, usageText } from './usage.ts';
 import { measureVerify, verifyText } from './verify.ts';
@@ -31,6 +38,10 @@ const { values: options, positionals } = parseArgs({
     seconds: { type: 'string', default: '5' },
     count: { type: 'string', default: '1000000' },
     seed: { type: 'string', default: '1' },
+    engine: { type: 'string', default: 'synthetic' },
+    streams: { type: 'string', default: '200' },
+    kills: { type: 'string', default: '20' },
+    signal: { type: 'string', default: 'SIGKILL' },
   },
 });
 const seconds = Number(options.seconds);
@@ -137,20 +148,42 @@ const firstContent = (results: readonly StreamResult[], share: number): number =
 
 const round = (value: number): number => Math.round(value * 100) / 100;
 
-const sections = ['access', 'tokens', 'lines', 'usage', 'verify', 'leases', 'catch-up', 'bytes'];
+const engine = options.engine === 'embedded' ? 'embedded' : 'synthetic';
+
+async function kills(dir: string): Promise<void> {
+  const plan = { streams: Number(options.streams), kills: Number(options.kills), engine } as const;
+  const signal = options.signal === 'SIGSTOP' ? 'SIGSTOP' : 'SIGKILL';
+  printText(await measureKills(dir, { ...plan, signal }), killsText);
+}
+
+const sections: Readonly<Record<string, (dir: string) => Promise<void> | void>> = {
+  access: async () => printAccess(await measureAccess()),
+  tokens,
+  lines: async () => printLines(await measureLines(seconds)),
+  usage: () => printText(measureUsage(), usageText),
+  verify: async () => printText(await measureVerify(), verifyText),
+  leases: async () => printText(await measureLeases(), leasesText),
+  'catch-up': async () => printText(await measureCatchUp(), catchUpText),
+  bytes: async () => printText(await measureBytes(), bytesText),
+  kills,
+  cancels: async (dir) => printText(await measureCancels(dir, engine, Number(options.streams)), cancelsText),
+  overload: async (dir) => printText(await measureOverload(dir), overloadText),
+  prefixes: async (dir) => printText(await measurePrefixes((name) => join(dir, name)), prefixesText),
+  all,
+};
 
 async function main(): Promise<void> {
   const [section = 'all'] = positionals;
-  if (section === 'access') printAccess(await measureAccess());
-  else if (section === 'tokens') await tokens();
-  else if (section === 'lines') printLines(await measureLines(seconds));
-  else if (section === 'usage') printText(measureUsage(), usageText);
-  else if (section === 'verify') printText(await measureVerify(), verifyText);
-  else if (section === 'leases') printText(await measureLeases(), leasesText);
-  else if (section === 'catch-up') printText(await measureCatchUp(), catchUpText);
-  else if (section === 'bytes') printText(await measureBytes(), bytesText);
-  else if (section === 'all') await all();
-  else throw new Error(`no part of the bench is named ${section}; there are ${sections.join(', ')}`);
+  const measure = sections[section];
+  if (measure === undefined) {
+    throw new Error(`no part of the bench is named ${section}; there are ${Object.keys(sections).join(', ')}`);
+  }
+  const dir = mkdtempSync(join(tmpdir(), 'hx-bench-'));
+  try {
+    await measure(dir);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
 }
 
 const printJson = (report: object): void => void process.stdout.write(`${JSON.stringify(report)}\n`);
@@ -199,58 +232,53 @@ async function tokens(): Promise<void> {
   if (accepted + untyped > 0) process.exitCode = 1;
 }
 
-async function all(): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'hx-bench-'));
-  try {
-    say('requests: instant engine against a bare Fastify JSON echo …');
-    let echoUs: number;
-    let gatewayUs: number;
-    let limitedUs: number;
-    let idleBytes: number;
-    {
-      await using mesh = await startMesh(join(dir, 'instant'), []);
-      await using echo = await start(['tests/performance/baseline.ts', 'echo']);
-      idleBytes = mesh.gateway.residentBytes();
-      const body = chat({ max_tokens: 1 });
-      const bare = { url: `http://127.0.0.1:${echo.line}/v1/chat/completions`, headers: mesh.headers, body };
-      const before = await cpuPerRequest(echo, bare);
-      gatewayUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
-      limitedUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.limited, body });
-      echoUs = (before + (await cpuPerRequest(echo, bare))) / 2;
-    }
-    say(`streams: ${streamCount} at ${tokensPerSecond} tokens/s against bare SSE writes …`);
-    await using mesh = await startMesh(join(dir, 'paced'), ['--tokens-per-second', String(tokensPerSecond)]);
-    await using sse = await start(['tests/performance/baseline.ts', 'sse']);
-    const body = chat({ max_tokens: streamTokens, stream: true });
-    const bareUrl = `http://127.0.0.1:${sse.line}/?tokens=${streamTokens}&rate=${tokensPerSecond}`;
-    const bare = await cpuPerToken(sse, { url: bareUrl, headers: {}, body });
-    const ours = await cpuPerToken(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
-    check(bare.results);
-    check(ours.results);
-    const report = {
-      cores: cpus().length,
-      cpu: cpus()[0]?.model,
-      node: process.version,
-      request: {
-        gatewayUs: round(gatewayUs),
-        limitedUs: round(limitedUs),
-        echoUs: round(echoUs),
-        ratio: round(gatewayUs / echoUs),
-        limitedRatio: round(limitedUs / echoUs),
-      },
-      token: { gatewayUs: round(ours.cpuUs), sseUs: round(bare.cpuUs), ratio: round(ours.cpuUs / bare.cpuUs) },
-      firstTokenAddedMs: {
-        streams: streamCount,
-        p50: round(firstContent(ours.results, 0.5) - firstContent(bare.results, 0.5)),
-        p99: round(firstContent(ours.results, 0.99) - firstContent(bare.results, 0.99)),
-      },
-      gatewayResidentMB: { idle: round(idleBytes / 1e6), after500Streams: round(mesh.gateway.residentBytes() / 1e6) },
-    };
-    if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
-    else print(report);
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
+async function all(dir: string): Promise<void> {
+  say('requests: instant engine against a bare Fastify JSON echo …');
+  let echoUs: number;
+  let gatewayUs: number;
+  let limitedUs: number;
+  let idleBytes: number;
+  {
+    await using mesh = await startMesh(join(dir, 'instant'), []);
+    await using echo = await start(['tests/performance/baseline.ts', 'echo']);
+    idleBytes = mesh.gateway.residentBytes();
+    const body = chat({ max_tokens: 1 });
+    const bare = { url: `http://127.0.0.1:${echo.line}/v1/chat/completions`, headers: mesh.headers, body };
+    const before = await cpuPerRequest(echo, bare);
+    gatewayUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
+    limitedUs = await cpuPerRequest(mesh.gateway, { url: mesh.url, headers: mesh.limited, body });
+    echoUs = (before + (await cpuPerRequest(echo, bare))) / 2;
   }
+  say(`streams: ${streamCount} at ${tokensPerSecond} tokens/s against bare SSE writes …`);
+  await using mesh = await startMesh(join(dir, 'paced'), ['--tokens-per-second', String(tokensPerSecond)]);
+  await using sse = await start(['tests/performance/baseline.ts', 'sse']);
+  const body = chat({ max_tokens: streamTokens, stream: true });
+  const bareUrl = `http://127.0.0.1:${sse.line}/?tokens=${streamTokens}&rate=${tokensPerSecond}`;
+  const bare = await cpuPerToken(sse, { url: bareUrl, headers: {}, body });
+  const ours = await cpuPerToken(mesh.gateway, { url: mesh.url, headers: mesh.headers, body });
+  check(bare.results);
+  check(ours.results);
+  const report = {
+    cores: cpus().length,
+    cpu: cpus()[0]?.model,
+    node: process.version,
+    request: {
+      gatewayUs: round(gatewayUs),
+      limitedUs: round(limitedUs),
+      echoUs: round(echoUs),
+      ratio: round(gatewayUs / echoUs),
+      limitedRatio: round(limitedUs / echoUs),
+    },
+    token: { gatewayUs: round(ours.cpuUs), sseUs: round(bare.cpuUs), ratio: round(ours.cpuUs / bare.cpuUs) },
+    firstTokenAddedMs: {
+      streams: streamCount,
+      p50: round(firstContent(ours.results, 0.5) - firstContent(bare.results, 0.5)),
+      p99: round(firstContent(ours.results, 0.99) - firstContent(bare.results, 0.99)),
+    },
+    gatewayResidentMB: { idle: round(idleBytes / 1e6), after500Streams: round(mesh.gateway.residentBytes() / 1e6) },
+  };
+  if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+  else print(report);
 }
 
 interface Report {

@@ -272,6 +272,7 @@ export function stage(changes: Partial<AdminContext> = {}): Stage {
         request === servedRequest
           ? { request, model: 'm', digest: undefined, startMs: 0, steps: [], dropped: { count: 0, after: 0 } }
           : undefined,
+      newest: () => [],
     },
     status: () => ({ schemaVersion: 1 }),
     contacts: () => [{ peer: self, addresses: ['/ip4/192.0.2.9/tcp/4001'] }],

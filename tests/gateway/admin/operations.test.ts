@@ -63,6 +63,7 @@ const goodInputs: { readonly [Name in OperationName]: AdminApi[Name]['request'] 
   'prices.set': { model: 'qwen3', prompt: 150_000, completion: 600_000 },
   'prices.list': {},
   'usage.show': { by: 'account,day', sinceMs: 0 },
+  'requests.list': { limit: 2 },
   'requests.why': { request: servedRequest },
 };
 

@@ -48,6 +48,7 @@ const expected: RouteTable = {
   'POST /admin/v1/prices': ['admin'],
   'GET /admin/v1/prices': ['operator', 'admin'],
   'GET /admin/v1/usage': ['operator', 'admin'],
+  'GET /admin/v1/requests': ['operator', 'admin'],
   'GET /admin/v1/requests/:request': ['operator', 'admin'],
 };
 

@@ -40,6 +40,16 @@ test('the newest requests are remembered, whatever is still written to older one
   ]);
 });
 
+test('the newest are listed first, as many as are asked for', ({ expect }) => {
+  const traces = createTraces({ tracesMax: 3, stepsMax: 64 }, () => 0);
+  const listed = (count: number) => traces.newest(count).map(({ request }) => request);
+  expect(listed(2)).toEqual([]);
+  for (const number of [1, 2]) traces.begin(id(number), 'helix', digest);
+  expect([listed(1), listed(9)]).toEqual([[id(2)], [id(2), id(1)]]);
+  for (const number of [3, 4, 5]) traces.begin(id(number), 'helix', digest);
+  expect(listed(9)).toEqual([id(5), id(4), id(3)]);
+});
+
 test('of a long story the first eight steps and the last are kept, and it is told where some are missing', ({
   expect,
 }) => {
