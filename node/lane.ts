@@ -34,6 +34,7 @@ export class Lane {
   readonly #running = new Set<Job>();
   readonly #times = new ServiceTimes();
   #startSumMs = 0;
+  #unfinished = 0;
 
   constructor(deps: LaneDeps, engine: Engine, queueMax: number, events: LaneEvents) {
     this.engine = engine;
@@ -49,6 +50,11 @@ export class Lane {
 
   get queued(): number {
     return this.#queue.size;
+  }
+
+  /** Jobs that have not ended. */
+  get unfinished(): number {
+    return this.#unfinished;
   }
 
   get freeSlots(): number {
@@ -84,8 +90,12 @@ export class Lane {
   take(asked: JobAsked): void {
     const job = new Job(this.#deps.clock, asked, {
       stopped: (stopped, reason) => this.#stopped(stopped, reason),
-      ended: this.#events.ended,
+      ended: (...told) => {
+        this.#unfinished -= 1;
+        this.#events.ended(...told);
+      },
     });
+    this.#unfinished += 1;
     if (this.freeSlots > 0 && this.queued === 0) {
       this.#queue.started(job);
       void this.#run(job);

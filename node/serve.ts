@@ -188,7 +188,7 @@ export class Server implements NodeServer {
   async drain(hurry?: AbortSignal): Promise<Drained> {
     this.#isDraining = true;
     this.#report.now();
-    const under = this.#busy();
+    const under = this.#unfinished();
     if (under > 0) await this.#idle(hurry);
     const error = new HelixFlowError('NODE_DRAINING', {});
     const handedOver = this.#lanes.reduce((sum, lane) => sum + lane.abandonAll(error), 0);
@@ -240,7 +240,7 @@ export class Server implements NodeServer {
 
   #changed(): void {
     this.#report.changed();
-    if (this.#busy() === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+    if (this.#unfinished() === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   /** Resolves when nothing runs or waits, or when there is no more time for it. */
@@ -256,8 +256,8 @@ export class Server implements NodeServer {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  #busy(): number {
-    return this.#lanes.reduce((sum, { active, queued }) => sum + active + queued, 0);
+  #unfinished(): number {
+    return this.#lanes.reduce((sum, { unfinished }) => sum + unfinished, 0);
   }
 
   #offer(): Offer {

@@ -86,6 +86,28 @@ describe('a node', () => {
     expect(wait()).toEqual({ retryAfterMs: 4_500 });
   });
 
+  test('takes a deadline for no sign of speed', async ({ expect }) => {
+    const stage = new NodeStage(new ScriptedEngine(1), { queueMax: 0 });
+    stage.open();
+    await stage.pass(4_000);
+    await stage.finish();
+    stage.open({ deadlineMs: ms(100) });
+    await stage.pass(100);
+    stage.open();
+    expect(stage.open().errors[0]?.details).toEqual({ retryAfterMs: 4_000 });
+  });
+
+  test('holds against no account what it has had', async ({ expect }) => {
+    const stage = new NodeStage(new ScriptedEngine(1));
+    stage.open({ account: 'a' });
+    await stage.finish();
+    stage.open({ account: 'b' });
+    const [again, other] = [stage.open({ account: 'a' }), stage.open({ account: 'c' })];
+    await stage.finish();
+    await stage.finish();
+    expect([again.ends, other.ends]).toEqual([['done'], []]);
+  });
+
   test('gives a place in its full queue to an account that has none, and says so to the one that had most', async ({
     expect,
   }) => {
@@ -107,12 +129,17 @@ describe('a node', () => {
     stage.open();
     await stage.finish();
     stage.open();
-    const late = stage.open({ deadlineMs: ms(1_000) });
+    const late = stage.open({ account: 'late', deadlineMs: ms(1_000) });
     const short = stage.open({ deadlineMs: ms(1_000), chat: { maxTokens: 1 } });
     await stage.pass(950);
     await stage.clock.advance(48);
     await stage.finish();
     expect([late.ends, short.ends, stage.engine.running.length]).toEqual([['NODE_OVERLOADED'], [], 1]);
+    // What was not started counts against its account no longer.
+    const [next, other] = [stage.open({ account: 'late' }), stage.open({ account: 'other' })];
+    await stage.finish();
+    await stage.finish();
+    expect([next.ends, other.ends]).toEqual([['done'], []]);
   });
 
   test('lets nobody wait in vain', async ({ expect }) => {

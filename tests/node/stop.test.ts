@@ -6,6 +6,13 @@ import { ms } from '../../protocol/units.ts';
 import { ScriptedEngine } from '../support/scripted-engine.ts';
 import { NodeStage } from './stage.ts';
 
+/** Lets go of nothing: what is aborted goes on. */
+class StuckEngine extends ScriptedEngine {
+  override generate(...[request, emit]: Parameters<ScriptedEngine['generate']>) {
+    return super.generate(request, emit, new AbortController().signal);
+  }
+}
+
 describe('a cancel', () => {
   test('frees the place of an answer that waits, and is acknowledged', async ({ expect }) => {
     const stage = new NodeStage(new ScriptedEngine(1), { queueMax: 1 });
@@ -95,27 +102,28 @@ describe('a drain', () => {
   test('hands over what is left when there is no more time, also of an engine that does not let go', async ({
     expect,
   }) => {
-    const engine = new ScriptedEngine(2);
+    const engine = new StuckEngine(2);
     const stage = new NodeStage(engine);
     const [done, running, queued] = [stage.open(), stage.open(), stage.open()];
     const hurry = new AbortController();
     const drained = stage.server.drain(hurry.signal);
     const generation = engine.running[1];
-    engine.generate = () => new Promise(() => {});
     await stage.finish();
     void generation?.emit('half');
     await stage.settle();
     hurry.abort();
     expect(await drained).toEqual({ finished: 1, handedOver: 2 });
+    const sent = stage.link.a.queue.length;
     void generation?.emit('too late');
+    expect(stage.link.a.queue.length).toBe(sent);
     await stage.settle();
+    expect(await stage.server.drain(hurry.signal)).toEqual({ finished: 0, handedOver: 0 });
     expect([done, running, queued].map(({ texts, ends }) => [texts, ends])).toEqual([
       [[], ['done']],
       [['half'], ['NODE_DRAINING']],
       [[], ['NODE_DRAINING']],
     ]);
     expect(stage.works.map(({ ends }) => ends.map(({ kind }) => kind))).toEqual([['done'], ['failed'], ['failed']]);
-    expect(generation?.signal.aborted).toBe(true);
   });
 
   test('without patience hands over everything, without work it is over', async ({ expect }) => {
