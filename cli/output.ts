@@ -74,6 +74,14 @@ const lists: Readonly<Record<string, string>> = {
   'fork of author': 'helixflow status names the authors that have forked',
 };
 
+/** What helps whoever was refused by what a command asked for, not by how. */
+const refusals: Readonly<Record<string, string>> = {
+  'keys rotate':
+    'helixflow keys create makes a new key; helixflow keys set <key> --expires moves the end of one that has expired',
+  'mesh ban': 'helixflow mesh leave takes this machine out of the mesh; helixflow mesh members lists the other peers',
+};
+const refusedCodes: ReadonlySet<string> = new Set(['REQUEST_MALFORMED', 'REQUEST_UNSUPPORTED']);
+
 /** @param command The words of the command line that name a command, such as `keys set`. */
 function adviceFor({ code, details }: HelixFlowError, command: string | undefined): string {
   const { kind } = details as Readonly<Record<string, unknown>>;
@@ -82,7 +90,10 @@ function adviceFor({ code, details }: HelixFlowError, command: string | undefine
   if (code === 'CHECK_FAILED' && command === 'ledger verify') {
     return 'what is damaged or missing comes back from peers when the gateway starts, or with helixflow ledger restore';
   }
-  if (code === 'CONFIG_INVALID' && command !== undefined) return `helixflow ${command} --help says how it is used`;
+  if (command !== undefined && (code === 'CONFIG_INVALID' || refusedCodes.has(code))) {
+    const refusal = refusedCodes.has(code) ? refusals[command] : undefined;
+    return refusal ?? `helixflow ${command} --help says how it is used`;
+  }
   return adviceByExit[errorRow(code).exit];
 }
 

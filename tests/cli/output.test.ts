@@ -56,6 +56,19 @@ describe('an error for people', () => {
     ]);
   });
 
+  test('names the command that helps where what was asked for cannot be done', ({ expect }) => {
+    const revoked = new HelixFlowError('REQUEST_MALFORMED', { reason: 'the key has been revoked' });
+    const itself = new HelixFlowError('REQUEST_UNSUPPORTED', {
+      param: 'peer',
+      reason: 'this gateway cannot ban itself.',
+    });
+    expect(describeError(revoked, 'keys rotate')).toContain('do:  helixflow keys create makes a new key');
+    expect(describeError(itself, 'mesh ban')).toContain('do:  helixflow mesh leave takes this machine out of the mesh');
+    expect(describeError(revoked, 'keys set')).toContain('do:  helixflow keys set --help says how it is used');
+    const typed = new HelixFlowError('CONFIG_INVALID', { reason: '--grace x: expected a duration' });
+    expect(describeError(typed, 'keys rotate')).toContain('do:  helixflow keys rotate --help says how it is used');
+  });
+
   test('details with the signs that part a sentence stay whole', ({ expect }) => {
     const error = new HelixFlowError('DATA_DIR_UNUSABLE', { path: '/a; b: c', reason: 'x; y: z' });
     expect(describeError(error)).toBe(
