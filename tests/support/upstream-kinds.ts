@@ -17,6 +17,8 @@ export interface KindOptions {
   /** Tokens in one chunk (vLLM's `--stream-interval`). */
   readonly interval?: number;
   readonly contextTokens?: number;
+  /** Called after each chunk of text of a stream, with the tokens so far; it goes on when that resolves. */
+  readonly pace?: (tokens: number) => Promise<void>;
 }
 
 interface Step {
@@ -159,7 +161,7 @@ function likeVllm(upstream: UpstreamServer, options: Required<KindOptions>): voi
       count += one.ids.length;
       const choice = { index: 0, delta: { content: one.text }, logprobs: null, ...step(one, told) };
       response.write(event({ ...head, object, choices: [choice] }));
-      await setImmediate();
+      await options.pace(count);
     }
     response.write(event({ ...head, object, choices: [], usage: usage(promptIds.length, count) }));
     response.end('data: [DONE]\n\n');
@@ -178,7 +180,7 @@ function likeVllm(upstream: UpstreamServer, options: Required<KindOptions>): voi
       count += one.ids.length;
       const choice = { index: 0, text: one.text, logprobs: null, ...step(one, told), ...prompt };
       response.write(event({ ...head, object, choices: [choice] }));
-      await setImmediate();
+      await options.pace(count);
     }
     response.write(event({ ...head, object, choices: [], usage: usage(promptIds.length, count) }));
     response.end('data: [DONE]\n\n');
@@ -236,7 +238,7 @@ function likeTextServer(upstream: UpstreamServer, options: Required<KindOptions>
       if (shown !== '') write(style.delta(shown), null);
       if (one.finish !== null) write(style.last, one.finish);
       shown = '';
-      await setImmediate();
+      await options.pace(count);
     }
     response.write(event({ object, choices: [], usage: usage(promptIds.length, count) }));
     response.end('data: [DONE]\n\n');
@@ -295,7 +297,8 @@ const owners = { vllm: 'vllm', sglang: 'sglang', llamacpp: 'llamacpp', ollama: '
 /** Starts a server like `kind` on loopback. */
 export async function startKind(kind: Kind, options: KindOptions = {}): Promise<UpstreamServer> {
   const upstream = await startUpstream();
-  const whole = { tellsIds: true, trims: false, echoes: false, interval: 1, contextTokens: 4_096, ...options };
+  const pace = async (): Promise<void> => await setImmediate();
+  const whole = { tellsIds: true, trims: false, echoes: false, interval: 1, contextTokens: 4_096, pace, ...options };
   upstream.models = (response) => {
     const data = [{ id: 'words-1', object: 'model', owned_by: owners[kind], max_model_len: whole.contextTokens }];
     json(response, 200, { object: 'list', data });

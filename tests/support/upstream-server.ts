@@ -114,6 +114,7 @@ export async function startUpstream(): Promise<UpstreamServer> {
     chat: answerWell,
     routes: new Map(),
     async [Symbol.asyncDispose]() {
+      if (!server.listening) return;
       server.closeAllConnections();
       server.close();
       await once(server, 'close');
