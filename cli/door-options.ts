@@ -1,6 +1,7 @@
 /** The options of the gateway's HTTP door, as the door takes them. */
 
 import { type GatewayAppOptions, gatewayAppDefaults } from '../gateway/http/options.ts';
+import type { Ms } from '../protocol/units.ts';
 
 /** What an operator chooses of them. */
 export interface DoorChoices {
@@ -9,11 +10,19 @@ export interface DoorChoices {
   readonly sseKeepalive: GatewayAppOptions['keepAlive'];
   /** Answers tell who made them. */
   readonly provenance: 'on' | 'off';
+  /** From a request's arrival to the end of its answer. */
+  readonly answerTimeout: Ms;
 }
 
-export const doorOptions = ({ corsOrigin, sseKeepalive, provenance }: DoorChoices): GatewayAppOptions => ({
+export const doorOptions = ({
+  corsOrigin,
+  sseKeepalive,
+  provenance,
+  answerTimeout,
+}: DoorChoices): GatewayAppOptions => ({
   ...gatewayAppDefaults,
   pageOrigins: corsOrigin,
   keepAlive: sseKeepalive,
   tellsProvenance: provenance === 'on',
+  answerTimeoutMs: answerTimeout,
 });

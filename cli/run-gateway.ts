@@ -30,12 +30,13 @@ import { type Drained, graceMaxMs } from './ending.ts';
 import { type AdmitOwn, type Granting, openGranting } from './granting.ts';
 import type { LocalKeyDeps } from './local-key.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
+import { type RouteChoices, routeOptionsOf } from './route-options.ts';
 import { startPeer } from './start-peer.ts';
 import type { GatewayStatus } from './status.ts';
 import { createRootTaker } from './take-roots.ts';
 import { version } from './version.ts';
 
-export interface GatewayOptions extends Omit<PeerOptions, 'role'>, DoorChoices {
+export interface GatewayOptions extends Omit<PeerOptions, 'role'>, DoorChoices, RouteChoices {
   /** False for an archive: nothing listens for clients. */
   readonly http: boolean;
   readonly host: string;
@@ -106,9 +107,10 @@ async function openDoorTls(world: World, options: GatewayOptions): Promise<Tls |
 function createPeer(
   world: World,
   runtime: PeerRuntime,
-  { callsMax, retainDays, grace }: Pick<GatewayOptions, 'callsMax' | 'retainDays' | 'grace'>,
+  options: Pick<GatewayOptions, 'callsMax' | 'retainDays' | 'grace' | keyof RouteChoices>,
 ): GatewayPeer {
   const { network, store, entry, key, roots } = runtime;
+  const { callsMax, retainDays, grace } = options;
   const { meshId } = entry.mesh;
   // An issuer whom others know asks them first: its store may be new, as after a restore.
   const issuer = entry.issuer === undefined ? {} : { issuer: entry.issuer, recovers: runtime.knowsOthers };
@@ -122,6 +124,7 @@ function createPeer(
       roots,
       audit: world.audit,
       callsMax,
+      routing: routeOptionsOf(options),
       ...(grace === undefined ? {} : { budgets: { graceMicro: grace } }),
       ...(retainDays === undefined ? {} : { retainDays }),
       admission: { mesh: entry.mesh, isMember: (member) => peer.ledger.isMember(member) },

@@ -30,7 +30,7 @@ import { createWaitingRoom } from './route/waiting.ts';
 import type { AccountLoad } from './route/work.ts';
 import type { Answer, AnswerEvents, ChatCall, GatewayService, ListedModel } from './service.ts';
 
-interface GatewayOptions {
+export interface GatewayOptions {
   /** True once a search for nodes has been completed: only then does an unknown model not exist. */
   readonly isDiscoveryComplete: () => boolean;
   /** Calls under way at a time; more are refused. */

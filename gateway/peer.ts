@@ -13,12 +13,14 @@ import { createMember, type Member, type MemberOptions, type MemberPorts } from 
 import type { Roots } from '../protocol/peer/roots.ts';
 import { followCuts } from './access/cut.ts';
 import { type Bookkeeping, createBookkeeping } from './bookkeeping.ts';
-import { createGateway, type Gateway } from './gateway.ts';
+import { createGateway, type Gateway, type GatewayOptions } from './gateway.ts';
 import { createIdempotency, type Idempotency } from './idempotency.ts';
 
 export interface GatewayPeerOptions extends Omit<MemberOptions, 'role' | 'models' | 'roots' | 'isMember'> {
   /** Calls under way at a time; more are refused. */
   readonly callsMax: number;
+  /** How nodes are chosen. */
+  readonly routing?: Pick<GatewayOptions, 'policy' | 'sharesPrefixes' | 'waitingMax'>;
   readonly roots: Roots;
   /** The issuer's key, where this gateway holds it. */
   readonly issuer?: IssuerRecord;
@@ -92,7 +94,11 @@ export function createGatewayPeer(ports: MemberPorts, options: GatewayPeerOption
   const { tabs, tags, prices, usage, budgets, accounting } = books;
   const gateway = createGateway(
     { ...ports, accounting },
-    { isDiscoveryComplete: () => member.discovery.isComplete(), callsMax: options.callsMax },
+    {
+      ...options.routing,
+      isDiscoveryComplete: () => member.discovery.isComplete(),
+      callsMax: options.callsMax,
+    },
   );
   const admitter = issuer && createAdmitter({ ...ports, ledger, audit }, { mesh: admission.mesh, issuer });
   createAdmission(

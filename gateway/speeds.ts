@@ -6,8 +6,8 @@ import type { Ms } from '../protocol/units.ts';
 
 /** Weight of the newest sample in a running mean. */
 const meanWeight = 0.2;
-/** A node that was slow once is tried again after this long. */
-const fadeMs = 60_000;
+/** A node that was slow once is tried again after this long: what was measured counts as unknown then. */
+const knownMs = 60_000;
 /** Fewer tokens tell more of the clock than of the engine. */
 const tokensMin = 8;
 
@@ -43,7 +43,7 @@ export class Speeds {
   /** To first content, beside queue, prefill and round trip. */
   get overheadMs(): number {
     if (this.#overheadMs === 0) return 0;
-    return this.#overheadMs * Math.max(0, 1 - (this.#clock.nowMs() - this.#overheadAtMs) / fadeMs);
+    return this.#clock.nowMs() - this.#overheadAtMs < knownMs ? this.#overheadMs : 0;
   }
 
   /** To compute one byte of a prompt. */

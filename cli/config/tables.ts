@@ -36,6 +36,7 @@ import {
 } from './mesh-tables.ts';
 import { drainOptions, placeOptions, syntheticOptions } from './node-tables.ts';
 import { argument, option } from './option.ts';
+import { routeOptions } from './route-tables.ts';
 import { upstreamKey, upstreamOptions } from './upstream-tables.ts';
 import {
   announced,
@@ -154,6 +155,7 @@ const doorOptions = {
 /** Options of the gateway's door beside where it listens. */
 const accessOptions = {
   ...clientOptions,
+  ...routeOptions,
   tlsCert: option(text.optional(), {
     flag: '--tls-cert <file>',
     env: 'HELIXFLOW_TLS_CERT',

@@ -8,8 +8,13 @@ import { type Ms, ms } from '../../protocol/units.ts';
 import { type Needs, type Refusal, refusalOf } from './candidates.ts';
 import { type RoutedNode, type Score, scoreNode, trustedSlots, utilisation } from './score.ts';
 
+/** How nodes are compared; `least-loaded` and `random` are there to measure what `prefix` is worth. */
+export const routings = ['prefix', 'least-loaded', 'random'] as const;
+export type Routing = (typeof routings)[number];
+
 /** How far a gateway goes for one request. */
 export interface RoutePolicy {
+  readonly routing: Routing;
   /** Attempts before first content, hedges not counted. */
   readonly attemptsMax: number;
   /** Times that one answer may be carried on elsewhere. */
@@ -29,6 +34,7 @@ export interface RoutePolicy {
 }
 
 export const usualPolicy: RoutePolicy = {
+  routing: 'prefix',
   attemptsMax: 3,
   splicesMax: 32,
   waitMs: ms(10_000),
@@ -49,10 +55,12 @@ export interface Question<Node extends RoutedNode> {
   readonly priceOf: (node: Node) => number;
   /** What took one node away may have taken others of which nobody knows yet. */
   readonly hasLostNode: boolean;
+  /** Absent: `prefix`. */
+  readonly routing?: Routing;
 }
 
 /** Why a node was chosen: a closed list, shown to operators. */
-export const choiceReasons = ['only', 'prefix', 'soonest', 'price', 'liveliest'] as const;
+export const choiceReasons = ['only', 'prefix', 'soonest', 'price', 'liveliest', 'least-loaded', 'random'] as const;
 export type ChoiceReason = (typeof choiceReasons)[number];
 
 /** A node that may take the request, and what is expected of it. */
@@ -143,6 +151,13 @@ function oneOfGood<Node extends RoutedNode>(candidates: readonly Scored<Node>[],
   return drawOne(good, random);
 }
 
+/** One of those with the smallest share of their slots in use. */
+function leastLoaded<Node extends RoutedNode>(candidates: readonly Scored<Node>[], random: Random): Scored<Node> {
+  const least = Math.min(...candidates.map(({ node }) => utilisation(node)));
+  const free = candidates.filter(({ node }) => utilisation(node) <= least);
+  return free[random.int(free.length)] ?? (candidates[0] as Scored<Node>);
+}
+
 const inRegion = <Node extends RoutedNode>(candidates: readonly Scored<Node>[], region: string | undefined) => {
   if (region === undefined) return candidates;
   const near = candidates.filter(({ node }) => node.region === region);
@@ -182,11 +197,13 @@ function pick<Node extends RoutedNode>(
   question: Question<Node>,
   random: Random,
 ): Pick<Choice<Node>, 'chosen' | 'reason'> {
-  const { hasLostNode, priceOf, needs } = question;
+  const { hasLostNode, priceOf, needs, routing = 'prefix' } = question;
   const { region, prefer } = needs.preferences;
   const [first] = candidates;
   if (first === undefined) return { chosen: undefined, reason: undefined };
   if (candidates.length === 1) return { chosen: first, reason: 'only' };
+  if (routing === 'random') return { chosen: candidates[random.int(candidates.length)], reason: 'random' };
+  if (routing === 'least-loaded') return { chosen: leastLoaded(candidates, random), reason: 'least-loaded' };
   if (hasLostNode) return { chosen: oneOfGood(inRegion(liveliest(candidates), region), random), reason: 'liveliest' };
   const near = inRegion(candidates, region);
   if (prefer === 'price') return { chosen: oneOfGood(cheapest(near, priceOf), random), reason: 'price' };

@@ -64,7 +64,10 @@ export class Seeker {
       queueMax: policy.nodeQueueMax,
     };
     const held = chain.bytes === 0 ? nothingHeld : prefixes.held(chain);
-    return chooseNode({ group: nodes, needs, held, priceOf, hasLostNode: this.#hasLostNode }, random);
+    return chooseNode(
+      { group: nodes, needs, held, priceOf, hasLostNode: this.#hasLostNode, routing: policy.routing },
+      random,
+    );
   }
 
   /** An attempt there has failed. */

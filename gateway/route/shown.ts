@@ -8,11 +8,13 @@ import type { EngineModel, Resume } from '../../protocol/ports.ts';
 export class Shown {
   readonly #pieces: string[] = [];
   readonly #tokenIds: number[] = [];
+  readonly #most: 'tokens' | 'text' | undefined;
   #continues: 'tokens' | 'text' | undefined;
 
   /** @param continuation What the nodes of the request's digest can go on from. */
   constructor(continuation: EngineModel['continuation']) {
-    this.#continues = continuation === 'none' ? undefined : continuation;
+    this.#most = continuation === 'none' ? undefined : continuation;
+    this.#continues = this.#most;
   }
 
   /** From what another node can go on; undefined where none can. */
@@ -42,6 +44,7 @@ export class Shown {
 
   /** Nothing of it is true any more: the answer begins again. */
   restart(): void {
+    this.#continues = this.#most;
     this.#pieces.length = 0;
     this.#tokenIds.length = 0;
   }

@@ -233,6 +233,20 @@ const rows: readonly Row[] = [
     chosen: ['b'],
     reason: 'liveliest',
   },
+  {
+    about: 'the least loaded, where only load counts, whatever it holds and however late it is',
+    group: [routedNode('a', { active: 1 }), later('b', 300)],
+    change: { routing: 'least-loaded', ...long, held: held({ a: 2_000 }) },
+    chosen: ['b'],
+    reason: 'least-loaded',
+  },
+  {
+    about: 'any of them, where chance alone decides',
+    group: [routedNode('a', { active: 3 }), later('b', 300), routedNode('c', { slots: 0 })],
+    change: { routing: 'random' },
+    chosen: ['a', 'b'],
+    reason: 'random',
+  },
 ];
 
 describe('a request goes to', () => {
