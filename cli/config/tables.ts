@@ -238,7 +238,7 @@ const engineOptions = {
     flag: '--queue-max <count>',
     env: 'HELIXFLOW_NODE_QUEUE_MAX',
     unit: 'requests',
-    about: 'Requests that wait for a free slot, per model; more are sent to another node.',
+    about: 'Requests that wait for a free slot, per model, shared between accounts; more are sent to another node.',
   }),
   gpu: option(z.enum(['auto', 'off']).default('auto'), {
     flag: '--gpu <mode>',

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { drainedText } from '../../cli/drain.ts';
 import { addDrained, createEnding, nothingDrained } from '../../cli/ending.ts';
+import { parseArguments } from '../../cli/program.ts';
 import { seconds } from '../../protocol/units.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { jsonLine, type RunningCli, runCli, startCli } from './run-cli.ts';
@@ -44,6 +45,32 @@ describe('an ending', () => {
       'helixflow gateway has ended: 1 answer finished, 1 answer ended with an error',
     ]);
   });
+});
+
+describe('a command below another one', () => {
+  const parse = (text: string): unknown => {
+    const invocation = parseArguments(text.split(' '));
+    return invocation.kind === 'run' ? [invocation.command.path, invocation.flags] : invocation.kind;
+  };
+
+  test.for<[string, unknown]>([
+    ['node --slots 3', ['node', { slots: '3' }]],
+    ['node drain', ['node drain', {}]],
+    ['node drain --grace 5s --data-dir d', ['node drain', { grace: '5s', dataDir: 'd' }]],
+    ['node --json --data-dir d drain --now', ['node drain', { json: true, dataDir: 'd', now: true }]],
+    ['gateway --grace 1 --json', ['gateway', { grace: '1', json: true }]],
+    ['gateway drain --grace 1s', ['gateway drain', { grace: '1s' }]],
+    ['mesh peers --json', ['mesh peers', { json: true }]],
+  ])('helixflow %s', ([text, expected], { expect }) => {
+    expect(parse(text)).toEqual(expected);
+  });
+
+  test.for(['node --slots 3 drain', 'gateway --grace 1 drain', 'node drain --slots 3', 'node drain now', 'node dran'])(
+    'helixflow %s is refused',
+    (text, { expect }) => {
+      expect(() => parse(text)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+    },
+  );
 });
 
 const local = ['--p2p-host', '127.0.0.1', '--json'];
