@@ -64,7 +64,9 @@ export async function startBenchMesh(dir: string, plan: MeshPlan): Promise<Bench
     headers: { authorization: `Bearer ${String(key)}` },
     nodes,
     keyFor: async (account) => {
-      const own = await runCli(['keys', 'create', '--data-dir', data, '--name', account, '--account', account]);
+      const { id } = await runCli(['accounts', 'create', '--data-dir', data, '--name', account]);
+      const of = ['--account', String(id)];
+      const own = await runCli(['keys', 'create', '--data-dir', data, '--name', account, ...of]);
       return { authorization: `Bearer ${String(own['key'])}` };
     },
     restart: async (at) => {
