@@ -26,6 +26,7 @@ const answers = new Map<number, Answer>();
 let runtime: Runtime | undefined;
 let outbox: FromChild[] = [];
 let untoldTokens = 0;
+let isTold = false;
 
 /** Everything said in one turn of the event loop leaves as one message. */
 function say(message: FromChild): void {
@@ -37,15 +38,17 @@ function say(message: FromChild): void {
   });
 }
 
-/** Tells the parent that work goes on, now and then. */
+/** Tells the parent that work goes on: at once, then now and then. */
 function worked(tokens: number): void {
-  if (untoldTokens === 0) {
-    setTimeout(() => {
-      say({ type: 'worked', tokens: untoldTokens });
-      untoldTokens = 0;
-    }, workedIntervalMs);
-  }
   untoldTokens += tokens;
+  if (isTold || untoldTokens === 0) return;
+  say({ type: 'worked', tokens: untoldTokens });
+  untoldTokens = 0;
+  isTold = true;
+  setTimeout(() => {
+    isTold = false;
+    worked(0);
+  }, workedIntervalMs);
 }
 
 function toWire(error: unknown): WireError {

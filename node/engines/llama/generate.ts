@@ -137,9 +137,10 @@ function tellPrompt({ take, worked }: Sink, promptTokens: number): Sink {
  * Generates one answer in a slot of its own, or the rest of one; the slot is free again when the promise settles.
  *
  * An answer that goes on has the tokens that it would have had if nobody had cut it, where temperature is 0 or a seed is
- * given and the model's digest, the build of llama.cpp and the backend are the same as before the cut. The tokens
- * received are then computed again in chunks, not one by one: a backend that rounds otherwise for chunks may take the
- * other one of two tokens that are as good as equally likely. Without a seed, what comes after the cut is drawn anew.
+ * given and digest, build and backend are the same as before the cut: bit for bit on a CPU with one thread, and with
+ * more threads up to 256 tokens of prompt and answer (`chunkTokensExact`). Beyond that, and on a GPU, llama.cpp rounds
+ * otherwise for tokens that it computes in chunks or beside others, so that of two tokens that are nearly as likely it
+ * may take the other one. Without a seed, what comes after the cut is drawn anew; what came before always stays.
  * @throws HelixFlowError CONTEXT_LENGTH_EXCEEDED, REQUEST_UNSUPPORTED, RESUME_REFUSED, ENGINE_FAILED; the signal's reason.
  */
 export async function generateAnswer(

@@ -7,6 +7,13 @@ const chunkTargetMs = 60;
 /** Below this a CPU computes much less per second: with 16 tokens 0.7 of what it does with 64, with 8 half of it. */
 const chunkTokensMin = 16;
 
+/**
+ * On a CPU, llama.cpp computes the attention of 64 or more tokens of one sequence in tiles, which rounds otherwise; below
+ * that a token comes out the same, bit for bit, whatever is computed with it. So answers do not depend on how their
+ * prompts were cut, and one that is taken up, whose tokens are computed in chunks, goes on exactly.
+ */
+export const chunkTokensExact = 60;
+
 /** How many tokens to compute at once, by how long it took before; one for all answers of a model. */
 export interface ChunkSize {
   readonly tokens: number;

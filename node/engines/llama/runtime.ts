@@ -8,7 +8,7 @@ import type { Llama, LlamaContext, LlamaModel, Token } from 'node-llama-cpp';
 import { HelixFlowError } from '../../../protocol/errors.ts';
 import { type ModelFile, modelFault, readModelFile } from './gguf.ts';
 import type { FileHash, Loaded, LoadRequest } from './messages.ts';
-import { type ChunkSize, createChunkSize } from './prefill.ts';
+import { type ChunkSize, chunkTokensExact, createChunkSize } from './prefill.ts';
 import { createPromptRenderer, type PromptRenderer } from './prompt.ts';
 import { createSlotPool, type SlotPool } from './slots.ts';
 import { measureThreads } from './threads.ts';
@@ -167,7 +167,7 @@ export async function loadRuntime(load: LoadRequest): Promise<Runtime> {
     prompts,
     slots: createSlotPool(sequences),
     contextTokens: context.contextSize,
-    chunk: createChunkSize(context.batchSize),
+    chunk: createChunkSize(onCpu ? Math.min(context.batchSize, chunkTokensExact) : context.batchSize),
     loaded: {
       weights: await hashing,
       chatTemplate: file.chatTemplate,

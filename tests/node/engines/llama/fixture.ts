@@ -6,7 +6,7 @@ import { systemClock } from '../../../../protocol/adapters/clock.ts';
 import { createLog } from '../../../../protocol/adapters/log.ts';
 import { isHelixFlowError } from '../../../../protocol/errors.ts';
 import type { ChatRequest } from '../../../../protocol/messages/chat.ts';
-import type { Engine, EngineDelta, EngineDone } from '../../../../protocol/ports.ts';
+import type { Engine, EngineDelta, EngineDone, Resume } from '../../../../protocol/ports.ts';
 
 export const deps = { clock: systemClock(), log: createLog({ level: 'silent', destination: 'stderr' }) };
 export const never: AbortSignal = new AbortController().signal;
@@ -26,16 +26,16 @@ export interface Answer {
   readonly done: EngineDone;
 }
 
-/** `deltas` may be given to see what comes before the end. */
 export async function ask(
   engine: Engine,
   content: string,
   options: Omit<ChatRequest, 'messages'> = {},
-  signal: AbortSignal = never,
+  { signal = never, resume }: { readonly signal?: AbortSignal; readonly resume?: Resume } = {},
 ): Promise<Answer> {
   const deltas: EngineDelta[] = [];
   const chat: ChatRequest = { messages: [{ role: 'user', content }], ...options };
-  const done = await engine.generate({ model: 'helix-tiny', chat }, (delta) => void deltas.push(delta), signal);
+  const request = { model: 'helix-tiny', chat, ...(resume && { resume }) };
+  const done = await engine.generate(request, (delta) => void deltas.push(delta), signal);
   return { text: deltas.map(({ text }) => text).join(''), deltas, done };
 }
 

@@ -6,7 +6,7 @@ import { childrenOf } from './processes.ts';
 const engine = await openEmbedded();
 const abort = new AbortController();
 const busy = async (): Promise<void> => {
-  while (!abort.signal.aborted) await ask(engine, 'Write a poem about the ocean.', {}, abort.signal);
+  while (!abort.signal.aborted) await ask(engine, 'Write a poem about the ocean.', {}, { signal: abort.signal });
 };
 await ask(engine, 'hi', { maxTokens: 1 });
 process.stdout.write(`${childrenOf(process.pid).join(' ')}\n`);
