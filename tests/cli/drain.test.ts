@@ -150,7 +150,7 @@ describe('helixflow node drain', () => {
   test('lets the answer under way finish, ends the process, and says so', async ({ expect }) => {
     await using daemons = await startDaemons();
     expect(await daemons.statusOf('n')).toMatchObject({ region: 'eu-central', draining: false });
-    const stream = await daemons.stream(30);
+    const stream = await daemons.stream(200);
     const drained = daemons.drain('n', '--grace', '30s');
     expect(await restOf(stream)).toMatch(/data: \[DONE\]\n\n$/);
     const { code, stdout } = await drained;
@@ -169,7 +169,7 @@ describe('helixflow node drain', () => {
     await using daemons = await startDaemons();
     await daemons.addNode('m');
     await expect.poll(() => daemons.statusOf('g'), { timeout: 20_000 }).toMatchObject({ nodes: [{}, {}] });
-    const stream = await daemons.stream(120);
+    const stream = await daemons.stream(200);
     const [first, second] = await Promise.all([daemons.statusOf('n'), daemons.statusOf('m')]);
     expect([first['active'], second['active']].toSorted()).toEqual([0, 1]);
     const [busy, other] = first['active'] === 1 ? (['n', 'm'] as const) : (['m', 'n'] as const);
@@ -200,7 +200,7 @@ describe('helixflow node drain', () => {
 describe('helixflow gateway drain', () => {
   test('lets its clients have their answers, and refuses others', async ({ expect }) => {
     await using daemons = await startDaemons();
-    const stream = await daemons.stream(30);
+    const stream = await daemons.stream(200);
     const drained = daemons.drain('g', '--grace', '30s');
     expect(await restOf(stream)).toMatch(/data: \[DONE\]\n\n$/);
     const { code, stdout } = await drained;
