@@ -5,6 +5,7 @@ import { systemClock } from '../protocol/adapters/clock.ts';
 import { createLog, type LogLevel } from '../protocol/adapters/log.ts';
 import { systemRandom } from '../protocol/adapters/random.ts';
 import { createJoseTokens } from '../protocol/adapters/tokens-jose.ts';
+import type { MeshRecord } from '../protocol/mesh.ts';
 import type { Ms } from '../protocol/units.ts';
 import { noteTold } from './audit-note.ts';
 import type { CommandContext } from './command.ts';
@@ -61,7 +62,10 @@ async function describeDaemon(
   options: Pick<DaemonOptions, 'command' | 'status'>,
 ): Promise<DaemonStatus> {
   const known = await readMesh(dir);
-  const mesh = known && { meshId: known.mesh.meshId, name: known.mesh.name, network: known.mesh.network };
+  const shown = ({ meshId, name, network }: MeshRecord) => ({
+    ...{ meshId, network },
+    ...(name === undefined ? {} : { name }),
+  });
   const status: DaemonStatus = {
     schemaVersion: 1,
     version,
@@ -71,7 +75,7 @@ async function describeDaemon(
     since,
     uptimeSeconds: Math.round(performance.now() - startedMs) / 1_000,
     dataDir: dir.path,
-    ...(mesh === undefined ? {} : { mesh }),
+    ...(known === undefined ? {} : { mesh: shown(known.mesh) }),
     ...options.status(),
   };
   return status;

@@ -15,7 +15,7 @@ import { issuerOf, type MeshRecord } from '../protocol/mesh.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import type { Clock, Contact, Log, Tokens } from '../protocol/ports.ts';
 import type { DataDir } from './data-dir.ts';
-import { type KnownMesh, readMesh } from './mesh-files.ts';
+import { type KnownMesh, meshBy, readMesh } from './mesh-files.ts';
 import { openRoots } from './open-roots.ts';
 import { bootstrapMax, readMembership, readSettings } from './peer-files.ts';
 
@@ -53,7 +53,7 @@ export function retirementOf(issuer: IssuerId, said: Pick<Roots, 'isRevoked' | '
 /** Everything that decides how a peer enters its mesh. */
 export interface Entry {
   /** Written to the directory already, or what the invite tells. */
-  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'network' | 'isOpen'>;
+  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'network' | 'name' | 'isOpen'>;
   readonly issuer: KnownMesh['issuer'];
   readonly owner: OwnerId;
   /** Undefined while the invite has not been exchanged, or the issuer of this directory has not admitted its peer. */
@@ -153,11 +153,11 @@ async function enterByInvite(
   known: KnownMesh | undefined,
   { invite, held }: { readonly invite: NonNullable<Entry['invite']>; readonly held: Credentials | undefined },
 ): Promise<Entry> {
-  const { meshId, rootPublicKey, network, gateways } = invite.content;
+  const { gateways } = invite.content;
   const { bootstrap } = await readSettings(dir.peer(role));
   const others = bootstrap.filter((other) => gateways.every((gateway) => gateway.peer !== other.peer));
   return {
-    mesh: known?.mesh ?? { meshId, rootPublicKey, network, isOpen: false },
+    mesh: known?.mesh ?? meshBy(invite.content),
     issuer: known?.issuer,
     owner: ownerBy(invite.content, peer),
     credentials: undefined,

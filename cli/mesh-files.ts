@@ -19,6 +19,7 @@ import {
 } from '../protocol/mesh.ts';
 import type { DataDir } from './data-dir.ts';
 import {
+  fileExists,
   makeDirectory,
   readFileIfAny,
   removeFile,
@@ -50,7 +51,9 @@ export async function readMesh(dir: DataDir): Promise<KnownMesh | undefined> {
   if (issuer !== undefined && issuer.meshId !== mesh.meshId) {
     throw new HelixFlowError('DATA_DIR_UNUSABLE', { path: dir.issuerFile, reason: 'it is the key of another mesh' });
   }
-  return { mesh, issuer };
+  // Where a mesh was made, and where it was handed over to, it has always been written down when it is open.
+  const isAtHome = issuer !== undefined || (await fileExists(dir.rootFile));
+  return { mesh: isAtHome ? { isOpen: false, ...mesh } : mesh, issuer };
 }
 
 /** @throws HelixFlowError MESH_MISSING */
@@ -97,12 +100,23 @@ export async function writeNewMesh(
   });
 }
 
-/** Writes what an invite tells of the mesh it led to. @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE */
-export async function writeJoinedMesh(dir: DataDir, invite: Invite): Promise<MeshRecord> {
-  const { meshId, rootPublicKey, network } = invite;
-  const mesh: MeshRecord = { meshId, rootPublicKey, network, name: 'mesh', isOpen: false };
-  await writeMeshFiles(dir, { 'mesh.json': encodeMeshRecord(mesh) });
-  return mesh;
+/** What an invite tells of the mesh it leads to. */
+export const meshBy = ({ meshId, rootPublicKey, network, meshName, isOpen }: Invite): MeshRecord => ({
+  ...{ meshId, rootPublicKey, network },
+  ...(meshName === undefined ? {} : { name: meshName }),
+  ...(isOpen === undefined ? {} : { isOpen }),
+});
+
+/**
+ * Writes what an invite tells of the mesh it led to; of one that is known here, what was not told before.
+ * @throws HelixFlowError MESH_EXISTS; DATA_DIR_UNUSABLE
+ */
+export async function writeJoinedMesh(dir: DataDir, invite: Invite): Promise<void> {
+  const known = (await readMesh(dir))?.mesh;
+  if (known === undefined) await writeMeshFiles(dir, { 'mesh.json': encodeMeshRecord(meshBy(invite)) });
+  else if (known.isOpen === undefined && invite.isOpen !== undefined) {
+    await writeFileAtomic(dir.meshFile, encodeMeshRecord({ ...known, ...meshBy(invite) }));
+  }
 }
 
 /**
@@ -115,8 +129,7 @@ export async function installIssuer(
   learnt: Pick<MeshRecord, 'name' | 'isOpen'>,
 ): Promise<void> {
   const known = await readMeshOrFail(dir);
-  const { name, isOpen } = learnt;
-  await writeFileAtomic(dir.meshFile, encodeMeshRecord({ ...known.mesh, name, isOpen }));
+  await writeFileAtomic(dir.meshFile, encodeMeshRecord({ ...known.mesh, ...learnt }));
   if (known.issuer !== undefined) {
     const before = join(dir.mesh, `issuer-${issuerOf(known.issuer).issuer}.key`);
     await writeFileAtomic(before, encodeIssuerRecord(known.issuer));

@@ -12,12 +12,12 @@ interface DeskParts extends Required<Pick<DeskDeps, 'openLease'>> {
   readonly ledger: Ledger;
   /** Keeps the names that people gave. */
   readonly store: Store;
-  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'isOpen'>;
+  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'name' | 'isOpen'>;
   readonly issuer: IssuerRecord;
 }
 
 export const openDesk = ({ clock, random, tokens, audit }: World, parts: DeskParts): Desk => {
   const { ledger, store, mesh, issuer, openLease } = parts;
   const deps = { ledger, clock, random: random.fork('desk'), tokens, names: createNames(store), audit, openLease };
-  return createDesk(deps, { mesh, issuer, isOpen: mesh.isOpen });
+  return createDesk(deps, { mesh, issuer, isOpen: mesh.isOpen === true });
 };

@@ -23,7 +23,7 @@ import { type DatedNetwork, datedNetwork } from './dated-network.ts';
 import type { AdmitOwn } from './granting.ts';
 import { ledgerView } from './ledger-text.ts';
 import { type Entry, enterMesh, ownOwner, renewBelowMs, retirementOf } from './membership.ts';
-import { readMesh, writeJoinedMesh } from './mesh-files.ts';
+import { writeJoinedMesh } from './mesh-files.ts';
 import { openRoots, recallRoots } from './open-roots.ts';
 import { readIdentity, readSettings, writeIdentity, writeMembership, writeSettings } from './peer-files.ts';
 import type { MemberStatus, MembershipStatus } from './status.ts';
@@ -185,9 +185,9 @@ class Runtime implements PeerRuntime {
     for (let delayMs = retryMinMs; ; delayMs = Math.min(2 * delayMs, retryMaxMs)) {
       try {
         const credentials = await joinMesh(text, { clock, tokens, network: this.network }, { meshId, signal });
-        if ((await readMesh(this.#dir)) === undefined) await writeJoinedMesh(this.#dir, content);
+        await writeJoinedMesh(this.#dir, content);
         await this.#take(credentials);
-        log.info('join.done', { mesh: meshId, role: this.#options.role });
+        log.info('join.done', { mesh: meshId, role: this.#options.role, isOpen: content.isOpen });
         return;
       } catch (error) {
         const { held } = this.entry;

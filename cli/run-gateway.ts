@@ -29,6 +29,7 @@ import { type DoorChoices, doorOptions } from './door-options.ts';
 import { type Drained, graceMaxMs } from './ending.ts';
 import { type AdmitOwn, type Granting, openGranting } from './granting.ts';
 import type { LocalKeyDeps } from './local-key.ts';
+import { joinNote } from './open-mesh.ts';
 import { openPeer, type PeerOptions, type PeerRuntime, type World } from './peer-runtime.ts';
 import { type RouteChoices, routeOptionsOf } from './route-options.ts';
 import { startPeer } from './start-peer.ts';
@@ -65,6 +66,8 @@ export interface RunningGateway {
   readonly baseUrl: string | undefined;
   /** Where peers on this machine reach it. */
   readonly contact: Contact;
+  /** What whoever lets it join should know of the mesh. */
+  readonly joinNote: string | undefined;
   /** Rejects when it can never become a member. */
   readonly failed: Promise<never>;
   /** What commands talk to. */
@@ -250,8 +253,7 @@ export async function runGateway(world: World, dir: DataDir, options: GatewayOpt
   const parts = opened.move();
   const close = (): Promise<void> => parts.disposeAsync();
   return {
-    peer: network.self,
-    meshId,
+    ...{ peer: network.self, meshId, joinNote: joinNote(entry) },
     baseUrl: door?.baseUrl,
     contact: { peer: network.self, addresses: [localAddress(options.p2pHost, runtime.p2pPort)] },
     failed,

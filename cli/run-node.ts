@@ -11,6 +11,7 @@ import type { Controlled } from './daemon-control.ts';
 import type { DataDir } from './data-dir.ts';
 import type { Drained } from './ending.ts';
 import { createNodeMetrics } from './node-metrics.ts';
+import { joinNote } from './open-mesh.ts';
 import { openPeer, type PeerOptions, type World } from './peer-runtime.ts';
 import { startPeer } from './start-peer.ts';
 import type { WorkerStatus } from './status.ts';
@@ -31,6 +32,8 @@ export interface NodeOptions extends Omit<PeerOptions, 'role'> {
 /** A node that listens; it may still be on its way into the mesh. */
 export interface RunningNode {
   readonly peer: PeerId;
+  /** What whoever lets it join should know of the mesh. */
+  readonly joinNote: string | undefined;
   /** Rejects when it can never become a member. */
   readonly failed: Promise<never>;
   /** What commands talk to. */
@@ -118,6 +121,7 @@ export async function runNode(world: World, dir: DataDir, options: NodeOptions):
   });
   return {
     peer: network.self,
+    joinNote: joinNote(entry),
     failed,
     controlled: { admin, roots: taker, contacts },
     metricsUrl,

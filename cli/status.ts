@@ -74,7 +74,7 @@ export interface DaemonStatus {
   readonly since: string;
   readonly uptimeSeconds: number;
   readonly dataDir: string;
-  readonly mesh?: { readonly meshId: string; readonly name: string; readonly network: string };
+  readonly mesh?: { readonly meshId: string; readonly name?: string; readonly network: string };
   readonly gateway?: GatewayStatus;
   readonly node?: WorkerStatus;
 }
@@ -155,7 +155,7 @@ export function printStatus(status: DaemonStatus): string {
   return [
     `helixflow ${status.version} (Node ${status.nodeVersion}): ${status.command}, pid ${status.pid}, up ${duration(status.uptimeSeconds)}`,
     `data directory ${status.dataDir}`,
-    mesh === undefined ? 'no mesh yet' : `mesh ${mesh.name} (${mesh.network}) ${mesh.meshId}`,
+    mesh === undefined ? 'no mesh yet' : `mesh ${mesh.name ?? 'of unknown name'} (${mesh.network}) ${mesh.meshId}`,
     ...(status.gateway === undefined ? [] : gatewayLines(status.gateway)),
     ...(status.node === undefined ? [] : workerLines(status.node)),
   ]

@@ -70,7 +70,7 @@ export interface DeskDeps {
 }
 
 export interface DeskOptions {
-  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey'>;
+  readonly mesh: Pick<MeshRecord, 'meshId' | 'rootPublicKey' | 'name'>;
   readonly issuer: IssuerRecord;
   /** The mesh is open: anyone may be let in without being named. */
   readonly isOpen: boolean;
@@ -358,6 +358,8 @@ class IssuerDesk implements Desk {
       ...{ meshId: mesh.meshId, rootPublicKey: mesh.rootPublicKey, issuer: this.issuer, certificate },
       ...{ inviteId, role, uses, network, gateways, expiresMs },
       ...(owner === undefined ? {} : { owner }),
+      ...(mesh.name === undefined ? {} : { meshName: mesh.name }),
+      isOpen,
     };
     const token = await this.#writer.audited(actor, [['invite.create', `invite:${inviteId}`]], async () => {
       this.#checkInOffice();

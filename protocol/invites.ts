@@ -37,6 +37,10 @@ export interface Invite {
   /** Peers that it may admit; 0 is any number of them, an open mesh's. */
   readonly uses: number;
   readonly network: NetworkKind;
+  /** What the mesh calls itself; absent in invites of versions that did not tell. */
+  readonly meshName?: string;
+  /** Whether it is open, as `MeshRecord.isOpen`. */
+  readonly isOpen?: boolean;
   /** Gateways to dial first. */
   readonly gateways: readonly Contact[];
   readonly rootPublicKey: Uint8Array;
@@ -70,6 +74,8 @@ const inviteClaims = z.object({
   owner: z.custom<OwnerId>(isOwnerId).optional(),
   uses: z.int().min(0).max(inviteUsesMax).default(1),
   network: z.enum(networks),
+  name: z.string().min(1).max(64).optional(),
+  open: z.boolean().optional(),
   gateways: z.array(contact).min(1).max(inviteGatewaysMax),
 });
 
@@ -91,6 +97,8 @@ export async function signInvite(invite: Invite, issuerKey: SigningKey, signing:
     ...(invite.owner === undefined ? {} : { owner: invite.owner }),
     uses: invite.uses,
     network: invite.network,
+    ...(invite.meshName === undefined ? {} : { name: invite.meshName }),
+    ...(invite.isOpen === undefined ? {} : { open: invite.isOpen }),
     gateways: invite.gateways.map(({ peer, addresses }) => [peer, addresses]),
   };
   const token = await signing.tokens.sign('invite', claims, issuerKey);
@@ -125,9 +133,15 @@ export async function checkInvite(text: string, checking: Omit<Checking, 'meshId
     const { issuer, publicKey } = await checkCertificate(certificate, rootPublicKey, { tokens, meshId, nowMs });
     const expected = { publicKey, iss: issuer, aud: meshId, nowMs };
     const claims = parseClaims(inviteClaims, await tokens.verify('invite', token, expected));
-    const { sub: inviteId, exp, owner, ...rest } = claims;
-    const grant = { inviteId, ...rest, ...(owner === undefined ? {} : { owner }), expiresMs: momentOf(exp) };
-    return { meshId, issuer, rootPublicKey, certificate, ...grant };
+    const { sub: inviteId, exp, owner, name: meshName, open, ...rest } = claims;
+    // Only an open mesh admits any number.
+    const isOpen = open ?? (rest.uses === 0 ? true : undefined);
+    const told = {
+      ...(owner === undefined ? {} : { owner }),
+      ...(meshName === undefined ? {} : { meshName }),
+      ...(isOpen === undefined ? {} : { isOpen }),
+    };
+    return { meshId, issuer, rootPublicKey, certificate, inviteId, ...rest, ...told, expiresMs: momentOf(exp) };
   } catch (cause) {
     throw new HelixFlowError('INVITE_INVALID', { reason: reasonOf(cause) }, { cause });
   }

@@ -27,10 +27,10 @@ export interface MeshRecord {
   /** 32 bytes; its sha256 is the mesh id. */
   readonly rootPublicKey: Uint8Array;
   readonly network: NetworkKind;
-  /** For people, 1 to 64 characters. */
-  readonly name: string;
-  /** Its issuer may make invites for any number of nodes of anybody. Known where the mesh is run; elsewhere false. */
-  readonly isOpen: boolean;
+  /** For people, 1 to 64 characters; absent where nobody has told. */
+  readonly name?: string;
+  /** Its issuer may make invites for any number of nodes of anybody; absent where nobody has told. */
+  readonly isOpen?: boolean;
 }
 
 /** What makes a process an issuer: `issuer.key`, a secret of one gateway. */
@@ -113,10 +113,16 @@ const records = {
       meshId,
       rootPublicKey: bytes32Text,
       network: z.enum(['lan', 'public']),
-      name,
-      open: z.boolean().default(false),
+      name: name.optional(),
+      open: z.boolean().optional(),
     })
-    .transform(({ open, ...record }): MeshRecord => ({ ...record, isOpen: open })),
+    .transform(
+      ({ open: isOpen, name: of, ...record }): MeshRecord => ({
+        ...record,
+        ...(of === undefined ? {} : { name: of }),
+        ...(isOpen === undefined ? {} : { isOpen }),
+      }),
+    ),
   root: z.union([z.object({ meshId, key }), z.object({ meshId, sealed: sealedShape })]),
   issuer: z.object({ meshId, key, certificate: token }),
   identity: z.object({ key }),
@@ -177,7 +183,7 @@ export const encodeMeshRecord = (record: MeshRecord): string =>
     rootPublicKey: text(record.rootPublicKey),
     network: record.network,
     name: record.name,
-    ...(record.isOpen ? { open: true } : {}),
+    open: record.isOpen,
   });
 /**
  * Reads `mesh.json`. @param path For the error.

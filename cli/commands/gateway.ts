@@ -18,6 +18,7 @@ export const runGatewayCommand: RunCommand<typeof gatewayOptions> = async (confi
     start: async ({ world, dir, add }) => {
       gateway = await runGateway(world, dir, { ...config, join, observers: [] });
       add(gateway);
+      if (gateway.joinNote !== undefined) context.output.note(gateway.joinNote);
       const { baseUrl, peer, meshId, adminUrl, metricsUrl } = gateway;
       const { addresses, p2pPort } = gateway.status();
       return {

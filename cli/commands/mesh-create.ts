@@ -11,6 +11,7 @@ import type { RunCommand } from '../command.ts';
 import type { meshCreateOptions } from '../config/mesh-tables.ts';
 import { type DataDir, openDataDir } from '../data-dir.ts';
 import { readMesh, writeNewMesh } from '../mesh-files.ts';
+import { openCosts } from '../open-mesh.ts';
 import { hasPassphrase, readPassphrase } from '../passphrase.ts';
 import { rootPassphraseOf, rootPassphraseUse } from '../root-key.ts';
 
@@ -37,16 +38,6 @@ async function refuseSecond(dir: DataDir): Promise<void> {
   const known = await readMesh(dir);
   if (known !== undefined) throw new HelixFlowError('MESH_EXISTS', { meshId: known.mesh.meshId });
 }
-
-/** What whoever opens a mesh should have read. */
-const openCosts = [
-  'This mesh is open: its invites may admit any number of nodes of people you do not know. That means:',
-  '- Whoever runs a node can read, keep and change the prompts and answers that it serves. Nothing prevents that.',
-  '- One person can bring a thousand nodes under a thousand names: owners are no persons, and counting them proves nothing.',
-  '- A node may serve a worse model than it says, or make answers up. There is nobody to hold to account.',
-  '- A ban keeps one peer id out; its owner comes back with another.',
-  'Gateways still need an invite of their own, for each one of them. Send nothing here that must stay private.',
-];
 
 export const runMeshCreate: RunCommand<typeof meshCreateOptions> = async (config, context) => {
   const { common, output } = context;

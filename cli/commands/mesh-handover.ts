@@ -110,7 +110,7 @@ async function sign(config: HandoverConfig, to: string, context: CommandContext)
   const signing = { tokens: createJoseTokens(), nowMs: systemClock().wallMs() };
   const certificate = await signCertificate({ meshId, issuer, publicKey, succeeds }, root.key, signing);
   const revocation = config.revoke ? await signRevocation({ meshId, issuer: old }, root.key, signing) : undefined;
-  const { name, network, isOpen } = mesh;
+  const { name = 'mesh', network, isOpen = false } = mesh;
   const grant = encodeHandoverGrant({
     certificate,
     ...(revocation === undefined ? {} : { revocation }),

@@ -5,7 +5,7 @@ import { createLog } from '../../protocol/adapters/log.ts';
 import { createJoseTokens } from '../../protocol/adapters/tokens-jose.ts';
 import { isHelixFlowError } from '../../protocol/errors.ts';
 import type { Role } from '../../protocol/grants.ts';
-import { issuerOf } from '../../protocol/mesh.ts';
+import { issuerOf, type MeshRecord } from '../../protocol/mesh.ts';
 import { peerIdOf } from '../../protocol/peer/identity.ts';
 import type { RunCommand } from '../command.ts';
 import { callDaemon } from '../control-client.ts';
@@ -93,6 +93,11 @@ function issuerLine(status: IssuerStatus): string {
   ].join('');
 }
 
+function opennessOf({ isOpen }: MeshRecord): string {
+  if (isOpen === undefined) return 'open or private: unknown';
+  return isOpen ? 'open' : 'private';
+}
+
 export const runMeshShow: RunCommand<Record<never, never>> = async (_config, { common, output }) => {
   const dir = await openDataDir(common.dataDir, 'read');
   const known = await readMeshOrFail(dir);
@@ -103,7 +108,7 @@ export const runMeshShow: RunCommand<Record<never, never>> = async (_config, { c
   const hasRoot = await fileExists(dir.rootFile);
   const peers = [...(await showPeer('gateway', shownOf)), ...(await showPeer('node', shownOf))];
   const lines = [
-    `mesh     ${name} (${network}, ${isOpen ? 'open' : 'private'})`,
+    `mesh     ${name ?? 'unknown'} (${network}, ${opennessOf(known.mesh)})`,
     `mesh id  ${meshId}`,
     `root     its key is ${hasRoot ? 'in this directory' : 'elsewhere'}`,
     ...(issuers.length === 0 ? ['issuer   elsewhere; its gateways tell while a daemon runs here'] : []),

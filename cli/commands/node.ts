@@ -22,6 +22,7 @@ export const runNodeCommand: RunCommand<typeof nodeOptions> = async (config, con
       const engines = (owner: string) => openEngines(world, config, { owner, paths: dir.peer('node') });
       node = await runNode(world, dir, { ...config, join, engines, bootstrap: [] });
       add(node);
+      if (node.joinNote !== undefined) context.output.note(node.joinNote);
       context.output.note(`${describeModels(node.models())}\nWaiting for a gateway of the mesh …`);
       await node.whenOffered(signal);
       const models = node.models().map(({ name }) => name);

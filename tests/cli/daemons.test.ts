@@ -186,7 +186,8 @@ describe('separate processes', () => {
   test('a gateway, a node and a second gateway find each other by invites', async ({ expect }) => {
     await using dir = await tempDir();
     const at = (name: string): string => join(dir.path, name);
-    expect((await runCli(['mesh', 'create', '--data-dir', at('g1'), '--json'])).code).toBe(0);
+    const create = ['mesh', 'create', '--open', '--name', 'lab', '--data-dir', at('g1'), '--json'];
+    expect((await runCli(create)).code).toBe(0);
     await using first = startCli(gatewayAt(at('g1'), '--metrics-listen', '127.0.0.1:0'));
     const { baseUrl, p2pPort, peerId } = await readyOf(first);
 
@@ -198,6 +199,10 @@ describe('separate processes', () => {
     await using second = startCli(gatewayAt(at('g2')), { env });
     expect(await readyOf(node)).toMatchObject({ event: 'ready', models: ['synthetic'] });
     const other = await readyOf(second);
+    for (const name of ['g1', 'n', 'g2']) {
+      const { stdout } = await runCli(['mesh', 'show', '--data-dir', at(name), '--json']);
+      expect(jsonLine(stdout)).toMatchObject({ name: 'lab', open: true });
+    }
 
     const { key } = jsonLine((await runCli(['keys', 'create', '--data-dir', at('g1'), '--json'])).stdout);
     expect((await chat(baseUrl, String(key), { max_tokens: 2 })).status).toBe(200);

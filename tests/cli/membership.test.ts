@@ -1,11 +1,13 @@
 /** How a peer enters its mesh: what is in the directory, and what `--join` may change. */
 
 import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, test } from 'vitest';
 import { type DataDir, locateDataDir } from '../../cli/data-dir.ts';
 import { makeDirectory } from '../../cli/files.ts';
 import { enterMesh, type MembershipDeps } from '../../cli/membership.ts';
-import { writeJoinedMesh, writeNewMesh } from '../../cli/mesh-files.ts';
+import { readMesh, writeJoinedMesh, writeNewMesh } from '../../cli/mesh-files.ts';
+import { joinNote } from '../../cli/open-mesh.ts';
 import { readMembership, writeMembership } from '../../cli/peer-files.ts';
 import { issuerIdOf, type Role, signCertificate } from '../../protocol/grants.ts';
 import type { OwnerId } from '../../protocol/ids.ts';
@@ -49,6 +51,46 @@ async function joined(path: string, mesh: NewMesh): Promise<DataDir> {
 
 const enter = (dir: DataDir, join?: string, role: Role = 'node', deps = now) =>
   enterMesh(deps, dir, { role, peer: self, join });
+
+describe('what a directory knows of the mesh it joined', () => {
+  const told = async (path: string, ...invites: readonly Partial<Invite>[]): Promise<unknown> => {
+    const mesh = await newMesh('told');
+    const dir = locateDataDir(path);
+    for (const changes of invites) await writeJoinedMesh(dir, { ...inviteOf(mesh, 'node'), ...changes });
+    const { name, isOpen } = (await readMesh(dir))?.mesh ?? {};
+    return { name, isOpen };
+  };
+
+  test('is what the invite told: nothing that was not said', async ({ expect }) => {
+    await using temp = await tempDir();
+    const at = (name: string): string => join(temp.path, name);
+    expect(await told(at('open'), { meshName: 'lab', isOpen: true })).toEqual({ name: 'lab', isOpen: true });
+    expect(await told(at('private'), { meshName: 'lab', isOpen: false })).toEqual({ name: 'lab', isOpen: false });
+    expect(await told(at('untold'), {})).toEqual({ name: undefined, isOpen: undefined });
+  });
+
+  test('grows with an invite that tells more, and is not changed by one that tells less', async ({ expect }) => {
+    await using temp = await tempDir();
+    const lab = { meshName: 'lab', isOpen: true };
+    expect(await told(temp.path, {}, lab, {}, { meshName: 'other', isOpen: false })).toEqual({
+      name: 'lab',
+      isOpen: true,
+    });
+  });
+
+  test('is said to whoever joins an open mesh, and to nobody else', async ({ expect }) => {
+    await using temp = await tempDir();
+    const mesh = await newMesh('told');
+    const notes = [true, false, undefined].map(async (isOpen) => {
+      const invite = { ...inviteOf(mesh, 'node'), ...(isOpen === undefined ? {} : { isOpen }) };
+      const text = await signInvite(invite, mesh.issuer.key, { tokens, nowMs: startMs });
+      return joinNote(await enter(locateDataDir(temp.path), text));
+    });
+    expect(await Promise.all(notes)).toEqual([expect.stringContaining('This mesh is open'), undefined, undefined]);
+    const member = await joined(join(temp.path, 'member'), mesh);
+    expect(joinNote(await enter(member))).toBeUndefined();
+  });
+});
 
 describe('a directory that belongs to no mesh', () => {
   test('needs an invite', async ({ expect }) => {

@@ -155,9 +155,10 @@ describe('invites', () => {
   test('are for one peer unless somebody says otherwise', async ({ expect }) => {
     await using temp = await tempDir();
     const { ok, fails } = on(temp.path);
-    await ok(['mesh', 'create']);
+    await ok(['mesh', 'create', '--name', 'lab']);
     const one = await ok(['mesh', 'invite', '--role', 'node', ...gateway]);
-    expect(await read(one['token'])).toMatchObject({ uses: 1, owner: 'local', role: 'node' });
+    const told = { meshName: 'lab', isOpen: false };
+    expect(await read(one['token'])).toMatchObject({ uses: 1, owner: 'local', role: 'node', ...told });
     const five = await ok(['mesh', 'invite', '--role', 'node', '--uses', '5', '--owner', 'alice', ...gateway]);
     expect(await read(five['token'])).toMatchObject({ uses: 5, owner: 'alice' });
     expect(await fails(['mesh', 'invite', '--role', 'node', '--uses', 'unlimited', ...gateway])).toEqual([
@@ -173,11 +174,25 @@ describe('invites', () => {
     expect(await ok(['mesh', 'show'])).toMatchObject({ open: true });
     const anybody = await ok(['mesh', 'invite', '--role', 'node', '--uses', 'unlimited', ...gateway]);
     const invite = await read(anybody['token']);
-    expect([invite.uses, invite.owner]).toEqual([0, undefined]);
+    expect([invite.uses, invite.owner, invite.isOpen]).toEqual([0, undefined, true]);
     expect(await fails(['mesh', 'invite', '--role', 'gateway', '--uses', 'unlimited', ...gateway])).toEqual([
       2,
       'CONFIG_INVALID',
     ]);
+  });
+
+  test('that do not tell whether their mesh is open leave it unknown, and nobody says that it is private', async ({
+    expect,
+  }) => {
+    await using temp = await tempDir();
+    const [home, joined] = [join(temp.path, 'home'), join(temp.path, 'joined')];
+    await on(home).ok(['mesh', 'create']);
+    const { name: _name, open: _open, ...record } = JSON.parse(await readFile(join(home, 'mesh/mesh.json'), 'utf8'));
+    await mkdir(join(joined, 'mesh'), { recursive: true });
+    await writeFile(join(joined, 'mesh/mesh.json'), JSON.stringify(record));
+    const { stdout } = await runCli(['mesh', 'show', '--data-dir', joined]);
+    expect(stdout.split('\n')[0]).toBe('mesh     unknown (lan, open or private: unknown)');
+    expect(await on(joined).ok(['mesh', 'show'])).not.toHaveProperty('open');
   });
 
   test('opening a mesh says what it costs', async ({ expect }) => {

@@ -166,9 +166,20 @@ test('an invite gives back all that it was made of, in one line of plain charact
   expect(await checkInvite(text, signing)).toEqual(invite);
 });
 
+test('an invite tells what the mesh calls itself and whether it is open; an older one for anybody could only be of an open one', async ({
+  expect,
+}) => {
+  const read = async (changes: Partial<Invite>): Promise<Invite> =>
+    checkInvite(await signInvite({ ...invite, ...changes }, mesh.issuer.key, signing), signing);
+  expect(await read({ meshName: 'lab', isOpen: false })).toEqual({ ...invite, meshName: 'lab', isOpen: false });
+  expect(await read({ meshName: 'lab', isOpen: true })).toEqual({ ...invite, meshName: 'lab', isOpen: true });
+  expect(await read({})).toEqual(invite);
+  expect(await read({ uses: 0 })).toEqual({ ...invite, uses: 0, isOpen: true });
+});
+
 test('an invite may be for any number of peers, each its own owner, and an old one is for one', async ({ expect }) => {
   const { owner: _, ...anybody } = invite;
-  const open: Invite = { ...anybody, uses: 0 };
+  const open: Invite = { ...anybody, uses: 0, isOpen: true };
   expect(await checkInvite(await signInvite(open, mesh.issuer.key, signing), signing)).toEqual(open);
   expect(ownerBy(open, member)).toBe(member);
   expect(ownerBy(invite, member)).toBe(owner);

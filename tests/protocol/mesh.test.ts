@@ -26,11 +26,13 @@ const made = await newMesh('ours');
 const member = { peer: peer('Member'), role: 'gateway', owner } as const;
 const credentials = await issueCredentials(made, member, { tokens, nowMs: startMs });
 
+const { name: _name, isOpen: _isOpen, ...untold } = made.mesh;
 const openRoot = (json: string, path: string): RootRecord => parseRootRecord(json, path).open('');
 const records = {
   mesh: [encodeMeshRecord(made.mesh), parseMeshRecord, made.mesh],
   root: [encodeRootRecord(made.root), openRoot, made.root],
   open: [encodeMeshRecord({ ...made.mesh, isOpen: true }), parseMeshRecord, { ...made.mesh, isOpen: true }],
+  untold: [encodeMeshRecord(untold), parseMeshRecord, untold],
   issuer: [encodeIssuerRecord(made.issuer), parseIssuerRecord, made.issuer],
   identity: [encodeIdentityRecord(seeded('peer')), parseIdentityRecord, seeded('peer')],
   credentials: [encodeCredentials(credentials), parseCredentials, credentials],
