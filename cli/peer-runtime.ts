@@ -271,6 +271,7 @@ class Runtime implements PeerRuntime {
     return {
       peerId: this.network.self,
       addresses: this.network.addresses(),
+      reachable: member.discovery.reachable(),
       p2pPort: this.p2pPort,
       membership: this.#membershipStatus(member),
       peers: member.admitted().map(([connection, info]) => ({

@@ -5,6 +5,8 @@ import type { TlsStatus } from '../gateway/http/tls.ts';
 import type { ListedModel } from '../gateway/service.ts';
 import type { WorkStatus } from '../ledger/work.ts';
 import type { ServerStatus } from '../node/serve.ts';
+import { isRelayed } from '../protocol/peer/address.ts';
+import type { Reachability } from '../protocol/peer/reach.ts';
 import type { ConnectionPath } from '../protocol/ports.ts';
 import { type BooksView, booksLines } from './books-text.ts';
 import { type LedgerView, ledgerLines } from './ledger-text.ts';
@@ -35,6 +37,8 @@ export interface MembershipStatus {
 export interface MemberStatus {
   readonly peerId: string;
   readonly addresses: readonly string[];
+  /** Whether others can dial it; `unknown` until a gateway has tried. Absent from a daemon of an older version. */
+  readonly reachable?: Reachability;
   readonly p2pPort: number;
   readonly membership: MembershipStatus;
   readonly peers: readonly PeerStatus[];
@@ -93,9 +97,15 @@ function membershipText({ state, expires, reason }: MembershipStatus): string {
   return expires === undefined ? state : `${state} until ${expires}`;
 }
 
+function reachableText({ reachable, addresses }: MemberStatus): string {
+  if (reachable !== 'no') return reachable === 'yes' ? 'yes' : 'unknown: no gateway has tried yet';
+  return addresses.some(isRelayed) ? 'no, through relays only' : 'no: it serves over the connections that it dials';
+}
+
 const memberLines = (member: MemberStatus): string[] => [
   `  peer id     ${member.peerId}`,
   `  addresses   ${member.addresses.join(', ') || 'none'}`,
+  ...(member.reachable === undefined ? [] : [`  reachable   ${reachableText(member)}`]),
   `  membership  ${membershipText(member.membership)}`,
   `  peers       ${count(member.peers.length, 'connection')}, ${member.directoryPeers} in the directory`,
   ...ledgerLines(member.ledger),

@@ -22,10 +22,12 @@ export interface ReachTried {
   readonly addresses: readonly string[];
 }
 
+/** What travels on it. */
 export type ReachFrame = ReachTry | ReachTried;
 
 const types = ['try', 'tried'] as const;
 
+/** As it leaves, before framing. */
 export const encodeReachFrame = ({ type, addresses }: ReachFrame): Uint8Array =>
   encodeValue([types.indexOf(type), addresses]);
 

@@ -58,6 +58,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
   const member = {
     peerId: '12D3KooWself',
     addresses: ['/ip4/127.0.0.1/tcp/4001'],
+    reachable: 'yes',
     p2pPort: 4001,
     membership: { state: 'valid', expires: '2026-12-21T02:35:45.000Z' },
     peers: [],
@@ -211,6 +212,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
       '  TLS         valid, 41 days left (2027-01-01T00:00:00Z), gateway.example; the files are not taken: no certificate in the file',
       '  peer id     12D3KooWself',
       '  addresses   /ip4/127.0.0.1/tcp/4001',
+      '  reachable   yes',
       '  membership  valid until 2026-12-21T02:35:45.000Z',
       '  peers       0 connections, 2 in the directory',
       '  ledger      40 blocks of 2 authors, asking others what it wrote before',
@@ -234,6 +236,7 @@ test('the status names what somebody looks for first', ({ expect }) => {
       'node',
       '  peer id     12D3KooWself',
       '  addresses   /ip4/127.0.0.1/tcp/4001',
+      '  reachable   yes',
       '  membership  valid until 2026-12-21T02:35:45.000Z',
       '  peers       0 connections, 2 in the directory',
       '  ledger      40 blocks of 2 authors, asking others what it wrote before',
