@@ -25,7 +25,8 @@ export interface PrefixesReport {
 const nodes = 4;
 /** As a middling GPU computes prompts: 4,000 tokens in one and a half seconds. */
 const prefillTokensPerSecond = 2_500;
-const cacheTokens = 65_536;
+/** A node remembers some of what comes, all of them together most of it: as in real life. */
+const cacheTokens = 20_000;
 const engine = [
   '--engine',
   'synthetic',
@@ -69,17 +70,17 @@ async function multiTurn({ ask }: Client): Promise<ReadAnswer[]> {
 
 /** A few long system prompts, each of which many short requests begin with. */
 async function sharedPrompt({ ask }: Client): Promise<ReadAnswer[]> {
-  const systems = Array.from({ length: 6 }, (_, at) => wordsOf(`p${at}y`, 2_000));
+  const systems = Array.from({ length: 14 }, (_, at) => wordsOf(`p${at}y`, 2_000));
   const answers: ReadAnswer[] = [];
   const user = async (at: number): Promise<void> => {
-    for (let turn = 0; turn < 8; turn += 1) {
-      const system = systems[(at + turn) % systems.length] ?? '';
+    for (let turn = 0; turn < 10; turn += 1) {
+      const system = systems[(3 * at + 5 * turn) % systems.length] ?? '';
       const question = wordsOf(`u${at}${turn}`, 20);
       const answer = await ask([
         { role: 'system', content: system },
         { role: 'user', content: question },
       ]);
-      if (turn > 0) answers.push(answer);
+      if (turn > 1) answers.push(answer);
     }
   };
   await Promise.all(Array.from({ length: 10 }, (_, at) => user(at)));
