@@ -299,6 +299,10 @@ class Tabs implements NodeTabs {
     return [...this.#tabs.values()].map((tab) => tab.status());
   }
 
+  hasUnsent(): boolean {
+    return [...this.#tabs.values()].some((tab) => tab.hasUnsent);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelWatch?.();

@@ -314,6 +314,11 @@ export class WorkTab {
     return this.#changes.waiting >= writingMax;
   }
 
+  /** Countersignatures wait for the disk. */
+  get hasUnsent(): boolean {
+    return this.#changes.waiting > 0;
+  }
+
   /** What the disk lacks; `done` is called once it is there. */
   takeChanges(): { readonly ops: readonly StoreOp[]; done(): void } {
     this.#notedMs = this.nowMs;

@@ -77,5 +77,7 @@ export interface NodeTabs {
   /** Checks a statement, then countersigns it on `link`. @throws HelixFlowError FRAME_MALFORMED, PROTOCOL_VIOLATION: end the session. */
   received(link: WorkLink, frame: StatementFrame): void;
   status(): readonly WorkStatus[];
+  /** Words on statements wait for the disk, and are sent once they are there. */
+  hasUnsent(): boolean;
   close(): Promise<void>;
 }

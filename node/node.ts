@@ -40,7 +40,7 @@ export interface MeshNode {
 }
 
 /** For the statements of the last answers: each gateway makes one at least every `statementEveryMs`. */
-const coverMaxMs = limits.statementEveryMs + 500;
+const coverMaxMs = 3 * limits.statementEveryMs;
 const coverLookMs = ms(50);
 
 /** Joins engines to the mesh; nothing is sent before `start`. */
@@ -100,6 +100,7 @@ export function createNode(ports: MemberPorts, options: NodeOptions): MeshNode {
     member.discovery.provide(keys);
   };
   const isUncovered = (): boolean =>
+    tabs.hasUnsent() ||
     tabs.status().some(({ gateway, uncovered }) => uncovered > 0 && member.sessions.get(gateway) !== undefined);
   const cancelModels = server.onModels(advertise);
   return {

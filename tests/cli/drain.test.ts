@@ -161,8 +161,9 @@ describe('helixflow node drain', () => {
     expect((await daemons.node.ended).code).toBe(0);
     expect(await daemons.drain('n')).toMatchObject({ code: 5, stdout: '' });
     // It stayed for what its gateway states of the answer.
-    const tail = await runCli(['ledger', 'tail', '--data-dir', daemons.at('g'), '--json']);
-    expect(jsonLine(tail.stdout)).toMatchObject({ state: 'countersigned', outcome: 'done' });
+    const tail = async (): Promise<unknown> =>
+      jsonLine((await runCli(['ledger', 'tail', '--data-dir', daemons.at('g'), '--json'])).stdout);
+    await expect.poll(tail, { timeout: 20_000 }).toMatchObject({ state: 'countersigned', outcome: 'done' });
   });
 
   test('hands over to another node what it is not to finish, and the client notices nothing', async ({ expect }) => {
