@@ -188,7 +188,7 @@ export class KademliaDirectory implements Directory {
 
   /** This peer is reached elsewhere now: it tells anew what it provides. */
   moved(): void {
-    this.#provision.changed();
+    this.#provision.moved();
   }
 
   /** The last admitted connection with `peer` is gone: nobody asks it any more. */

@@ -28,6 +28,8 @@ export interface Provision {
   provide(key: string): Cancel;
   /** There are new peers that could hold our records. */
   changed(): void;
+  /** What others were told of us is wrong now: they are told at once. */
+  moved(): void;
   close(): void;
 }
 
@@ -40,6 +42,7 @@ class Provided {
   #failures = 0;
   #isRunning = false;
   #isStale = false;
+  #isMoved = false;
   #lastMs = Number.NEGATIVE_INFINITY;
 
   constructor(key: string, deps: ProvisionDeps, options: ProvisionOptions) {
@@ -52,6 +55,12 @@ class Provided {
   changed(): void {
     this.#isStale = true;
     if (!this.#isRunning) this.#settle();
+  }
+
+  moved(): void {
+    this.#isMoved = true;
+    this.#lastMs = Number.NEGATIVE_INFINITY;
+    this.changed();
   }
 
   stop(): void {
@@ -76,6 +85,7 @@ class Provided {
     const { clock, log, announce } = this.#deps;
     this.#isRunning = true;
     this.#isStale = false;
+    this.#isMoved = false;
     try {
       const holders = await announce(this.#key, this.#stop.signal);
       if (holders === 0) throw new HelixFlowError('DIRECTORY_UNAVAILABLE', { reason: 'no peer took the record' });
@@ -87,7 +97,7 @@ class Provided {
       if (this.#failures === 1) log.debug('directory.not-provided', { key: this.#key, code: error.code });
     } finally {
       this.#isRunning = false;
-      this.#lastMs = clock.nowMs();
+      if (!this.#isMoved) this.#lastMs = clock.nowMs();
     }
     if (this.#isStale) this.#settle();
     else this.#schedule(this.#delayMs());
@@ -122,6 +132,9 @@ export function createProvision(deps: ProvisionDeps, options: ProvisionOptions):
     },
     changed: () => {
       for (const provided of keys.values()) provided.changed();
+    },
+    moved: () => {
+      for (const provided of keys.values()) provided.moved();
     },
     close: () => {
       for (const provided of keys.values()) provided.stop();

@@ -57,6 +57,22 @@ describe('a provided key', () => {
     expect(announced.length).toBe(2);
   });
 
+  test('is announced anew at once when the peer has moved, and only some time later when others have come', async ({
+    expect,
+  }) => {
+    const { provision, announced, pass } = stage();
+    provision.provide('a');
+    await pass(1_000);
+    provision.moved();
+    await pass(100);
+    expect(announced).toHaveLength(2);
+    provision.changed();
+    await pass(1_000);
+    expect(announced).toHaveLength(2);
+    await pass(options.settleMs);
+    expect(announced).toHaveLength(3);
+  });
+
   test('is tried again soon while nobody takes it, and less and less often', async ({ expect }) => {
     const { provision, announced, pass, setHolders } = stage();
     setHolders(0);
