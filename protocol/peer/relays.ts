@@ -56,14 +56,15 @@ export class Relays {
     const { network, clock, log } = this.#deps;
     const { peer } = connection;
     this.#isAsking = true;
+    this.#held.add(peer);
     try {
       using deadline = clock.deadline(askTimeoutMs);
       await network.reserve(connection, () => this.#lost(peer), deadline.signal);
-      this.#held.add(peer);
       this.#refusals.delete(peer);
       log.info('relay.reserved', { peer, addresses: network.addresses().join(' ') });
       this.#options.changed();
     } catch (error) {
+      this.#held.delete(peer);
       if (!isHelixFlowError(error)) throw error;
       this.#refused(peer);
       log.debug('relay.refused', { peer, code: error.code });

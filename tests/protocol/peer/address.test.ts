@@ -5,8 +5,16 @@ import { multiaddr } from '@multiformats/multiaddr';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import type { NetworkKind } from '../../../protocol/grants.ts';
+import type { PeerId } from '../../../protocol/ids.ts';
 import { limits } from '../../../protocol/limits.ts';
-import { checkAddress, filterAddresses, sourceOf } from '../../../protocol/peer/address.ts';
+import {
+  checkAddress,
+  filterAddresses,
+  isRelayed,
+  parseRelayed,
+  relayedAddress,
+  sourceOf,
+} from '../../../protocol/peer/address.ts';
 
 const networks: readonly NetworkKind[] = ['lan', 'public'];
 const allows = (text: string, network: NetworkKind): boolean => checkAddress(text, network).ok;
@@ -235,5 +243,54 @@ describe('where a connection comes from', () => {
     expect(sourceOf('2001:db8:1:3::1')).not.toBe(sourceOf('2001:db8:1:2::1'));
     expect(sourceOf('fe80::1%eth0')).toBe(sourceOf('fe80::2'));
     expect([sourceOf(''), sourceOf('what')]).toEqual(['', 'what']);
+  });
+});
+
+describe('an address through a relay', () => {
+  const relay = '12D3KooWSNhyUEmycmZ1aCFWWCXSJ4cBinm8bdMjZDYaYsoZfk3X' as PeerId;
+  const through = (address: string): string => relayedAddress({ relay, address });
+
+  test('may be dialled where the relay may, and is read as libp2p writes it', ({ expect }) => {
+    for (const network of networks) {
+      for (const address of [...anywhere, ...onlyLan, ...nowhere]) {
+        expect([address, allows(through(address), network)]).toEqual([address, allows(address, network)]);
+      }
+    }
+    const text = through('/ip4/1.1.1.1/tcp/7421');
+    expect([asLibp2pWrites(text), parseRelayed(text)]).toEqual([text, { relay, address: '/ip4/1.1.1.1/tcp/7421' }]);
+  });
+
+  test('is of exactly this form: one relay, named by its id, and nothing behind it', ({ expect }) => {
+    const address = '/ip4/1.1.1.1/tcp/7421';
+    const wrong = [
+      '/p2p-circuit',
+      `${address}/p2p-circuit`,
+      `/p2p/${relay}/p2p-circuit`,
+      `${address}/p2p//p2p-circuit`,
+      `${address}/p2p/nobody/p2p-circuit`,
+      `${through(address)}/p2p/${relay}`,
+      `${through(address)}/p2p/${relay}/p2p-circuit`,
+      `${through(through(address))}`,
+      `${through(address)}/p2p-circuit`,
+      `${address}/p2p/${relay}/p2p/${relay}/p2p-circuit`,
+      `${address}/ws/p2p/${relay}/p2p-circuit`,
+      `${through(address)}/`,
+      ` ${through(address)}`,
+    ];
+    for (const text of wrong) expect([text, allows(text, 'lan'), isRelayed(text)]).toEqual([text, false, true]);
+    expect([allows(`${address}/p2p/${relay}`, 'lan'), isRelayed(address)]).toEqual([false, false]);
+  });
+
+  test('is never read out of anything that is not one', ({ expect }) => {
+    const part = fc.constantFrom('/ip4/1.1.1.1/tcp/1', '/p2p/', relay, '/p2p-circuit', '/', 'x', '/tcp/2');
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 8 }), (parts) => {
+        const text = parts.join('');
+        const parsed = parseRelayed(text);
+        if (parsed !== undefined) expect(relayedAddress(parsed)).toBe(text);
+        if (allows(text, 'lan')) expect([1, 2]).toContain(text.split('/p2p').length - (isRelayed(text) ? 1 : 0));
+      }),
+      { numRuns: 2_000 },
+    );
   });
 });

@@ -132,6 +132,34 @@ describe('where neither side can be dialled', () => {
   });
 });
 
+describe('a gateway that announces an address nobody can dial', () => {
+  test('meets nodes through a relay, and is dialled in vain ever less often', async ({ expect }) => {
+    await using stage = new Stage(await newMesh());
+    const { peers } = stage;
+    const [relay, hiddenNode, named] = [peers.add(), peers.add(false), peers.add()];
+    const host = peers.fabric.host(false);
+    const far = { network: peers.on(host, named.network.self, { announce: [host.address] }), seed: named.seed };
+    await stage.run('gateway', relay, []);
+    const node = await stage.run('node', hiddenNode, [contactOf(relay)]);
+    const gateway = await stage.run('gateway', far, [contactOf(relay)]);
+    await peers.until(() => pathTo(gateway, hiddenNode) === 'relayed', 180_000);
+    const { network } = hiddenNode;
+    const connect = network.connect.bind(network);
+    const dials: number[] = [];
+    network.connect = (peer, addresses, signal) => {
+      if (peer === far.network.self) dials.push(peers.kernel.nowMs);
+      return connect(peer, addresses, signal);
+    };
+    await peers.pass(6 * hourMs);
+    expect([pathTo(gateway, hiddenNode), pathTo(node, far)]).toEqual(['relayed', 'relayed']);
+    expect(dials.length).toBeGreaterThan(3);
+    expect(dials.length).toBeLessThan(20);
+    host.isReachable = true;
+    await peers.pass(2 * hourMs);
+    expect(pathTo(gateway, hiddenNode)).toBe('reversed');
+  });
+});
+
 describe('connection reversal', () => {
   test('a node that was reached through a relay dials back, and the session moves to the direct connection', async ({
     expect,

@@ -65,8 +65,8 @@ describe('a peer that announces addresses', () => {
     await peers.pass(2 * 3_600_000);
     expect([told, node.member.discovery.reachable()]).toEqual([['peer.unreachable'], 'no']);
     host.isReachable = true;
-    await peers.until(() => node.member.discovery.reachable() === 'yes', 2 * 3_600_000);
-    expect(told).toEqual(['peer.unreachable', 'peer.reachable']);
+    await peers.pass(2 * 3_600_000);
+    expect([node.member.discovery.reachable(), told]).toEqual(['yes', ['peer.unreachable', 'peer.reachable']]);
   });
 
   test('that can only dial out needs to ask nobody', async ({ expect }) => {

@@ -77,6 +77,32 @@ describe('targets', () => {
     expect(targets.all().map((target) => target.peer)).toEqual([anchor]);
   });
 
+  test('that were reached before are kept while all are silent, and dropped once another is heard of', ({ expect }) => {
+    const targets = new Targets(self);
+    const other = 'yetanother' as PeerId;
+    for (const each of [peer, other]) {
+      targets.hear({ peer: each, addresses: [address] }, 'gateway', ms(0), 'hearsay');
+      targets.reached(each, ms(1));
+    }
+    for (let hour = 1; hour <= 24; hour += 1) {
+      for (const { peer: each } of targets.all()) targets.failed(each, ms(hour * 3_600_000), 0.5);
+    }
+    expect(targets.all().map((target) => target.peer)).toEqual([peer, other]);
+    expect((targets.get(peer)?.nextTryMs ?? 0) - 24 * 3_600_000).toBeLessThanOrEqual(30_000);
+    targets.reached(other, ms(25 * 3_600_000));
+    targets.failed(peer, ms(25 * 3_600_000), 0.5);
+    expect(targets.all().map((target) => target.peer)).toEqual([other]);
+  });
+
+  test('are reached through the relays that were named last, and at their own addresses before', ({ expect }) => {
+    const relay = '12D3KooWSNhyUEmycmZ1aCFWWCXSJ4cBinm8bdMjZDYaYsoZfk3X';
+    const through = (port: number): string => `/ip4/10.0.0.1/tcp/${port}/p2p/${relay}/p2p-circuit`;
+    const targets = new Targets(self);
+    targets.hear({ peer, addresses: [through(1), through(2)] }, 'node', ms(0), 'hearsay');
+    targets.hear({ peer, addresses: [through(3), through(4), address] }, 'node', ms(1), 'hearsay');
+    expect(targets.get(peer)?.addresses).toEqual([address, through(3), through(4), through(1)]);
+  });
+
   test('that were lost after a good while are tried again at once, those that never last ever later', ({ expect }) => {
     const targets = new Targets(self);
     targets.hear({ peer, addresses: [address] }, 'node', ms(0), 'hearsay');
