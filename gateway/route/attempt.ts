@@ -93,6 +93,11 @@ export class RunningAttempt {
     return deliveredTokens(this.#counted);
   }
 
+  /** UTF-8 bytes of text that have come. */
+  get textBytes(): number {
+    return this.#counted.bytes;
+  }
+
   /** A piece has come. @returns `tokens`. */
   received({ text, tokenIds }: Delta): number {
     this.#counted = countDelta(this.#counted, text, tokenIds.length);

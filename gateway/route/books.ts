@@ -158,11 +158,6 @@ export class Books {
     this.#keptTokens += tokens;
   }
 
-  /** The answer begins again; what it had was nobody's. */
-  restarted(): void {
-    this.#keptTokens = 0;
-  }
-
   /** Nothing more will be spent; `closed` follows when the last attempt has its line. Later calls do nothing. */
   close(): void {
     if (this.#isClosing) return;

@@ -4,8 +4,9 @@ import { HelixFlowError } from '../../protocol/errors.ts';
 import type { ModelDigest, PeerId } from '../../protocol/ids.ts';
 import { assert } from '../../protocol/invariant.ts';
 import type { Delta } from '../../protocol/messages/session.ts';
-import type { Serving } from '../nodes.ts';
 import type { AnswerEvents, Served } from '../service.ts';
+import type { RunningAttempt } from './attempt.ts';
+import type { Wanted } from './places.ts';
 import type { Standing } from './plan.ts';
 import { Shown } from './shown.ts';
 import type { AttemptPurpose } from './trace.ts';
@@ -22,7 +23,12 @@ export class Course {
   #shownTokens = 0;
   /** Attempts that count against the limit of the policy. */
   #tries = 0;
+  /** Times that it has lost its node, or its next one; these count, too. */
+  #moves = 0;
   #splices = 0;
+  /** UTF-8 bytes of text that attempts before the one that runs have told, and those of all that its client has taken. */
+  #earlierBytes = 0;
+  #takenBytes = 0;
   readonly #digest: ModelDigest;
   readonly #nodes: PeerId[] = [];
 
@@ -35,14 +41,15 @@ export class Course {
     return this.#shownTokens;
   }
 
-  /** Times that another node went on. */
-  get splices(): number {
-    return this.#splices;
-  }
-
   /** What has to be carried on by an attempt for this purpose; undefined for one that begins. */
   shownFor(purpose: AttemptPurpose): Shown | undefined {
     return purpose === 'splice' ? this.#shown : undefined;
+  }
+
+  /** What an attempt for this purpose needs. */
+  wanted(purpose: AttemptPurpose): Wanted {
+    const hasContent = this.hasContent || purpose === 'restart';
+    return { purpose, shown: this.shownFor(purpose), hasContent };
   }
 
   left(purpose: AttemptPurpose): void {
@@ -53,11 +60,13 @@ export class Course {
   /** A node was too busy to take it: that is no try. */
   refused(purpose: AttemptPurpose): void {
     if (purpose === 'first' || purpose === 'retry') this.#tries -= 1;
+    else if (purpose === 'splice') this.#moves -= 1;
   }
 
-  /** It comes from this node now. */
-  begins({ peer, continuation }: Serving, early: readonly Delta[] | undefined): void {
+  /** It comes from this attempt now. */
+  begins({ purpose, serving: { peer, continuation }, early }: RunningAttempt): void {
     this.hasContent = true;
+    if (purpose === 'splice') this.#splices += 1;
     if (this.#nodes.at(-1) !== peer) this.#nodes.push(peer);
     this.#shown ??= new Shown(continuation);
     if (early !== undefined) for (const delta of early) this.#shown.add(delta);
@@ -67,15 +76,26 @@ export class Course {
     this.#shown?.add(delta);
   }
 
-  /** Another node goes on after so many more tokens. */
-  spliced(tokens: number): void {
-    this.#splices += 1;
+  /** What this attempt has told stays; another node is to go on from there. */
+  spliced({ tokens, textBytes }: RunningAttempt): void {
+    this.#moves += 1;
     this.#shownTokens += tokens;
+    this.#earlierBytes += textBytes;
+  }
+
+  /** Its client has taken so many more bytes of text. @returns how many of them the attempt that runs has told. */
+  taken(bytes: number): number {
+    const before = Math.max(this.#takenBytes, this.#earlierBytes);
+    this.#takenBytes += bytes;
+    return Math.max(0, this.#takenBytes - before);
   }
 
   /** It begins again: nobody has seen anything of it. */
   restarts(): void {
-    this.#splices += 1;
+    this.#moves += 1;
+    this.#splices = 0;
+    this.#earlierBytes = 0;
+    this.#takenBytes = 0;
     this.#shown?.restart();
     this.#nodes.length = 0;
     this.hasContent = false;
@@ -87,7 +107,7 @@ export class Course {
     const { hasContent } = this;
     return {
       attempts: this.#tries,
-      splices: this.#splices,
+      splices: this.#moves,
       hasContent,
       continues: this.#shown?.continues,
       isUnseen: isUnseen && this.#shownTokens === 0,

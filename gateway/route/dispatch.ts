@@ -13,7 +13,7 @@ import type { Answer, AnswerEvents } from '../service.ts';
 import { owedOf, type RunningAttempt } from './attempt.ts';
 import { Books, type Durable } from './books.ts';
 import { Course } from './course.ts';
-import { Places, type Wanted } from './places.ts';
+import { Places } from './places.ts';
 import { recover, type Scored } from './plan.ts';
 import { Race } from './race.ts';
 import { failedOutcome, moreTelling, type RouteDeps } from './route.ts';
@@ -97,7 +97,8 @@ export class Dispatch implements Answer, BagItem {
   }
 
   consumed(bytes: number): void {
-    this.#race.current?.attempt?.consumed(bytes);
+    const taken = this.#course.taken(bytes);
+    this.#race.current?.attempt?.consumed(taken);
   }
 
   /** Looks at the time: deadlines, silence, lateness. Called every few dozen milliseconds while the call is under way. */
@@ -119,18 +120,12 @@ export class Dispatch implements Answer, BagItem {
       return;
     }
     this.#phase = 'trying';
-    if (refusal === undefined) this.#places.queue(this.#wanted('first'));
+    if (refusal === undefined) this.#places.queue(this.#course.wanted('first'));
     else this.#fail(refusal);
-  }
-
-  #wanted(purpose: AttemptPurpose): Wanted {
-    const { hasContent } = this.#course;
-    return { purpose, shown: this.#course.shownFor(purpose), hasContent: hasContent || purpose === 'restart' };
   }
 
   #noPlace(error: HelixFlowError): void {
     const isOverload = error.code === 'GATEWAY_OVERLOADED' || error.code === 'ACCOUNT_OVERLOADED';
-    if (this.#course.isCommitted) this.#deps.counts.splices.failed += 1;
     this.#fail(isOverload ? error : (this.#lastError ?? error));
   }
 
@@ -140,7 +135,8 @@ export class Dispatch implements Answer, BagItem {
     const expectedMs = serving.answerMeanMs > 0 ? score.firstMs : 0;
     const running = this.#books.begin({ serving, purpose, startedMs, expectedMs, cachedBytes });
     if (running instanceof HelixFlowError) {
-      if (purpose !== 'hedge') this.#fail(this.#lastError ?? running);
+      if (purpose === 'hedge') this.#race.isHedged = true;
+      else this.#fail(this.#lastError ?? running);
       return;
     }
     this.#course.left(purpose);
@@ -165,12 +161,8 @@ export class Dispatch implements Answer, BagItem {
     if (this.#course.shownTokens > 0) this.#work.meter?.delivered(this.#course.shownTokens);
   }
 
-  #isUnderWay(running: RunningAttempt): boolean {
-    return this.#phase === 'trying' && this.#race.has(running);
-  }
-
   #delta(running: RunningAttempt, delta: Delta): void {
-    if (!this.#isUnderWay(running)) return;
+    if (!this.#race.has(running)) return;
     running.lastPieceMs = this.#deps.clock.nowMs();
     const tokens = running.received(delta);
     if (delta.text === '') {
@@ -182,16 +174,16 @@ export class Dispatch implements Answer, BagItem {
     }
     if (!running.hasContent) this.#won(running);
     this.#course.commit(this.#events);
+    // Whenever it hears something the client may go.
+    if (!this.#race.has(running)) return;
     this.#course.add(delta);
     this.#work.meter?.delivered(this.#books.keptTokens + tokens);
     this.#events.delta(delta.text);
-    // The client may have gone in the same turn.
-    if (!this.#books.reaches(tokens) && this.#race.has(running)) this.#outOfMoney(running);
+    if (this.#race.has(running) && !this.#books.reaches(tokens)) this.#outOfMoney(running);
   }
 
   /** The answer comes from this attempt: its first content is there, or its end. */
   #won(running: RunningAttempt): void {
-    const { serving, purpose } = running;
     const { seeker, target } = this.#work;
     this.#loseRivalOf(running);
     running.hasContent = true;
@@ -199,11 +191,11 @@ export class Dispatch implements Answer, BagItem {
     running.began(firstMs);
     this.#runs.worked(running);
     this.#books.chose(running);
-    if (purpose === 'splice') this.#deps.counts.splices.resumed += 1;
+    if (running.purpose === 'splice') this.#deps.counts.splices.resumed += 1;
     else this.#deps.lateness.note(target.digest, running.expectedMs, firstMs);
     seeker.progressed();
     this.#places.progressed();
-    this.#course.begins(serving, running.early);
+    this.#course.begins(running);
   }
 
   /** Of two that raced, the other one: nobody sees anything of it, and this gateway pays for it. */
@@ -223,7 +215,7 @@ export class Dispatch implements Answer, BagItem {
   }
 
   #done(running: RunningAttempt, done: Done): void {
-    if (!this.#isUnderWay(running)) return;
+    if (!this.#race.has(running)) return;
     if (!running.hasContent) this.#won(running);
     this.#race.clear();
     this.#runs.done(running, done);
@@ -245,7 +237,7 @@ export class Dispatch implements Answer, BagItem {
 
   /** The last line of the call: its client hears of the end once that is on disk. */
   #write(running: RunningAttempt, end: AttemptEnd, durable: Durable): void {
-    this.#phase = 'ending';
+    if (this.#phase !== 'over') this.#phase = 'ending';
     this.#books.write(running, end, (error) => {
       if (this.#phase !== 'over') durable(error);
     });
@@ -259,6 +251,7 @@ export class Dispatch implements Answer, BagItem {
       return;
     }
     this.#course.commit(this.#events);
+    if (this.#phase === 'over') return;
     this.#over();
     const owed = owedOf(end);
     const completionTokens = this.#books.keptTokens + owed.completionTokens;
@@ -266,7 +259,7 @@ export class Dispatch implements Answer, BagItem {
   }
 
   #failed(running: RunningAttempt, error: HelixFlowError): void {
-    if (!this.#isUnderWay(running)) return;
+    if (!this.#race.has(running)) return;
     this.#lost(running, error);
     if (this.#race.current === undefined) {
       this.#recover(running, error, true);
@@ -287,10 +280,10 @@ export class Dispatch implements Answer, BagItem {
 
   /** @param hasLeft The attempt has reached its node, so that it leaves a line. */
   #recover(running: RunningAttempt, error: HelixFlowError, hasLeft: boolean): void {
-    const { call, seeker } = this.#work;
-    const isCrowded = !this.#course.hasContent && seeker.needsRoom(error, running.serving);
-    const standing = this.#course.standing(call.isWhole === true);
-    const recovery = isCrowded ? 'retry' : recover(error, standing, this.#deps.policy);
+    const standing = this.#course.standing(this.#work.call.isWhole === true);
+    const isCrowded = this.#work.seeker.needsRoom(error, running.serving) && !running.hasContent;
+    const further = standing.hasContent ? 'splice' : 'retry';
+    const recovery = isCrowded ? further : recover(error, standing, this.#deps.policy);
     if (recovery === 'give-up') {
       this.#giveUp(running, error, hasLeft);
       return;
@@ -298,21 +291,22 @@ export class Dispatch implements Answer, BagItem {
     const end = running.failedEnd(recovery === 'restart' ? 'hedged' : failedOutcome(error), this.#books.within);
     if (hasLeft) this.#books.write(running, end, ignore);
     if (recovery === 'splice') {
-      this.#course.spliced(running.tokens);
+      this.#course.spliced(running);
       this.#books.kept(end.completionTokens);
     } else if (recovery === 'restart') {
       this.#course.restarts();
       this.#events.restarted?.();
+      if (this.#phase === 'over') return;
     }
-    this.#places.seek(this.#wanted(recovery));
+    this.#places.seek(this.#course.wanted(recovery));
   }
 
   #giveUp(running: RunningAttempt, error: HelixFlowError, hasLeft: boolean): void {
-    this.#work.meter?.failed();
-    if (this.#course.isCommitted) this.#deps.counts.splices.failed += 1;
     const told = this.#lastError ?? error;
-    if (hasLeft) this.#endBadly(running, failedOutcome(error), told);
-    else this.#fail(told);
+    if (hasLeft) {
+      this.#countFailure();
+      this.#endBadly(running, failedOutcome(error), told);
+    } else this.#fail(told);
   }
 
   /** Nothing of an answer that nobody has seen is charged, so that its client need not wait for the line. */
@@ -328,8 +322,13 @@ export class Dispatch implements Answer, BagItem {
     this.#tell(error);
   }
 
-  #fail(error: HelixFlowError): void {
+  #countFailure(): void {
     this.#work.meter?.failed();
+    if (this.#course.isCommitted) this.#deps.counts.splices.failed += 1;
+  }
+
+  #fail(error: HelixFlowError): void {
+    this.#countFailure();
     this.#books.close();
     this.#tell(error);
   }
@@ -379,16 +378,14 @@ export class Dispatch implements Answer, BagItem {
 
   #checkSilence(running: RunningAttempt | undefined, nowMs: Ms): void {
     const error = running && this.#runs.silence(running, nowMs);
-    if (running !== undefined && error !== undefined) this.#failed(running, error);
+    if (running && error) this.#failed(running, error);
   }
 
   /** A request that is late against its model's own times is sent to a second node; whoever shows content first goes on. */
   #hedgeIfLate(nowMs: Ms): void {
-    const { current: running, rival, isHedged } = this.#race;
-    if (running === undefined || rival !== undefined || isHedged || this.#course.hasContent) return;
-    const lateMs = this.#deps.lateness.lateAfterMs(this.#work.target.digest, running.expectedMs);
-    if (lateMs === undefined || nowMs - running.startedMs < lateMs) return;
-    const place = this.#places.second(this.#wanted('hedge'), running.serving.node);
+    const { lone } = this.#race;
+    if (lone === undefined || this.#course.hasContent || !this.#runs.isLate(lone, nowMs)) return;
+    const place = this.#places.second(this.#course.wanted('hedge'), lone.serving.node);
     if (place !== undefined) this.#try(place, 'hedge');
   }
 

@@ -31,6 +31,9 @@ export interface PlaceEvents {
 /** Until a model that nobody serves may be there again. */
 const retryAfterMs = 1_000;
 
+/** No node could ever take it. */
+const isNever = ({ chosen, refusals }: Choice<Serving>): boolean => chosen === undefined && isHopeless(refusals);
+
 /** Of one call. */
 export class Places {
   readonly #deps: RouteDeps;
@@ -52,10 +55,11 @@ export class Places {
     return this.#leave !== undefined;
   }
 
-  /** Whoever came earlier has its turn first. */
+  /** Whoever came earlier has its turn first; but nobody waits for what never comes. */
   queue(wanted: Wanted): void {
-    if (this.#deps.waiting.sizeOf(this.#work.target.digest) > 0) this.#wait(wanted);
-    else this.seek(wanted);
+    const isFirst = this.#deps.waiting.sizeOf(this.#work.target.digest) === 0;
+    if (isFirst || isNever(this.#choose(wanted))) this.seek(wanted);
+    else this.#wait(wanted);
   }
 
   /** A place at once, or a turn, or none. */
@@ -64,13 +68,18 @@ export class Places {
     this.#trace(wanted.purpose, choice);
     const { chosen, refusals } = choice;
     if (chosen !== undefined) this.#events.found(chosen, wanted.purpose);
-    else if (refusals.length > 0 && isHopeless(refusals)) this.#events.none(this.#hopeless(refusals));
-    else if (wanted.hasContent || isWorthWaiting(refusals)) this.#wait(wanted);
+    // Content came from a node that could do it: that one may be back.
+    else if (wanted.hasContent) this.#wait(wanted);
+    else if (isNever(choice)) this.#events.none(this.#hopeless(refusals));
+    else if (isWorthWaiting(refusals)) this.#wait(wanted);
     else this.#events.none(this.#unavailable());
   }
 
   /** A place beside the attempt that runs at `except`, where one starts at once. */
   second(wanted: Wanted, except: NodeEntry): Scored<Serving> | undefined {
+    // Asked every few milliseconds: who is late where all are busy must cost nothing.
+    const mayBeFree = ({ node, active, slots }: Serving): boolean => node !== except && active < slots;
+    if (!this.#work.target.group().some(mayBeFree)) return undefined;
     const choice = this.#choose(wanted, except);
     const isFree = choice.chosen !== undefined && choice.chosen.score.waitMs === 0;
     if (!isFree || !this.#deps.lateness.takeHedge()) return undefined;
@@ -134,13 +143,15 @@ export class Places {
     trace.add({ kind: 'waits', atMs: this.#runs.elapsedMs(), ahead });
   }
 
-  /** It is its turn. @returns why there is no place for it. */
+  /** It is its turn. @returns why there is no place for it yet. */
   #go(wanted: Wanted): readonly Refusal[] | undefined {
     const choice = this.#choose(wanted);
-    if (choice.chosen === undefined) return choice.refusals;
+    const { chosen, refusals } = choice;
+    if (chosen === undefined && (wanted.hasContent || !isNever(choice))) return refusals;
     this.#leave = undefined;
     this.#trace(wanted.purpose, choice);
-    this.#events.found(choice.chosen, wanted.purpose);
+    if (chosen === undefined) this.#events.none(this.#hopeless(refusals));
+    else this.#events.found(chosen, wanted.purpose);
     return undefined;
   }
 

@@ -6,7 +6,8 @@ import type { RunningAttempt } from './attempt.ts';
 export class Race {
   #current: RunningAttempt | undefined;
   #rival: RunningAttempt | undefined;
-  #isHedged = false;
+  /** A second one has been sent for this request, once, or could not be. */
+  isHedged = false;
 
   /** The attempt whose content is in the answer, or the first of two that race for it. */
   get current(): RunningAttempt | undefined {
@@ -18,9 +19,9 @@ export class Race {
     return this.#rival;
   }
 
-  /** A second one has been sent for this request, once. */
-  get isHedged(): boolean {
-    return this.#isHedged;
+  /** The only one, while another may be sent to race with it. */
+  get lone(): RunningAttempt | undefined {
+    return this.isHedged ? undefined : this.#current;
   }
 
   has(running: RunningAttempt): boolean {
@@ -29,7 +30,7 @@ export class Race {
 
   add(running: RunningAttempt): void {
     if (running.purpose === 'hedge') {
-      this.#isHedged = true;
+      this.isHedged = true;
       this.#rival = running;
     } else this.#current = running;
   }

@@ -9,10 +9,9 @@ import type { RunningAttempt } from './attempt.ts';
 import { type RouteDeps, saidWithinMs } from './route.ts';
 import type { TraceStep } from './trace.ts';
 import { stalledFor, type WatchedAttempt } from './watch.ts';
+import type { DispatchWork } from './work.ts';
 
 type Said = Cancelled | Done | undefined;
-
-import type { DispatchWork } from './work.ts';
 
 /** Why the gateway stops an attempt. */
 export type StopReason = Extract<TraceStep, { readonly kind: 'cancelled' }>['why'];
@@ -78,6 +77,12 @@ export class Runs {
     this.#deps.lateness.note(this.#work.target.digest, expectedMs, elapsedMs);
   }
 
+  /** It has not shown content for longer than what its model usually takes. */
+  isLate({ expectedMs, startedMs }: RunningAttempt, nowMs: Ms): boolean {
+    const lateMs = this.#deps.lateness.lateAfterMs(this.#work.target.digest, expectedMs);
+    return lateMs !== undefined && nowMs - startedMs >= lateMs;
+  }
+
   /** It has ended well. */
   done(running: RunningAttempt, done: Done): void {
     this.#ended(running, 'done');
@@ -119,11 +124,12 @@ export class Runs {
   }
 
   /** The node has it no more. */
-  #ended({ serving }: RunningAttempt, count: 'done' | 'failed' | 'cancelled'): void {
+  #ended({ serving, hasContent }: RunningAttempt, count: 'done' | 'failed' | 'cancelled'): void {
     serving.node.running -= 1;
     serving.node.counts[count] += 1;
     this.#work.account.running -= 1;
-    this.#deps.waiting.left(this.#work.target.digest);
+    // Most that fail at once had no slot, and leave none.
+    if (hasContent || count !== 'failed') this.#deps.waiting.left(this.#work.target.digest);
   }
 
   /** Its node, or what lies between, has ended it. */

@@ -4,15 +4,6 @@ import { describe, test } from 'vitest';
 import { ScriptedEngine } from '../support/scripted-engine.ts';
 import { NodeStage } from './stage.ts';
 
-/** An engine whose progress a test sets. */
-class WorkingEngine extends ScriptedEngine {
-  progress: number | undefined = 0;
-
-  override stats() {
-    return { ...super.stats(), ...(this.progress === undefined ? {} : { progress: this.progress }) };
-  }
-}
-
 describe('load', () => {
   test('tells a first change at once, and those of the next tenth of a second together', async ({ expect }) => {
     const stage = new NodeStage(new ScriptedEngine(3));
@@ -28,7 +19,8 @@ describe('load', () => {
   });
 
   test('comes each second while anything runs, with how far the engine has come, and not after', async ({ expect }) => {
-    const engine = new WorkingEngine(1);
+    const engine = new ScriptedEngine(1);
+    engine.progress = 0;
     const stage = new NodeStage(engine);
     stage.open();
     await stage.pass(150);
@@ -49,7 +41,8 @@ describe('load', () => {
   });
 
   test('never comes more than ten times a second, whatever goes on', async ({ expect }) => {
-    const engine = new WorkingEngine(1);
+    const engine = new ScriptedEngine(1);
+    engine.progress = 0;
     const stage = new NodeStage(engine);
     await stage.pass(500);
     stage.loads.length = 0;
@@ -65,7 +58,8 @@ describe('load', () => {
   });
 
   test('says 0 of an engine that cannot tell how far it has come', ({ expect }) => {
-    const engine = new WorkingEngine(1);
+    const engine = new ScriptedEngine(1);
+    engine.progress = 0;
     engine.progress = undefined;
     expect(new NodeStage(engine).gateway.load?.progress).toBe(0);
   });

@@ -4,6 +4,7 @@ import type { HelixFlowError } from '../../protocol/errors.ts';
 import type { PeerId } from '../../protocol/ids.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { Channel, ChannelEvents, Connection } from '../../protocol/ports.ts';
+import { encodeFrames, FrameDecoder } from '../../protocol/session/framing.ts';
 
 let connections = 0;
 
@@ -16,6 +17,11 @@ class End implements Channel {
   isClosed = false;
   isEnded = false;
   closedWith: HelixFlowError | undefined;
+  /** So many more bytes get through before the connection breaks, in the middle of a frame if it has to be. */
+  bytesLeft = Number.POSITIVE_INFINITY;
+  /** Bytes that have got through. */
+  bytesPassed = 0;
+  readonly #decoder = new FrameDecoder(limits.frameMaxBytes);
   #isBackedUp = false;
 
   constructor(connection: Connection) {
@@ -61,7 +67,7 @@ class End implements Channel {
       const frame = this.queue.shift();
       if (frame === undefined) break;
       delivered += 1;
-      if (!this.other.isClosed) this.other.events?.frame(frame);
+      this.#pass(encodeFrames([frame]));
     }
     if (this.#isBackedUp && this.queue.length === 0) {
       this.#isBackedUp = false;
@@ -72,6 +78,22 @@ class End implements Channel {
       this.other.close(undefined);
     }
     return delivered;
+  }
+
+  /** The connection breaks: what is on its way is lost. */
+  cut(): void {
+    for (const end of [this, this.other]) end.queue.length = 0;
+    for (const end of [this, this.other]) end.close(undefined);
+  }
+
+  #pass(bytes: Uint8Array): void {
+    const part = bytes.subarray(0, this.bytesLeft);
+    this.bytesLeft -= part.length;
+    this.bytesPassed += part.length;
+    this.#decoder.push(part, (frame) => {
+      if (!this.other.isClosed) this.other.events?.frame(frame);
+    });
+    if (this.bytesLeft === 0) this.cut();
   }
 }
 
@@ -107,12 +129,6 @@ export function channelPair(a: PeerId, b: PeerId): { a: End; b: End; settle: () 
     settle: () => {
       while (endA.deliver() + endB.deliver() > 0);
     },
-    /** The connection breaks: what is on its way is lost. */
-    cut: () => {
-      endA.queue.length = 0;
-      endB.queue.length = 0;
-      endA.close(undefined);
-      endB.close(undefined);
-    },
+    cut: () => endA.cut(),
   };
 }

@@ -2,24 +2,32 @@
 
 import { HelixFlowError } from '../../protocol/errors.ts';
 import type { ModelDigest } from '../../protocol/ids.ts';
-import type { Engine, EngineDelta, EngineDone, EngineModel, GenerateRequest } from '../../protocol/ports.ts';
+import type {
+  Engine,
+  EngineDelta,
+  EngineDone,
+  EngineModel,
+  EngineStats,
+  GenerateRequest,
+} from '../../protocol/ports.ts';
 import { ms } from '../../protocol/units.ts';
 
-export const scriptedModel = (name = 'm', digest = 'cd'): EngineModel => ({
+export const scriptedModel = (name = 'm', digest = 'cd', more: Partial<EngineModel> = {}): EngineModel => ({
   name,
   digest: digest.repeat(32) as ModelDigest,
   digestKind: 'declared',
   contextTokens: 1_000,
   continuation: 'none',
   build: 'scripted',
+  ...more,
 });
 
 /** One running generation, in the test's hands. */
 export interface Generation {
   readonly request: GenerateRequest;
   readonly signal: AbortSignal;
-  emit(text: string): Promise<void> | undefined;
-  finish(): void;
+  emit(text: string, tokenIds?: readonly number[], isOpaque?: boolean): Promise<void> | undefined;
+  finish(done?: Partial<EngineDone>): void;
   fail(error: unknown): void;
 }
 
@@ -27,6 +35,8 @@ export class ScriptedEngine implements Engine {
   readonly kind = 'simulated';
   readonly slots: number;
   readonly running: Generation[] = [];
+  /** As in `EngineStats`; undefined tells none. */
+  progress: number | undefined;
   #models: readonly EngineModel[];
   #listeners = new Set<() => void>();
 
@@ -57,8 +67,8 @@ export class ScriptedEngine implements Engine {
       const generation: Generation = {
         request,
         signal,
-        emit: (text) => emit({ text, tokenIds: [1] }),
-        finish: () => {
+        emit: (text, tokenIds = [1], isOpaque = false) => emit({ text, tokenIds, isOpaque }),
+        finish: (done) => {
           end();
           resolve({
             finish: 'stop',
@@ -67,6 +77,7 @@ export class ScriptedEngine implements Engine {
             completionTokens: 2,
             prefillMs: ms(1),
             decodeMs: ms(2),
+            ...done,
           });
         },
         fail: (error) => {
@@ -79,8 +90,10 @@ export class ScriptedEngine implements Engine {
     });
   }
 
-  stats(): { active: number; slots: number; tokensPerSecond: number } {
-    return { active: this.running.length, slots: this.slots, tokensPerSecond: 0 };
+  stats(): EngineStats {
+    const { progress } = this;
+    const told = progress === undefined ? {} : { progress };
+    return { active: this.running.length, slots: this.slots, tokensPerSecond: 0, ...told };
   }
 
   onChange(listener: () => void): () => void {

@@ -2,6 +2,7 @@
 
 import type { AccountingDeps } from '../../gateway/accounting.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
+import type { RoutePolicy } from '../../gateway/route/plan.ts';
 import type { Answer, AnswerEnd, ChatCall, Served } from '../../gateway/service.ts';
 import type { GatewayTabs } from '../../ledger/tabs.ts';
 import type { NodeTabs } from '../../ledger/work.ts';
@@ -67,8 +68,15 @@ export interface MeshNodeUnderTest {
 export interface SeenCall {
   readonly committed: Served[];
   readonly texts: string[];
+  /** What became void, each time that the answer began again. */
+  readonly voids: string[];
   readonly ends: (AnswerEnd | HelixFlowError)[];
   answer: Answer;
+}
+
+interface SmallMeshOptions {
+  readonly policy?: Partial<RoutePolicy>;
+  readonly waitingMax?: number;
 }
 
 export class SmallMesh {
@@ -80,19 +88,32 @@ export class SmallMesh {
   readonly #books: GatewayBooks | undefined;
 
   /** @param books Keeps account in place of `accounting`. */
-  constructor(callsMax = 100, books?: GatewayBooks) {
+  constructor(callsMax = 100, books?: GatewayBooks, options: SmallMeshOptions = {}) {
     this.#books = books;
     this.clock = books?.clock ?? new ManualClock();
     const accounting = books?.accounting ?? this.accounting;
     this.gateway = createGateway(
       { clock: this.clock, random: firstChoice, log: quietLog, accounting },
-      { isDiscoveryComplete: () => this.isDiscoveryComplete, callsMax },
+      { isDiscoveryComplete: () => this.isDiscoveryComplete, callsMax, ...options },
     );
   }
 
   /** Adds a node with its session settled and its offer held. */
   add(engine = new ScriptedEngine(), owner = 'owner', queueMax = 2, books?: NodeBooks): MeshNodeUnderTest {
-    const { peer, tabs } = books ?? { peer: `12D3KooWNode${this.nodes.length}` as PeerId, tabs: noTabs };
+    return this.#join(
+      engine,
+      owner,
+      queueMax,
+      books ?? { peer: `12D3KooWNode${this.nodes.length}` as PeerId, tabs: noTabs },
+    );
+  }
+
+  /** The node is there anew: with a new session, and what `engine` has. */
+  back({ peer }: Pick<MeshNodeUnderTest, 'peer'>, engine: ScriptedEngine): MeshNodeUnderTest {
+    return this.#join(engine, 'owner', 2, { peer, tabs: noTabs });
+  }
+
+  #join(engine: ScriptedEngine, owner: string, queueMax: number, { peer, tabs }: NodeBooks): MeshNodeUnderTest {
     const {
       self,
       run,
@@ -163,6 +184,7 @@ export class SmallMesh {
   async call(model = 'm', deadlineMs = 60_000, more: Partial<ChatCall> = {}): Promise<SeenCall> {
     const committed: Served[] = [];
     const texts: string[] = [];
+    const voids: string[] = [];
     const ends: (AnswerEnd | HelixFlowError)[] = [];
     const call: ChatCall = {
       request: 'ab'.repeat(16) as RequestId,
@@ -175,11 +197,20 @@ export class SmallMesh {
     const answer = this.gateway.chat(call, {
       committed: (served) => committed.push(served),
       delta: (text) => texts.push(text),
+      restarted: () => voids.push(texts.splice(0).join('')),
       done: (end) => ends.push(end),
       failed: (error) => ends.push(error),
     });
     await this.settle();
-    return { committed, texts, ends, answer };
+    return { committed, texts, voids, ends, answer };
+  }
+
+  /** Lets time pass in steps that nobody takes for silence. */
+  async pass(delayMs: number, stepMs = 100): Promise<void> {
+    for (let left = delayMs; left > 0; left -= stepMs) {
+      await this.clock.advance(Math.min(stepMs, left));
+      await this.settle();
+    }
   }
 
   async settle(): Promise<void> {
