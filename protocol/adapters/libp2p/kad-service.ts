@@ -14,7 +14,7 @@ import { HelixFlowError } from '../../errors.ts';
 import type { NetworkKind } from '../../grants.ts';
 import type { MeshId } from '../../ids.ts';
 import { limits } from '../../limits.ts';
-import { checkAddress, isRelayed } from '../../peer/address.ts';
+import { checkAddress } from '../../peer/address.ts';
 import type { Clock } from '../../ports.ts';
 import { ADVERT_NAMESPACE, type SeenAdverts } from './adverts.ts';
 import { withoutPeer } from './connection.ts';
@@ -123,24 +123,6 @@ function kadPeerStore(store: KadDHTComponents['peerStore'], options: KadOptions)
   });
 }
 
-/** Kademlia asks over relayed connections that there are, and never makes one: what a relay carries is for sessions. */
-function directOnly(
-  { connectionManager, peerStore }: KadDHTComponents,
-  gated: KadDHTComponents,
-): KadDHTComponents['connectionManager'] {
-  return overlay(gated.connectionManager, {
-    openStream: async (peer, protocol, options) => {
-      if ('toMultihash' in peer && connectionManager.getConnections(peer).length === 0) {
-        const { addresses } = await peerStore.get(peer);
-        if (addresses.every((address) => isRelayed(address.multiaddr.toString()))) {
-          throw new HelixFlowError('CONNECT_FAILED', { peer: peer.toString() });
-        }
-      }
-      return await gated.connectionManager.openStream(peer, protocol, options);
-    },
-  });
-}
-
 /** Keeps of a peer's addresses what may be dialled, and no more than a peer may have. */
 function filterInfo(info: PeerInfo, network: NetworkKind): PeerInfo {
   const allowed = info.multiaddrs.filter((address) => checkAddress(withoutPeer(address), network).ok);
@@ -161,7 +143,6 @@ export const kadService =
     });
     const charged = overlay(gated, {
       registrar: chargeRegistrar(clock, gated.registrar),
-      connectionManager: directOnly(components, gated),
     });
     return kadDHT({
       protocol: kadProtocol(meshId),

@@ -175,16 +175,19 @@ describe('a relay', () => {
     hidden.network.directory.provide(key);
     await reserve(hidden, contactOf(relay));
     await connect(far, contactOf(relay));
-    const found: Contact[] = [];
-    const search = async (): Promise<void> => {
-      try {
-        for await (const contact of far.network.directory.find(key, never)) found.push(contact);
-      } catch {
-        found.length = 0;
-      }
+    const search = async (wanted: string): Promise<readonly Contact[]> => {
+      const found: Contact[] = [];
+      for await (const contact of far.network.directory.find(wanted, never)) found.push(contact);
+      return found;
     };
-    while (found.length === 0) await search();
+    let found: readonly Contact[] = [];
+    while (found.length === 0) found = await search(key);
     expect(found).toEqual([contactOf(hidden)]);
+    // Nobody provides these: whoever can be asked is.
+    for (let round = 10; round < 40; round += 1) {
+      expect(await search(modelKey(String(round).repeat(32)))).toEqual([]);
+      await far.network.directory.getAdvert(hidden.network.self, never);
+    }
     expect(far.network.connections().map(({ peer }) => peer)).toEqual([relay.network.self]);
   });
 });
