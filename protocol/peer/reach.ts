@@ -51,8 +51,8 @@ export class Reach {
   readonly #options: ReachOptions;
   readonly #answered = new WeakMap<Connection, Ms>();
   #answering = 0;
-  /** What was asked about, in one text. */
-  #announced = '';
+  /** The addresses of its own that it announces, in one text; undefined before the first `tick`. */
+  #announced: string | undefined;
   #state: Reachability = 'unknown';
   /** What each gateway that was asked in this round said; undefined for one that did not answer. */
   readonly #said = new Map<PeerId, boolean | undefined>();
@@ -69,15 +69,11 @@ export class Reach {
   }
 
   get state(): Reachability {
-    return this.#own().length === 0 ? 'no' : this.#state;
-  }
-
-  #own(): readonly string[] {
-    return this.#deps.network.addresses().filter((address) => !isRelayed(address));
+    return this.#announced === '' ? 'no' : this.#state;
   }
 
   tick(): void {
-    const addresses = this.#own();
+    const addresses = this.#deps.network.addresses().filter((address) => !isRelayed(address));
     const nowMs = this.#deps.clock.nowMs();
     const announced = addresses.join(' ');
     if (announced !== this.#announced) {

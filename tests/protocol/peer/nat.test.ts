@@ -41,7 +41,7 @@ describe('a node that can only dial out', () => {
     const node = await stage.run('node', nodePeer, [contactOf(gatewayPeer)]);
     await peers.until(() => node.ready.length === 1);
     await peers.pass(20_000);
-    gateway.member.sessions.get(nodePeer.network.self)?.leave('SHUTTING_DOWN' as never);
+    gateway.member.sessions.get(nodePeer.network.self)?.leave('CHANNEL_CLOSED');
     await peers.until(() => node.ready.length === 2, 1_000);
     await peers.pass(20_000);
     for (const end of peers.fabric.ends()) if (end.direction === 'outbound') peers.fabric.reset(end);
