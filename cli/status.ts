@@ -98,7 +98,7 @@ function membershipText({ state, expires, reason }: MembershipStatus): string {
 }
 
 function reachableText({ reachable, addresses }: MemberStatus): string {
-  if (reachable !== 'no') return reachable === 'yes' ? 'yes' : 'unknown: no gateway has tried yet';
+  if (reachable !== 'no') return reachable === 'yes' ? 'yes' : 'unknown: nobody has tried yet';
   return addresses.some(isRelayed) ? 'no, through relays only' : 'no: it serves over the connections that it dials';
 }
 

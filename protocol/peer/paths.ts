@@ -70,6 +70,7 @@ export class Paths {
 
   /** A connection has passed its hello. `addresses` is where the peer says it listens. */
   admitted(connection: Connection, role: Role, addresses: readonly string[]): void {
+    if (connection.direction === 'inbound' && !isRelayed(connection)) this.#reach.dialled();
     this.#upgrades.admitted(connection, role, addresses);
     this.#replaceRelayed(connection.peer);
   }

@@ -56,6 +56,7 @@ export class Reach {
   #state: Reachability = 'unknown';
   /** What each gateway that was asked in this round said; undefined for one that did not answer. */
   readonly #said = new Map<PeerId, boolean | undefined>();
+  #wasDialled = false;
   #isAsking = false;
   #nextAskMs = 0;
   #waitMs = againFirstMs;
@@ -69,7 +70,13 @@ export class Reach {
   }
 
   get state(): Reachability {
-    return this.#announced === '' ? 'no' : this.#state;
+    if (this.#announced === '') return 'no';
+    return this.#state === 'unknown' && this.#wasDialled ? 'yes' : this.#state;
+  }
+
+  /** Somebody dialled this peer itself: as good as an answer, while no gateway has given one. */
+  dialled(): void {
+    this.#wasDialled = true;
   }
 
   tick(): void {
@@ -77,6 +84,7 @@ export class Reach {
     const nowMs = this.#deps.clock.nowMs();
     const announced = addresses.join(' ');
     if (announced !== this.#announced) {
+      this.#wasDialled &&= this.#announced === undefined;
       this.#announced = announced;
       this.#said.clear();
       this.#state = 'unknown';
