@@ -2,6 +2,7 @@
 
 import { type AnswerText, createAnswerText } from '../node/answer-text.ts';
 import { countPromptTokens, hashPrompt, syntheticDelta, syntheticText } from '../node/synthetic-text.ts';
+import { untilTaken } from '../node/taken.ts';
 import { sha256Hex } from '../protocol/crypto.ts';
 import { HelixFlowError } from '../protocol/errors.ts';
 import type { ModelDigest } from '../protocol/ids.ts';
@@ -212,11 +213,12 @@ export class SimEngine implements Engine {
       this.#progress += 1;
       const delta = text.push(token.text, token.tokenIds);
       const taken = delta && emit({ ...delta, promptTokens });
-      if (taken !== undefined) await taken;
+      if (taken !== undefined) await untilTaken(taken, signal);
       signal.throwIfAborted();
     }
     const rest = text.flush();
-    if (rest !== undefined) await emit(rest);
+    const restTaken = rest && emit(rest);
+    if (restTaken !== undefined) await untilTaken(restTaken, signal);
     this.#progress += 1;
     const decodeMs = ms(this.#clock.nowMs() - startMs - prefillMs);
     this.#busyMs += prefillMs + decodeMs;

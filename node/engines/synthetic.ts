@@ -7,6 +7,7 @@ import type { Clock, Engine, EngineDone, EngineModel, GenerateRequest } from '..
 import { ms } from '../../protocol/units.ts';
 import { type AnswerText, createAnswerText } from '../answer-text.ts';
 import { countPromptTokens, hashPrompt, syntheticDelta, syntheticText } from '../synthetic-text.ts';
+import { untilTaken } from '../taken.ts';
 import { createMeter, type Meter } from './meter.ts';
 import { createQueue } from './queue.ts';
 import { createSyntheticPrefill } from './synthetic-prefill.ts';
@@ -118,10 +119,11 @@ export function createSyntheticEngine(deps: { readonly clock: Clock }, options: 
       const delta = text === undefined ? token : text.push(token.text, token.tokenIds);
       const taken = delta && emit(isTold ? delta : { ...delta, promptTokens });
       isTold ||= delta !== undefined;
-      if (taken !== undefined) await taken;
+      if (taken !== undefined) await untilTaken(taken, signal);
     }
     const rest = text?.flush();
-    if (rest !== undefined) await emit(rest);
+    const restTaken = rest && emit(rest);
+    if (restTaken !== undefined) await untilTaken(restTaken, signal);
     return {
       finish: text?.stopped === true ? ('stop' as const) : ('length' as const),
       completionTokens: text?.counted() ?? count,
