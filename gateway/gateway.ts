@@ -256,7 +256,7 @@ class MeshGateway implements Gateway {
   }
 
   readiness(): { ready: boolean; degraded: boolean; nodes: number } {
-    const nodes = this.#nodes.size;
+    const nodes = this.#nodes.all().filter(({ session }) => session.isResponsive).length;
     return { ready: !this.#isDraining, degraded: nodes === 0, nodes };
   }
 

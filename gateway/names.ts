@@ -53,12 +53,13 @@ export class ModelNames {
     return record !== undefined && [...record.digests].some((digest) => digest.startsWith(digestPrefix));
   }
 
+  /** Nodes that are silent do not count. */
   list(): readonly ListedModel[] {
     return [...this.#nodes.names()].sort().flatMap((name) => {
       const record = this.#records.get(name);
       const groups = this.#nodes.groups(name);
       const digest = record?.held?.digest;
-      const group = digest === undefined ? undefined : groups?.get(digest);
+      const group = digest === undefined ? undefined : groups?.get(digest)?.filter(({ isResponsive }) => isResponsive);
       const model = group?.[0]?.model;
       if (record === undefined || groups === undefined || group === undefined || model === undefined) return [];
       return [

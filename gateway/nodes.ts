@@ -198,10 +198,6 @@ export class NodeTable {
     this.#healths = healths;
   }
 
-  get size(): number {
-    return this.#byPeer.size;
-  }
-
   all(): readonly NodeEntry[] {
     return [...this.#byPeer.values()];
   }

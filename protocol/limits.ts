@@ -76,6 +76,16 @@ export const limitTable = {
     unit: 'ms',
     why: 'heartbeat of an idle session; keeps NAT bindings open at little cost',
   },
+  heartbeatWatchMs: {
+    value: 1_500,
+    unit: 'ms',
+    why: 'heartbeat of a gateway on an idle session: a node that falls silent is left out within three seconds',
+  },
+  heartbeatWatchesPerSecondMax: {
+    value: 128,
+    unit: 'per second',
+    why: 'heartbeats of a gateway on all its idle sessions; where there are more, each waits longer, up to `heartbeatIdleMs`',
+  },
   heartbeatMissesMax: {
     value: 4,
     unit: 'count',

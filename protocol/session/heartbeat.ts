@@ -4,9 +4,18 @@ import { limits } from '../limits.ts';
 import type { Cancel, Clock } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
 
+/** An idle peer that has not answered by then is asked again and again. */
+const answerMs = ms(2 * limits.heartbeatActiveMs);
+
+/** How often a gateway asks each node that has nothing to do, by how many sessions it has. */
+export const watchIntervalMs = (sessions: number): Ms => {
+  const crowdedMs = (1_000 * sessions) / limits.heartbeatWatchesPerSecondMax;
+  return ms(Math.min(Math.max(limits.heartbeatWatchMs, crowdedMs), limits.heartbeatIdleMs));
+};
+
 interface HeartbeatEvents {
   ping(): void;
-  /** The peer owes a sign of life for this long, while attempts run or it is probed; called once until it is heard again. */
+  /** The peer owes a sign of life for this long, while it is watched closely; called once until it is heard again. */
   suspect(silentMs: Ms): void;
   /** The peer owes a sign of life for `limits.sessionSilentMs`. */
   dead(silentMs: Ms): void;
@@ -20,22 +29,25 @@ interface HeartbeatEvents {
 export class Heartbeat {
   readonly #clock: Clock;
   readonly #events: HeartbeatEvents;
+  readonly #idleMs: () => Ms;
   #unansweredSinceMs: Ms | undefined;
   #unpongedSinceMs: Ms | undefined;
   #lastHeardMs: Ms;
   #isActive = false;
-  /** The peer was asked out of turn: until it answers, it is watched as closely as while attempts run. */
+  /** The peer was asked out of turn, or is late: until it answers, it is watched as closely as while attempts run. */
   #isProbing = false;
   #isSuspect = false;
   #cancelTimer: Cancel = () => {};
   #dueMs: Ms = ms(0);
   #isStopped = false;
 
-  constructor(clock: Clock, events: HeartbeatEvents) {
+  /** @param idleMs How often the peer is asked while nothing runs. */
+  constructor(clock: Clock, events: HeartbeatEvents, idleMs: () => Ms) {
+    this.#idleMs = idleMs;
     this.#clock = clock;
     this.#events = events;
     this.#lastHeardMs = clock.nowMs();
-    this.#schedule();
+    this.#schedule(idleMs());
   }
 
   /** How long the peer has owed a sign of life. */
@@ -111,16 +123,12 @@ export class Heartbeat {
     return this.#isActive || this.#isProbing;
   }
 
-  get #intervalMs(): Ms {
-    return ms(this.#isClose ? limits.heartbeatActiveMs : limits.heartbeatIdleMs);
-  }
-
-  #schedule(): void {
+  /** @param delayMs From now to the next look at the peer. */
+  #schedule(delayMs: Ms = ms(limits.heartbeatActiveMs)): void {
     if (this.#isStopped) return;
     this.#cancelTimer();
-    const interval = this.#intervalMs;
-    this.#dueMs = ms(this.#clock.nowMs() + interval);
-    this.#cancelTimer = this.#clock.timer(interval, () => this.#tick());
+    this.#dueMs = ms(this.#clock.nowMs() + delayMs);
+    this.#cancelTimer = this.#clock.timer(delayMs, () => this.#tick());
   }
 
   #tick(): void {
@@ -140,14 +148,21 @@ export class Heartbeat {
       this.#events.dead(owedMs);
       return;
     }
+    // An idle peer has let a ping lie.
+    if (this.silentMs > 0) this.#isProbing = true;
     const isSilent = this.silentMs >= limits.heartbeatActiveMs * limits.heartbeatMissesMax;
     if (this.#isClose && !this.#isSuspect && (isSilent || this.isStale)) {
       this.#isSuspect = true;
       this.#events.suspect(owedMs);
       if (this.#isStopped) return;
     }
-    const isFresh = this.silentMs === 0 && this.#clock.nowMs() - this.#lastHeardMs < this.#intervalMs / 2;
-    if (this.#isClose || !isFresh) this.#ping();
-    this.#schedule();
+    const restMs = this.#isClose ? 0 : this.#lastHeardMs + this.#idleMs() - this.#clock.nowMs();
+    // Less than this may be no time at all to a clock that counts in fractions.
+    if (restMs >= 1) {
+      this.#schedule(ms(restMs));
+      return;
+    }
+    this.#ping();
+    this.#schedule(this.#isClose ? undefined : answerMs);
   }
 }

@@ -35,6 +35,8 @@ export interface SessionOptions {
   readonly start: Started;
   /** What both sides agreed on in their hello. */
   readonly limits: SharedLimits;
+  /** How often the peer is asked for a sign of life while nothing runs; absent: every `heartbeatIdleMs`. */
+  readonly idleMs?: () => Ms;
 }
 
 type State = 'starting' | 'open' | 'leaving' | 'closed';
@@ -84,15 +86,20 @@ export class Session {
       options.limits,
     );
     this.#offers = new OfferIntake(clock, (offer) => this.#offered(offer));
-    this.#heartbeat = new Heartbeat(clock, {
-      ping: () => this.#ping(),
-      suspect: () => {
-        this.#outgoing.abandonAll(new HelixFlowError('NODE_LOST', {}));
-        this.#events.changed(this);
-        this.#events.suspected(this);
+    const { idleMs = () => ms(limits.heartbeatIdleMs) } = options;
+    this.#heartbeat = new Heartbeat(
+      clock,
+      {
+        ping: () => this.#ping(),
+        suspect: () => {
+          this.#outgoing.abandonAll(new HelixFlowError('NODE_LOST', {}));
+          this.#events.changed(this);
+          this.#events.suspected(this);
+        },
+        dead: (silentMs) => this.#dead(silentMs),
       },
-      dead: (silentMs) => this.#dead(silentMs),
-    });
+      idleMs,
+    );
     this.#cancelSettle = clock.timer(ms(limits.sessionSettleMs), () => this.#unsettled());
     channel.receive({
       frame: (bytes) => this.#receive(bytes),

@@ -8,8 +8,9 @@ import type { SharedLimits } from '../messages/hello.ts';
 import { SESSION_PROTOCOL } from '../messages/session.ts';
 import type { TabFrame } from '../messages/tab.ts';
 import type { Channel, Clock, Connection, Contact, Log, Network } from '../ports.ts';
-import { ms } from '../units.ts';
+import { type Ms, ms } from '../units.ts';
 import { chooseSession } from './choose.ts';
+import { watchIntervalMs } from './heartbeat.ts';
 import type { ServedAttempt } from './incoming.ts';
 import { Session } from './session.ts';
 
@@ -76,11 +77,14 @@ class KeptSessions implements Sessions {
   /** Called when no session is left. */
   #whenNone: (() => void)[] = [];
   #serial = 0;
+  /** Nodes ask their gateways seldom: that keeps NAT bindings open, and requests come from there. */
+  readonly #watching: { readonly idleMs?: () => Ms };
 
   constructor(deps: SessionsDeps, options: SessionsOptions, events: SessionsEvents) {
     this.#deps = deps;
     this.#options = options;
     this.#events = events;
+    this.#watching = options.role === 'gateway' ? { idleMs: () => watchIntervalMs(this.#current.size) } : {};
     const handler = { beforeAdmission: false, frameMaxBytes: limits.frameMaxBytes };
     deps.network.handle(SESSION_PROTOCOL, handler, (channel) => this.#add(channel, false));
   }
@@ -150,7 +154,7 @@ class KeptSessions implements Sessions {
     const session = new Session(
       channel,
       this.#deps.clock,
-      { self: this.#deps.network.self, role, process, isOurs, start, limits: agreed },
+      { self: this.#deps.network.self, role, process, isOurs, start, limits: agreed, ...this.#watching },
       {
         started: (started) => this.#settle(started),
         opened: this.#events.opened,

@@ -192,6 +192,26 @@ describe('a model name', () => {
     expect(mesh.gateway.models()).toEqual([]);
   });
 
+  test('counts no node that is known to be silent, and is not listed while all are', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const [first, second] = [mesh.add(), mesh.add()];
+    const seen = (): unknown => [mesh.gateway.models().map(({ nodes }) => nodes), mesh.gateway.readiness()];
+    const pass = async (...answering: (typeof first)[]): Promise<void> => {
+      for (let at = 0; at < 3_000; at += 100) {
+        await mesh.clock.advance(100);
+        for (const { link } of answering) link.settle();
+      }
+    };
+    await pass(first, second);
+    expect(seen()).toEqual([[2], { ready: true, degraded: false, nodes: 2 }]);
+    await pass(first);
+    expect(seen()).toEqual([[1], { ready: true, degraded: false, nodes: 1 }]);
+    await pass();
+    expect(seen()).toEqual([[], { ready: true, degraded: true, nodes: 0 }]);
+    await pass(first, second);
+    expect(seen()).toEqual([[2], { ready: true, degraded: false, nodes: 2 }]);
+  });
+
   test('with two digests stays with the one it is served from, shows the other, and lets it be pinned', async ({
     expect,
   }) => {

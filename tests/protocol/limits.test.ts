@@ -34,6 +34,10 @@ describe('limits', () => {
     expect(limits.heartbeatActiveMs * limits.heartbeatMissesMax).toBeLessThan(limits.sessionStaleMs);
     // A node that is cut off is left in time for another one to go on within two seconds.
     expect(limits.heartbeatActiveMs * (limits.heartbeatMissesMax + 1)).toBeLessThanOrEqual(1_500);
+    // An idle node that is cut off is known within three seconds.
+    const silentMs = limits.heartbeatActiveMs * (limits.heartbeatMissesMax + 1);
+    expect(limits.heartbeatWatchMs + silentMs).toBeLessThanOrEqual(3_000);
+    expect(limits.heartbeatWatchMs).toBeLessThan(limits.heartbeatIdleMs);
     expect(limits.heartbeatIdleMs).toBeLessThan(limits.sessionSilentMs);
     expect(limits.sessionStaleMs).toBeLessThan(limits.sessionSilentMs);
     expect(limits.advertRenewMs * 3).toBeLessThanOrEqual(limits.advertTtlMs);

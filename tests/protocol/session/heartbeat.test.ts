@@ -2,7 +2,7 @@
 
 import { describe, test } from 'vitest';
 import { limits } from '../../../protocol/limits.ts';
-import { Heartbeat } from '../../../protocol/session/heartbeat.ts';
+import { Heartbeat, watchIntervalMs } from '../../../protocol/session/heartbeat.ts';
 import { type Ms, ms } from '../../../protocol/units.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
@@ -30,15 +30,23 @@ interface Watched {
   readonly events: string[];
 }
 
+/** What happens to a peer is written down in `events`. */
+const open = (clock: LateClock, events: string[], idleMs: () => Ms = () => watchIntervalMs(1)): Heartbeat =>
+  new Heartbeat(
+    clock,
+    {
+      ping: () => events.push('ping'),
+      suspect: () => events.push('suspect'),
+      dead: () => events.push('dead'),
+    },
+    idleMs,
+  );
+
 /** A peer watched closely, with one ping out. */
 async function watch(): Promise<Watched> {
   const clock = new LateClock();
   const events: string[] = [];
-  const heartbeat = new Heartbeat(clock, {
-    ping: () => events.push('ping'),
-    suspect: () => events.push('suspect'),
-    dead: () => events.push('dead'),
-  });
+  const heartbeat = open(clock, events);
   heartbeat.setActive(true);
   await clock.advance(limits.heartbeatActiveMs);
   return { clock, heartbeat, events };
@@ -80,4 +88,70 @@ test('a process that is on time judges in the turn of its timer', async ({ expec
   expect(events.at(-2)).toBe('suspect');
   // One after the timer that fired and one at the end, both the test clock's own.
   expect(clock.turnsAsked).toBe(2);
+});
+
+describe('an idle node', () => {
+  test('that falls silent at any moment is known to be within three seconds', async ({ expect }) => {
+    for (let silentFromMs = 0; silentFromMs < 2 * limits.heartbeatWatchMs; silentFromMs += 50) {
+      const clock = new LateClock();
+      const events: string[] = [];
+      const heartbeat = open(clock, events);
+      for (let atMs = 0; !heartbeat.isSuspect; atMs += 50) {
+        const pings = events.length;
+        await clock.advance(50);
+        if (events.length > pings && atMs + 50 < silentFromMs) heartbeat.ponged(true);
+        expect(atMs + 50 - silentFromMs).toBeLessThanOrEqual(3_000);
+      }
+      heartbeat.stop();
+    }
+  });
+
+  test('that answers is asked as seldom as was said, and never suspected', async ({ expect }) => {
+    const clock = new LateClock();
+    const events: string[] = [];
+    const heartbeat = open(clock, events);
+    const seconds = 60;
+    for (let atMs = 0; atMs < seconds * 1_000; atMs += 50) {
+      const pings = events.length;
+      await clock.advance(50);
+      if (events.length > pings) heartbeat.ponged(true);
+    }
+    expect([new Set(events), heartbeat.isSuspect]).toEqual([new Set(['ping']), false]);
+    expect(events.length).toBe((seconds * 1_000) / limits.heartbeatWatchMs);
+  });
+
+  test('is asked when its turn comes, though a clock that counts in fractions is short of it by one', async ({
+    expect,
+  }) => {
+    const clock = new LateClock();
+    const events: string[] = [];
+    open(clock, events);
+    clock.lateMs = -1e-9;
+    await clock.advance(limits.heartbeatWatchMs);
+    expect([events, clock.timers]).toEqual([['ping'], 1]);
+  });
+
+  test('far away is asked again before it has answered, and is not suspected', async ({ expect }) => {
+    const clock = new LateClock();
+    const events: string[] = [];
+    const heartbeat = open(clock, events);
+    const answersAtMs: number[] = [];
+    for (let atMs = 0; atMs < 60_000; atMs += 50) {
+      const pings = events.length;
+      await clock.advance(50);
+      if (events.length > pings) answersAtMs.push(atMs + 700);
+      if (atMs === answersAtMs[0]) heartbeat.ponged(answersAtMs.shift() !== undefined && answersAtMs.length === 0);
+    }
+    expect([new Set(events), heartbeat.isSuspect]).toEqual([new Set(['ping']), false]);
+  });
+
+  test.for([
+    [0, 1_500],
+    [192, 1_500],
+    [256, 2_000],
+    [1_280, 10_000],
+    [100_000, 10_000],
+  ] as const)('of a gateway with %i sessions is asked every %i ms', ([sessions, intervalMs], { expect }) => {
+    expect(watchIntervalMs(sessions)).toBe(intervalMs);
+  });
 });

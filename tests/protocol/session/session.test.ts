@@ -484,7 +484,7 @@ describe('loss', () => {
     const pair = sessionPair();
     pair.gateway.probe();
     pair.link.settle();
-    await pair.clock.advance(limits.heartbeatIdleMs - limits.heartbeatActiveMs);
+    await pair.clock.advance(limits.heartbeatWatchMs - limits.heartbeatActiveMs);
     expect([pair.gateway.isResponsive, pair.link.b.queue.length]).toEqual([true, 0]);
   });
 
