@@ -5,6 +5,7 @@ import type { PeerId, ProcessId, RequestId, Tag } from '../../protocol/ids.ts';
 import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Delta, Done } from '../../protocol/messages/session.ts';
 import type { SessionEvents } from '../../protocol/session/events.ts';
+import { watchIntervalMs } from '../../protocol/session/heartbeat.ts';
 import type { ServedAttempt } from '../../protocol/session/incoming.ts';
 import type { Attempt, AttemptRequest } from '../../protocol/session/outgoing.ts';
 import { Session } from '../../protocol/session/session.ts';
@@ -79,6 +80,7 @@ export function sessionPair(settled = true): SessionPair {
       isOurs: false,
       start,
       limits: ourLimits,
+      idleMs: () => watchIntervalMs(1),
     },
     { ...quiet, closed: (_, error) => closed.push(error) },
   );

@@ -11,6 +11,7 @@ import type { HelixFlowError } from '../../protocol/errors.ts';
 import type { OwnerId, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
 import { ourLimits } from '../../protocol/messages/hello.ts';
 import type { Random } from '../../protocol/ports.ts';
+import { watchIntervalMs } from '../../protocol/session/heartbeat.ts';
 import { Session } from '../../protocol/session/session.ts';
 import { ms } from '../../protocol/units.ts';
 import { accessOf } from './access.ts';
@@ -153,7 +154,7 @@ export class SmallMesh {
     new Session(
       link.b,
       this.clock,
-      { self, role: 'gateway', process: run, isOurs: false, ...shared },
+      { self, role: 'gateway', process: run, isOurs: false, ...shared, idleMs: () => watchIntervalMs(1) },
       {
         started: (session) => {
           ours.ready(session);
