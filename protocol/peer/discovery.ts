@@ -147,7 +147,10 @@ class PeerDiscovery implements Discovery {
     const dialled = connection.direction === 'outbound' ? [connection.remoteAddress] : [];
     const contact = { peer: connection.peer, addresses: addresses.length > 0 ? addresses : dialled };
     this.#targets.hear(contact, role, nowMs, 'self');
-    this.#targets.reached(connection.peer, nowMs);
+    // The directory dials, too. Nobody but this peer will open a session on that, so it is not put off.
+    const isAwaited = connection.direction === 'outbound' && !this.#deps.sessions.has(connection.peer);
+    if (isAwaited && role !== this.#options.role) this.#targets.connected(connection.peer, nowMs);
+    else this.#targets.reached(connection.peer, nowMs);
     void this.#deps.book.remember(contact, role);
     this.#paths.admitted(connection, role, addresses);
     if (!this.#hasSearched) this.#nextSearchMs = nowMs;

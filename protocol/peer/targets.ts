@@ -107,13 +107,19 @@ export class Targets {
     this.#targets.delete(peer);
   }
 
-  /** Connected: leave it alone until that has settled. */
-  reached(peer: PeerId, nowMs: Ms): void {
+  /** Connected, by somebody who wants no session; it is tried when its time comes. */
+  connected(peer: PeerId, nowMs: Ms): void {
     const target = this.#targets.get(peer);
     if (target === undefined) return;
     target.reachedMs = nowMs;
     target.lastHeardMs = nowMs;
-    target.nextTryMs = ms(nowMs + limits.sessionSettleMs);
+  }
+
+  /** Connected: leave it alone until that has settled. */
+  reached(peer: PeerId, nowMs: Ms): void {
+    this.connected(peer, nowMs);
+    const target = this.#targets.get(peer);
+    if (target !== undefined) target.nextTryMs = ms(nowMs + limits.sessionSettleMs);
   }
 
   /** Was connected and is no more: soon tried again, later each time when it never lasts. */

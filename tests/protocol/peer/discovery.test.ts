@@ -2,6 +2,7 @@
 
 import { describe, test } from 'vitest';
 import { HelixFlowError } from '../../../protocol/errors.ts';
+import type { Role } from '../../../protocol/grants.ts';
 import type { PeerId } from '../../../protocol/ids.ts';
 import { limits } from '../../../protocol/limits.ts';
 import type { Remembered } from '../../../protocol/peer/book.ts';
@@ -128,6 +129,39 @@ describe('a peer without bootstrap', () => {
     await world.start();
     await world.clock.advance(10_000);
     expect(world.dials).toEqual([]);
+  });
+});
+
+describe('a connection that the directory has made', () => {
+  const made = (world: World, connection: Connection, role: Role): void => {
+    world.connections.push(connection);
+    world.discovery.admitted(connection, role, gateway.addresses);
+  };
+
+  test('to a gateway has a session within half a second', async ({ expect }) => {
+    const world = new World();
+    await world.start();
+    made(world, connectionTo(gateway.peer), 'gateway');
+    await world.clock.advance(500);
+    expect([[...world.current], world.dials]).toEqual([[gateway.peer], []]);
+  });
+
+  test('is left alone where the other side has dialled, which opens the session', async ({ expect }) => {
+    const world = new World();
+    await world.start();
+    made(world, { ...connectionTo(gateway.peer), direction: 'inbound' }, 'gateway');
+    await world.clock.advance(500);
+    expect([...world.current]).toEqual([]);
+  });
+
+  test('to a node is left alone by a gateway until the node has had its time', async ({ expect }) => {
+    const world = new World({ role: 'gateway' });
+    await world.start();
+    made(world, connectionTo(gateway.peer), 'node');
+    await world.clock.advance(limits.gatewayDialDelayMs - 250);
+    expect([...world.current]).toEqual([]);
+    await world.clock.advance(500);
+    expect([...world.current]).toEqual([gateway.peer]);
   });
 });
 
