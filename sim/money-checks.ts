@@ -121,15 +121,16 @@ export class MoneyChecks {
       if (ended.length > 1) this.#violate('billed once', `request ${facts.number} is billed ${ended.length} times`);
       if (outcome?.kind !== 'done' || end === undefined || excused.has(facts.id)) continue;
       const site = this.#parts.sites.gateways.find(({ machine }) => machine.name === facts.gateway);
-      if (!this.#isHonest(end.served.node) || site === undefined || this.#parts.liars.of(site) !== undefined) continue;
+      const isHonest = end.served.nodes.every((node) => this.#isHonest(node));
+      if (!isHonest || site === undefined || this.#parts.liars.of(site) !== undefined) continue;
+      // One line has ended it; what it was told are the tokens of all, whoever of several nodes made them.
       const whole = lines.filter(({ line }) => line.outcome === 'done');
-      const told = whole.map((one) => [one.promptTokens, one.completionTokens]);
-      if (JSON.stringify(told) !== JSON.stringify([[end.promptTokens, end.completionTokens]])) {
-        const said = `${end.promptTokens}+${end.completionTokens}`;
-        this.#violate(
-          'an answered request has its line',
-          `request ${facts.number} was told ${said}, lines say ${JSON.stringify(told)}`,
-        );
+      const kept = lines.filter(({ line }) => line.outcome !== 'hedged');
+      const completionTokens = kept.reduce((sum, one) => sum + one.completionTokens, 0);
+      const told = `${whole.map(({ promptTokens }) => promptTokens).join('+')} and ${completionTokens}`;
+      if (told !== `${end.promptTokens} and ${end.completionTokens}`) {
+        const detail = `request ${facts.number} was told ${end.promptTokens} and ${end.completionTokens}, lines say ${told}`;
+        this.#violate('an answered request has its line', detail);
       }
     }
   }

@@ -137,6 +137,38 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     ...mesh,
+    name: 'cuts',
+    about: 'The same in small, for thousands of seeds: 2 gateways, 5 nodes, one death after the other.',
+    gateways: 2,
+    nodes: 5,
+    hiddenNodes: 1,
+    tokens: 'fast',
+    requestsPerSecond: 8,
+    formingMs: 10_000,
+    calmMs: 2_000,
+    faultsMs: 20_000,
+    settleMs: 20_000,
+    probeMs: 2_000,
+    probesPerSecond: 2,
+    faults: {
+      always: ['nodeCrash', 'nodeReset'],
+      sometimes: ['nodePause', 'engineStall', 'engineCrash', 'nodeCrash', 'nodeReset'],
+      eachMax: 2,
+      atLeast: { nodeReset: 3 },
+    },
+    // With several faults at a time there are moments in which no node is left.
+    mayFail: [
+      'MODEL_UNAVAILABLE',
+      'GATEWAY_OVERLOADED',
+      'STREAM_INTERRUPTED',
+      'NODE_LOST',
+      'NODE_STALLED',
+      'ENGINE_FAILED',
+    ],
+    beginWithinMs: 25_000,
+  },
+  {
+    ...mesh,
     name: 'swarm',
     about: 'The same mesh under whatever the seed chooses from all faults there are.',
     faults: {

@@ -147,8 +147,11 @@ export class Truth {
     const real = engine.generate.bind(engine);
     engine.generate = (request, emit, signal) => {
       const promptBytes = encodeChatRequest(request.chat).length;
-      const work = { promptTokens: countPromptTokens(request.chat), promptBytes, sentTokens: 0, sentBytes: 0 };
-      this.#works.set(workName(peer, request.chat), work);
+      // A node that comes back may go on with what it had begun: all of it is its work.
+      const name = workName(peer, request.chat);
+      const { sentTokens = 0, sentBytes = 0 } = this.#works.get(name) ?? {};
+      const work = { promptTokens: countPromptTokens(request.chat), promptBytes, sentTokens, sentBytes };
+      this.#works.set(name, work);
       return real(
         request,
         (delta) => {

@@ -30,9 +30,11 @@ export interface KillsReport extends KillsPlan {
 }
 
 const nodes = 3;
-const tokensPerSecond = 20;
+const tokensPerSecond = 10;
 /** Between kills: the killed node has to come back, and to be worth killing again. */
 const everyMs = 2_000;
+/** For a process that was killed to serve again, on a busy machine. */
+const backMs = 3_000;
 const model = { synthetic: 'synthetic', embedded: 'helix-tiny' } as const;
 const engineFlags = {
   synthetic: ['--engine', 'synthetic', '--tokens-per-second', String(tokensPerSecond)],
@@ -41,7 +43,7 @@ const engineFlags = {
 
 function askedOf(mesh: BenchMesh, plan: KillsPlan, at: number) {
   const maxTokens =
-    plan.engine === 'synthetic' ? Math.ceil((plan.kills * everyMs * tokensPerSecond) / 1_000) + 100 : 400;
+    plan.engine === 'synthetic' ? Math.ceil((plan.kills * (everyMs + backMs) * tokensPerSecond) / 1_000) : 400;
   const body = JSON.stringify({
     model: model[plan.engine],
     messages: [{ role: 'user', content: `Tell story number ${at} of the mesh, from its beginning to its end.` }],
@@ -74,9 +76,9 @@ async function killAround(mesh: BenchMesh, { kills, signal, engine }: KillsPlan,
   const restarts: Promise<void>[] = [];
   for (let at = 0; at < kills; at += 1) {
     if (engine === 'synthetic') await sleep(everyMs);
-    // Who was spared longest serves the most; it is there again by now.
+    // One at a time: the others are there to go on. Who was spared longest serves the most.
+    await restarts.at(-1);
     const place = (first + at) % mesh.nodes.length;
-    await restarts[at - mesh.nodes.length];
     const node = mesh.nodes[place];
     if (node === undefined) continue;
     done.push({ peer: node.peer, atMs: Date.now() });
