@@ -335,7 +335,10 @@ class MeshGateway implements Gateway {
     const nowMs = this.#deps.clock.nowMs();
     for (const call of this.#calls.all()) call.tick(nowMs);
     // Breakers let probes pass, and newcomers grow warm, without a word from anybody.
-    if (this.#deps.waiting.size > 0) for (const node of this.#nodes.all()) this.#callNext(node.session);
+    const { waiting } = this.#deps;
+    for (const name of waiting.size === 0 ? [] : this.#nodes.names()) {
+      for (const digest of this.#nodes.groups(name)?.keys() ?? []) waiting.changed(digest);
+    }
     if (this.#calls.size > 0) this.#tickSoon();
   }
 
