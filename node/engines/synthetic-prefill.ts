@@ -6,7 +6,6 @@ import { ms } from '../../protocol/units.ts';
 import type { Meter } from './meter.ts';
 import { createPrefixCache, promptBlocks } from './prefix-cache.ts';
 
-const cacheTokensDefault = 131_072;
 /** So often progress shows. */
 const stepMs = 100;
 
@@ -36,7 +35,7 @@ export function createSyntheticPrefill(
   { clock, meter }: { readonly clock: Clock; readonly meter: Meter },
   options: { readonly prefillTokensPerSecond?: number; readonly cacheTokens?: number },
 ): SyntheticPrefill | undefined {
-  const { prefillTokensPerSecond, cacheTokens = cacheTokensDefault } = options;
+  const { prefillTokensPerSecond, cacheTokens = 0 } = options;
   if (prefillTokensPerSecond === undefined) return undefined;
   const cache = createPrefixCache(cacheTokens);
   const stepTokens = Math.max(1, Math.round((prefillTokensPerSecond * stepMs) / 1_000));
@@ -44,8 +43,8 @@ export function createSyntheticPrefill(
   return {
     async compute({ messages, promptTokens, answerTokens }, signal) {
       const blocks = promptBlocks(messages);
-      // The last token is always computed: the answer comes out of it.
-      const cachedTokens = Math.min(cache.match(blocks), promptTokens - 1);
+      // Never all of it: each message counts for more tokens than its text.
+      const cachedTokens = cache.match(blocks);
       const startMs = clock.nowMs();
       const total = promptTokens - cachedTokens + answerTokens;
       let computed = 0;

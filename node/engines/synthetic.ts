@@ -25,7 +25,7 @@ export interface SyntheticOptions {
   readonly tokensPerSecond?: number;
   /** Prompt tokens of each answer that are computed per second; absent: prompts take no time. */
   readonly prefillTokensPerSecond?: number;
-  /** Prompt tokens that it pretends to remember, which take no time again; only with `prefillTokensPerSecond`. */
+  /** Tokens that it pretends to remember, which take no time again: by default none. Only with `prefillTokensPerSecond`. */
   readonly cacheTokens?: number;
   /** Answers at the same time; others wait. */
   readonly slots?: number;

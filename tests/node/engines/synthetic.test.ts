@@ -86,6 +86,9 @@ describe('the synthetic engine', () => {
     expect(rest.done).toMatchObject({ finish: 'length', completionTokens: 30 });
     const refusal = await answerOf(engine, 'another prompt', 50, resume).catch((error: unknown) => error);
     expect(isHelixFlowError(refusal, 'RESUME_REFUSED')).toBe(true);
+    const swapped = { ...resume, tokenIds: first.ids.with(3, 0).with(4, 0) };
+    const sameText = await answerOf(engine, 'a prompt', 50, swapped).catch((error: unknown) => error);
+    expect(isHelixFlowError(sameText, 'RESUME_REFUSED')).toBe(true);
     const over = await answerOf(engine, 'a prompt', 20, resume);
     expect(over).toMatchObject({ text: '', ids: [], done: { finish: 'length', completionTokens: 0 } });
   });
@@ -136,7 +139,7 @@ describe('the synthetic engine', () => {
 
   test('remembers what it had computed of a prompt that nobody wants any more', async ({ expect }) => {
     const clock = new ManualClock();
-    const engine = createSyntheticEngine({ clock }, { prefillTokensPerSecond: 100 });
+    const engine = createSyntheticEngine({ clock }, { prefillTokensPerSecond: 100, cacheTokens: 2_000 });
     const request = { model: 'synthetic', chat: chat('x'.repeat(4_000), 1) };
     const abort = new AbortController();
     const reason = new Error('gone');
@@ -152,7 +155,7 @@ describe('the synthetic engine', () => {
 
   test('computes the tokens of an answer that it takes up, too', async ({ expect }) => {
     const clock = new ManualClock();
-    const engine = createSyntheticEngine({ clock }, { prefillTokensPerSecond: 1_000, cacheTokens: 0 });
+    const engine = createSyntheticEngine({ clock }, { prefillTokensPerSecond: 1_000 });
     const first = engine.generate({ model: 'synthetic', chat: chat('hi', 200) }, () => undefined, never);
     await clock.advance(1_000);
     const { promptTokens } = await first;
@@ -162,6 +165,8 @@ describe('the synthetic engine', () => {
     const second = engine.generate(request, () => undefined, never);
     await clock.advance(1_000);
     expect(await second).toMatchObject({ promptTokens, cachedTokens: 0, prefillMs: promptTokens + 200 });
+    const over = await engine.generate({ ...request, chat: chat('hi', 200) }, () => undefined, never);
+    expect(over).toMatchObject({ completionTokens: 0, prefillMs: 0, cachedTokens: promptTokens });
   });
 
   test('serves as many as it has slots for; others wait, and may leave', async ({ expect }) => {
