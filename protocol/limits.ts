@@ -130,8 +130,8 @@ export const limitTable = {
   },
   relayBytesPerSecondMax: {
     value: 8_388_608,
-    unit: 'bytes',
-    why: 'what the connections that one peer dialled through one relay may carry for long; answers are far below it',
+    unit: 'per second',
+    why: 'bytes that the connections that one peer dialled through one relay may carry for long; answers are far below it',
   },
   relayBurstBytes: {
     value: 67_108_864,

@@ -4,6 +4,7 @@
 export const scenarioNames = [
   'partition-heals',
   'carried-on',
+  'cuts',
   'swarm',
   'revocations',
   'settlement',
