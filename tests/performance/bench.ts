@@ -8,7 +8,7 @@
  * SQLite. `npm run bench -- verify`: a million lines checked by `ledger verify`. `npm run bench -- leases`: how near gateways
  * come to what they share. `npm run bench -- catch-up`: a million lines between two gateways, beside a bare copy.
  * `npm run bench -- bytes`: what a request costs between gateways and on disks. `npm run bench -- kills [--engine embedded]
- * [--streams 200] [--kills 20] [--signal SIGSTOP]`: nodes that die while they answer. `npm run bench -- cancels`: clients that
+ * [--streams 200] [--kills 20] [--signal SIGSTOP] [--early]`: nodes that die while they answer. `npm run bench -- cancels`: clients that
  * leave. `npm run bench -- overload`: ten times more requests than can be served. `npm run bench -- prefixes`: requests that
  * share a beginning. Linux only: CPU times come from /proc.
  */
@@ -42,6 +42,7 @@ const { values: options, positionals } = parseArgs({
     streams: { type: 'string', default: '200' },
     kills: { type: 'string', default: '20' },
     signal: { type: 'string', default: 'SIGKILL' },
+    early: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
@@ -153,7 +154,7 @@ const engine = options.engine === 'embedded' ? 'embedded' : 'synthetic';
 async function kills(dir: string): Promise<void> {
   const plan = { streams: Number(options.streams), kills: Number(options.kills), engine } as const;
   const signal = options.signal === 'SIGSTOP' ? 'SIGSTOP' : 'SIGKILL';
-  printText(await measureKills(dir, { ...plan, signal }), killsText);
+  printText(await measureKills(dir, { ...plan, signal, isEarly: options.early }), killsText);
 }
 
 const sections: Readonly<Record<string, (dir: string) => Promise<void> | void>> = {

@@ -13,6 +13,8 @@ export interface KillsPlan {
   /** `SIGSTOP`: the node hangs, its connection stays; it goes on a while later. */
   readonly signal: 'SIGKILL' | 'SIGSTOP';
   readonly engine: 'synthetic' | 'embedded';
+  /** Nodes die while they read prompts, before any content. */
+  readonly isEarly: boolean;
 }
 
 export interface KillsReport extends KillsPlan {
@@ -41,12 +43,19 @@ const engineFlags = {
   embedded: [],
 } as const;
 
+/** What a prompt takes until its first content, where that is when nodes die. */
+const promptWords = 600;
+const earlyFlags = ['--engine', 'synthetic', '--tokens-per-second', '100', '--prefill-tokens-per-second', '600'];
+
 function askedOf(mesh: BenchMesh, plan: KillsPlan, at: number) {
-  const maxTokens =
-    plan.engine === 'synthetic' ? Math.ceil((plan.kills * (everyMs + backMs) * tokensPerSecond) / 1_000) : 400;
+  const livedTokens = Math.ceil((plan.kills * (everyMs + backMs) * tokensPerSecond) / 1_000);
+  const maxTokens = plan.isEarly ? 20 : plan.engine === 'synthetic' ? livedTokens : 400;
+  const words = plan.isEarly ? ' word'.repeat(promptWords) : '';
   const body = JSON.stringify({
     model: model[plan.engine],
-    messages: [{ role: 'user', content: `Tell story number ${at} of the mesh, from its beginning to its end.` }],
+    messages: [
+      { role: 'user', content: `Tell story number ${at} of the mesh, from its beginning to its end.${words}` },
+    ],
     max_tokens: maxTokens,
     temperature: 0,
     stream: true,
@@ -66,16 +75,16 @@ interface Kill {
 
 const endsOf = (trace: Trace): { readonly peer: string; readonly atMs: number }[] =>
   trace.steps.flatMap((step) =>
-    step.kind === 'failed' && step.code === 'NODE_LOST' && step.tokens > 0
+    step.kind === 'failed' && step.code === 'NODE_LOST'
       ? [{ peer: step.node as string, atMs: trace.startMs + step.atMs }]
       : [],
   );
 
-async function killAround(mesh: BenchMesh, { kills, signal, engine }: KillsPlan, first = 0): Promise<Kill[]> {
+async function killAround(mesh: BenchMesh, { kills, signal, engine, isEarly }: KillsPlan, first = 0): Promise<Kill[]> {
   const done: Kill[] = [];
   const restarts: Promise<void>[] = [];
   for (let at = 0; at < kills; at += 1) {
-    if (engine === 'synthetic') await sleep(everyMs);
+    if (engine === 'synthetic' && !isEarly) await sleep(everyMs);
     // One at a time: the others are there to go on. Who was spared longest serves the most.
     await restarts.at(-1);
     const place = (first + at) % mesh.nodes.length;
@@ -120,12 +129,17 @@ async function inRounds(mesh: BenchMesh, plan: KillsPlan, ask: Ask): Promise<Pla
 
 /** Plays it on real processes. */
 export async function measureKills(dir: string, plan: KillsPlan): Promise<KillsReport> {
-  await using mesh = await startBenchMesh(dir, { nodes, node: () => engineFlags[plan.engine] });
+  await using mesh = await startBenchMesh(dir, {
+    nodes,
+    node: () => (plan.isEarly ? earlyFlags : engineFlags[plan.engine]),
+  });
   const agent = new http.Agent({ keepAlive: true, maxSockets: plan.streams });
   const ask = (at: number): Promise<ReadAnswer> => readAnswer(askedOf(mesh, plan, at), agent);
   const all = Array.from({ length: plan.streams }, (_, at) => at);
   const undisturbed = await Promise.all(all.map(ask));
-  const { answers, kills } = await (plan.engine === 'synthetic' ? onePass(mesh, plan, ask) : inRounds(mesh, plan, ask));
+  const { answers, kills } = await (plan.engine === 'synthetic' && !plan.isEarly
+    ? onePass(mesh, plan, ask)
+    : inRounds(mesh, plan, ask));
   agent.destroy();
   const traces = await Promise.all(answers.map(({ requestId }) => mesh.why(requestId)));
   const hits = traces.flatMap(endsOf);
@@ -149,7 +163,7 @@ export async function measureKills(dir: string, plan: KillsPlan): Promise<KillsR
 export const killsText = (report: KillsReport): string => {
   const { streams, kills, signal, engine, gapMs } = report;
   return [
-    `${signal}, ${engine} engine: ${streams} streams, ${kills} kills, ${report.effective} of which hit a running stream (${report.hits} hits)`,
+    `${signal}${report.isEarly ? ' before first content' : ''}, ${engine} engine: ${streams} streams, ${kills} kills, ${report.effective} of which hit a running stream (${report.hits} hits)`,
     `of ${report.answers} answers whole ${report.whole}, equal to the undisturbed run ${report.equal}, splices ${report.splices}`,
     `nothing came for: p50 ${Math.round(gapMs.p50)} ms, p99 ${Math.round(gapMs.p99)} ms, at most ${Math.round(gapMs.max)} ms`,
     ...report.errors,
