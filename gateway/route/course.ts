@@ -69,7 +69,7 @@ export class Course {
     if (purpose === 'splice') this.#splices += 1;
     if (this.#nodes.at(-1) !== peer) this.#nodes.push(peer);
     this.#shown ??= new Shown(continuation);
-    if (early !== undefined) for (const delta of early) this.#shown.add(delta);
+    if (early !== undefined) this.#shown.add(early);
   }
 
   add(delta: Delta): void {
@@ -93,7 +93,6 @@ export class Course {
   /** It begins again: nobody has seen anything of it. */
   restarts(): void {
     this.#moves += 1;
-    this.#splices = 0;
     this.#earlierBytes = 0;
     this.#takenBytes = 0;
     this.#shown?.restart();

@@ -9,7 +9,7 @@ import type { NodeTabs } from '../../ledger/work.ts';
 import { createNodeServer, type NodeServer } from '../../node/serve.ts';
 import type { HelixFlowError } from '../../protocol/errors.ts';
 import type { OwnerId, PeerId, ProcessId, RequestId } from '../../protocol/ids.ts';
-import { ourLimits } from '../../protocol/messages/hello.ts';
+import { ourLimits, type SharedLimits } from '../../protocol/messages/hello.ts';
 import type { Random } from '../../protocol/ports.ts';
 import { watchIntervalMs } from '../../protocol/session/heartbeat.ts';
 import { Session } from '../../protocol/session/session.ts';
@@ -78,6 +78,8 @@ export interface SeenCall {
 interface SmallMeshOptions {
   readonly policy?: Partial<RoutePolicy>;
   readonly waitingMax?: number;
+  /** Attempts at a time on one session. */
+  readonly sessionAttemptsMax?: number;
 }
 
 export class SmallMesh {
@@ -87,10 +89,13 @@ export class SmallMesh {
   readonly gateway: Gateway;
   isDiscoveryComplete = true;
   readonly #books: GatewayBooks | undefined;
+  readonly #limits: SharedLimits;
 
   /** @param books Keeps account in place of `accounting`. */
   constructor(callsMax = 100, books?: GatewayBooks, options: SmallMeshOptions = {}) {
     this.#books = books;
+    const { sessionAttemptsMax = ourLimits.sessionAttemptsMax } = options;
+    this.#limits = { ...ourLimits, sessionAttemptsMax };
     this.clock = books?.clock ?? new ManualClock();
     const accounting = books?.accounting ?? this.accounting;
     this.gateway = createGateway(
@@ -126,7 +131,7 @@ export class SmallMesh {
       { engines: [engine], queueMax, owner, hardware: 'test' },
     );
     const start = { serial: 1, holds: [] };
-    const shared = { start, limits: ourLimits };
+    const shared = { start, limits: this.#limits };
     new Session(
       link.a,
       this.clock,

@@ -109,7 +109,7 @@ describe('a late request', () => {
     expect([mesh.accounting.spentMicro, mesh.accounting.heldMicro]).toEqual([2 * 2 + 1 + 3 * tokens, 0]);
   });
 
-  test('stays where it is when a second node is too dear for its account, and takes nothing from the budget for hedges', async ({
+  test('stays where it is when a second node is too dear for its account, and is not considered again', async ({
     expect,
   }) => {
     const { mesh, nodes } = await practised();
@@ -123,10 +123,13 @@ describe('a late request', () => {
     mesh.accounting.prices.set(second.peer, { ...prices, completion: 3_000_000 });
     await mesh.pass(500);
     expect([first.engine.running.length, second.engine.running.length]).toEqual([1, 0]);
-    // The one hedge that forty requests are worth is still there, or was spent once.
+    // Forty requests are worth two hedges, of which one is left, for another request.
     mesh.accounting.prices.clear();
     await mesh.pass(500);
     expect(mesh.gateway.counts.attempts.hedge).toBe(0);
+    await mesh.call();
+    await mesh.pass(500);
+    expect(mesh.gateway.counts.attempts.hedge).toBe(1);
   });
 
   test.for([
@@ -206,6 +209,16 @@ describe('a late request', () => {
   });
 });
 
+test('a second attempt that is silent is over, and the first one goes on', async ({ expect }) => {
+  const under = await raced();
+  for (let second = 0; second < 5; second += 1) {
+    void under.first.engine.running[0]?.emit('', [1]);
+    await under.mesh.pass(1_000);
+  }
+  expect([under.first.engine.running.length, under.second.engine.running.length]).toEqual([1, 0]);
+  expect([under.mesh.gateway.counts.stalled, endsOf(under.seen)]).toEqual([1, []]);
+});
+
 describe('no second node is asked', () => {
   test('before anything is known of the model', async ({ expect }) => {
     const mesh = new SmallMesh();
@@ -235,6 +248,16 @@ describe('no second node is asked', () => {
     second.engine.finish();
     await mesh.pass(300);
     expect(mesh.gateway.counts.attempts.hedge).toBe(1);
+  });
+
+  test('where the one with a free slot may not be asked, and the other one has none', async ({ expect }) => {
+    const { mesh, nodes } = await practised([1, 1, 1]);
+    const [first, second, third] = nodes as [TellingNode, TellingNode, TellingNode];
+    await mesh.call('m', 60_000, { preferences: { nodes: { allow: [second.peer] } } });
+    await mesh.call('m', 60_000, { preferences: { nodes: { allow: [first.peer, second.peer] } } });
+    await mesh.pass(1_000);
+    expect(nodes.map(({ engine }) => engine.running.length)).toEqual([1, 1, 0]);
+    expect([mesh.gateway.counts.attempts.hedge, third.engine.running]).toEqual([0, []]);
   });
 
   test('beyond the share of requests that it may be', async ({ expect }) => {

@@ -2,6 +2,8 @@
 
 import { describe, test } from 'vitest';
 import { HelixFlowError } from '../../../protocol/errors.ts';
+import { encodeChatRequest } from '../../../protocol/messages/chat.ts';
+import { ms } from '../../../protocol/units.ts';
 import { accessOf } from '../../support/access.ts';
 import { endsOf, type SeenCall, SmallMesh } from '../../support/small-mesh.ts';
 import {
@@ -125,6 +127,16 @@ describe('an answer that loses its node', () => {
     expect(under.mesh.gateway.counts.splices).toEqual({ resumed: 1, failed: 0 });
   });
 
+  test('may go on where it had failed before it began', async ({ expect }) => {
+    const under = await begin(2);
+    const first = atWork(under.nodes);
+    first.engine.running[0]?.fail(new Error('broken'));
+    await under.mesh.settle();
+    await tellAndCut(under, 3);
+    expect(await finish(under)).toBe(first);
+    expect(under.seen.texts.join('')).toBe(wholeText);
+  });
+
   test('moves on from one that does not go on with it', async ({ expect }) => {
     const under = await begin(3);
     await tellAndCut(under, 3);
@@ -242,6 +254,35 @@ describe('an answer that nobody can go on with now', () => {
     expect(linesOf(under)).toMatchObject([[under.nodes[0]?.peer, undefined, 'lost', 0, 4]]);
     expect(under.mesh.gateway.counts.splices).toEqual({ resumed: 0, failed: 1 });
     await under.mesh.gateway.drain();
+  });
+
+  test('has a patience of its own', async ({ expect }) => {
+    const policy = { waitMs: ms(1_000), spliceWaitMs: ms(5_000) };
+    const mesh = new SmallMesh(100, undefined, { policy });
+    const nodes = [addTelling(mesh)];
+    const under = { mesh, nodes, seen: await mesh.call() };
+    await tellAndCut(under, 3);
+    await mesh.pass(4_900);
+    expect(endsOf(under.seen)).toEqual([]);
+    await mesh.pass(200);
+    expect(endsOf(under.seen)).toEqual(['STREAM_INTERRUPTED']);
+  });
+
+  test('waits ten seconds, however long it had waited before it began', async ({ expect }) => {
+    const mesh = new SmallMesh();
+    const nodes = [addTelling(mesh, new TellingEngine(modelThat('tokens'), 1))];
+    const before = [await mesh.call(), await mesh.call(), await mesh.call()];
+    const under = { mesh, nodes, seen: await mesh.call() };
+    await mesh.pass(8_000);
+    expect(mesh.gateway.waiting()).toBe(1);
+    for (const { answer } of before) answer.cancel();
+    await mesh.pass(200);
+    await tellAndCut(under, 3);
+    await mesh.pass(8_000);
+    nodes.push(addTelling(mesh));
+    await mesh.pass(100);
+    await finish(under);
+    expect(under.seen.texts.join('')).toBe(wholeText);
   });
 
   test('waits at most to its deadline', async ({ expect }) => {
@@ -455,6 +496,19 @@ describe('money over a cut', () => {
     expect([mesh.accounting.heldMicro, mesh.accounting.spentMicro]).toEqual([0, 4]);
     await mesh.gateway.drain();
   });
+});
+
+test('limits count what was told before the cut also while nothing has come after it', async ({ expect }) => {
+  const mesh = new SmallMesh();
+  const nodes = [addTelling(mesh), addTelling(mesh)];
+  const caller = accessOf({ limits: { tpm: 10_000 } });
+  const chat = { messages: [{ role: 'user' as const, content: 'hi' }], maxTokens: 100 };
+  const seen = await mesh.call('m', 60_000, { caller, chat });
+  await tellAndCut({ mesh, nodes, seen }, 3);
+  seen.answer.cancel();
+  await mesh.settle();
+  const prompt = Math.ceil(encodeChatRequest(chat).length / 4);
+  expect(mesh.gateway.rateOf(caller)?.tokens?.remaining).toBe(10_000 - prompt - 4);
 });
 
 test('limits count all parts of an answer once', async ({ expect }) => {

@@ -107,6 +107,18 @@ describe('an answer that goes silent', () => {
   });
 });
 
+test('pieces without text cost no credit that nobody would ever give back', async ({ expect }) => {
+  const { mesh, nodes } = await begin(1);
+  const { engine } = atWork(nodes);
+  const ids = Array.from({ length: 250 }, (_, at) => 100_000 + at);
+  let room: Promise<void> | undefined;
+  for (let piece = 0; piece < 400; piece += 1) {
+    room = engine.running[0]?.emit('', ids);
+    if (piece % 50 === 0) await mesh.settle();
+  }
+  expect(room).toBeUndefined();
+});
+
 describe('before its first content an answer', () => {
   test('moves on when its node tells of no work any more', async ({ expect }) => {
     const under = await begin(2, { progress: 1 });

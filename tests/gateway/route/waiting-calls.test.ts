@@ -95,13 +95,22 @@ describe('a call that finds all nodes busy', () => {
     expect(flood.flatMap(endsOf)).toEqual(['done']);
   });
 
+  test('comes after one of an account that has less under way', async ({ expect }) => {
+    const under = await fullMesh();
+    const [early, late] = [await under.ask('first'), await under.ask('other')];
+    await serveOne(under);
+    expect(under.mesh.gateway.waiting()).toBe(1);
+    for (let count = 0; count < 3; count += 1) await serveOne(under);
+    expect([endsOf(late), endsOf(early)]).toEqual([['done'], []]);
+  });
+
   test('leaves its place when its client leaves', async ({ expect }) => {
     const under = await fullMesh();
     const [one, two] = [await under.ask(), await under.ask()];
     one.answer.cancel();
     expect(under.mesh.gateway.waiting()).toBe(1);
     for (let count = 0; count < 4; count += 1) await serveOne(under);
-    expect([one.ends, endsOf(two), one.answer.isBilled]).toEqual([[], ['done'], false]);
+    expect([one.ends, one.answer.isBilled, endsOf(two), two.answer.isBilled]).toEqual([[], false, ['done'], true]);
     expect(under.mesh.accounting.lines).toHaveLength(4);
   });
 
@@ -141,6 +150,36 @@ describe('a call that finds all nodes busy', () => {
     under.node.link.cut();
     await under.mesh.pass(10_100);
     expect([endsOf(seen), under.mesh.gateway.waiting()]).toEqual([['MODEL_UNAVAILABLE'], 0]);
+  });
+
+  test('leaves no trace where the session with its node carries all it may', async ({ expect }) => {
+    const mesh = new SmallMesh(100, undefined, { sessionAttemptsMax: 8 });
+    const node = addTelling(mesh, new TellingEngine(modelThat('tokens'), 50));
+    const call = {
+      request: 'ab'.repeat(16) as never,
+      caller: accessOf(),
+      model: 'm',
+      chat: { messages: [{ role: 'user' as const, content: 'hi' }] },
+      deadlineMs: ms(60_000),
+    };
+    const nothing = { committed: () => {}, delta: () => {}, done: () => {}, failed: () => {} };
+    for (let count = 0; count < 8; count += 1) {
+      const answer = mesh.gateway.chat(call, nothing);
+      await Promise.resolve();
+      // The node has not heard of any of this yet.
+      answer.cancel();
+    }
+    const ends: unknown[] = [];
+    mesh.gateway.chat(call, { ...nothing, done: () => ends.push('done'), failed: ({ code }) => ends.push(code) });
+    await Promise.resolve();
+    expect([mesh.gateway.waiting(), mesh.accounting.lines.at(-1)?.isDropped]).toEqual([1, true]);
+    await mesh.settle();
+    await mesh.pass(1_200);
+    node.engine.finish();
+    await mesh.settle();
+    await mesh.pass(200);
+    expect([ends, mesh.gateway.nodes()[0]?.active]).toEqual([['done'], 0]);
+    await mesh.gateway.drain();
   });
 
   test('comes again where a node has refused it for being full, and that is no try', async ({ expect }) => {
@@ -254,6 +293,8 @@ describe('a client that leaves', () => {
     await act(node, mesh);
     await mesh.settle();
     seen.answer.cancel();
+    // Its node may have worked on the prompt.
+    expect(seen.answer.isBilled).toBe(true);
     await mesh.settle();
     expect(node.engine.running).toEqual([]);
     await mesh.pass(200);
