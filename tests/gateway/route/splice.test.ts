@@ -127,6 +127,16 @@ describe('an answer that loses its node', () => {
     expect(under.mesh.gateway.counts.splices).toEqual({ resumed: 1, failed: 0 });
   });
 
+  test('tells nothing of how fast its second node is with a whole request', async ({ expect }) => {
+    const under = await begin(2);
+    await tellAndCut(under, 3);
+    await under.mesh.pass(500);
+    const second = await finish(under);
+    await under.mesh.call();
+    const [choice] = under.mesh.gateway.traces.newest(1)[0]?.steps ?? [];
+    expect(choice).toMatchObject({ kind: 'choice', chosen: second.peer, candidates: [{ score: { overheadMs: 0 } }] });
+  });
+
   test('may go on where it had failed before it began', async ({ expect }) => {
     const under = await begin(2);
     const first = atWork(under.nodes);

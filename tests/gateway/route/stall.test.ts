@@ -192,6 +192,23 @@ describe('before its first content an answer', () => {
   });
 });
 
+test('who was found stalled is probed again when the client of its probe leaves', async ({ expect }) => {
+  const { mesh, nodes, seen } = await begin(1);
+  const [node] = nodes as [TellingNode];
+  node.engine.tell(3);
+  await mesh.settle();
+  await mesh.pass(4_200);
+  seen.answer.cancel();
+  const probe = await mesh.call();
+  await mesh.call();
+  await mesh.pass(2_500);
+  expect([node.engine.running.length, mesh.gateway.waiting()]).toEqual([1, 1]);
+  probe.answer.cancel();
+  await mesh.settle();
+  await mesh.pass(200);
+  expect([node.engine.running.length, mesh.gateway.waiting()]).toEqual([1, 0]);
+});
+
 test('who was found stalled is probed with one request, and is back when that works', async ({ expect }) => {
   const { mesh, nodes, seen } = await begin(1);
   const [node] = nodes as [TellingNode];

@@ -104,6 +104,19 @@ describe('a call that finds all nodes busy', () => {
     expect([endsOf(late), endsOf(early)]).toEqual([['done'], []]);
   });
 
+  test('comes no later for what its account had under way before', async ({ expect }) => {
+    const under = await fullMesh();
+    for (let count = 0; count < 3; count += 1) await serveOne(under);
+    const ended = [await under.ask('first'), await under.ask('first')];
+    for (const { answer } of ended) answer.cancel();
+    under.mesh.nodes[0]?.link.settle();
+    await under.mesh.pass(200);
+    for (let count = 0; count < 3; count += 1) await under.ask('third');
+    const [early, late] = [await under.ask('first'), await under.ask('other')];
+    for (let count = 0; count < 4; count += 1) await serveOne(under);
+    expect([endsOf(early), endsOf(late)]).toEqual([['done'], []]);
+  });
+
   test('leaves its place when its client leaves', async ({ expect }) => {
     const under = await fullMesh();
     const [one, two] = [await under.ask(), await under.ask()];
