@@ -11,6 +11,9 @@ import type { Standing } from './plan.ts';
 import { Shown } from './shown.ts';
 import type { AttemptPurpose } from './trace.ts';
 
+/** Times that one answer may begin again: the gateway pays for what is void, and nodes could end what they have begun for that. */
+const restartsMax = 3;
+
 /** Of one call. */
 export class Course {
   /** Content has been taken over, and stands. */
@@ -25,6 +28,7 @@ export class Course {
   #tries = 0;
   /** Times that it has lost its node, or its next one; these count, too. */
   #moves = 0;
+  #restarts = 0;
   #splices = 0;
   /** UTF-8 bytes of text that attempts before the one that runs have told, and those of all that its client has taken. */
   #earlierBytes = 0;
@@ -93,6 +97,7 @@ export class Course {
   /** It begins again: nobody has seen anything of it. */
   restarts(): void {
     this.#moves += 1;
+    this.#restarts += 1;
     this.#earlierBytes = 0;
     this.#takenBytes = 0;
     this.#shown?.restart();
@@ -109,7 +114,7 @@ export class Course {
       splices: this.#moves,
       hasContent,
       continues: this.#shown?.continues,
-      isUnseen: isUnseen && this.#shownTokens === 0,
+      isUnseen: isUnseen && this.#shownTokens === 0 && this.#restarts < restartsMax,
     };
   }
 
