@@ -17,7 +17,16 @@ import type { Attempt } from '../../protocol/session/outgoing.ts';
 import { type Ms, ms } from '../../protocol/units.ts';
 import type { Serving } from '../nodes.ts';
 import type { AttemptHealth } from './health.ts';
+import type { ShownPiece } from './shown.ts';
 import type { AttemptPurpose } from './trace.ts';
+
+/** Ids before any text; with more of them nobody is asked to go on. */
+const earlyIdsMax = 16_384;
+
+interface Early extends ShownPiece {
+  tokenIds: number[];
+  isOpaque: boolean;
+}
 
 /** The attempts of which nobody pays the prompt: it belongs to the one that ended its request (design §6). */
 const isPromptPaid = ({ outcome }: AttemptEnd): boolean => outcome === 'done' || outcome === 'cancelled';
@@ -62,8 +71,10 @@ export class RunningAttempt {
   hasContent = false;
   attempt: Attempt | undefined;
   health: AttemptHealth | undefined;
-  /** Pieces without text that came before any content. */
-  early: Delta[] | undefined;
+  /** When text of it last came. */
+  lastTextMs: number;
+  /** The pieces without text that came before any content, as one. */
+  #early: Early | undefined;
   readonly #bodyBytes: number;
   readonly #charged: (tokens: number) => number;
   #counted: Counted = nothingCounted;
@@ -80,6 +91,7 @@ export class RunningAttempt {
     this.#bodyBytes = facts.bodyBytes;
     this.startedMs = facts.startedMs;
     this.lastPieceMs = facts.startedMs;
+    this.lastTextMs = facts.startedMs;
     this.#charged = facts.charged;
   }
 
@@ -105,6 +117,20 @@ export class RunningAttempt {
     // What its statements tell of an attempt is owed, as its line is.
     this.line.received(this.#charged(tokens));
     return tokens;
+  }
+
+  /** A piece without text that came before any content: only what another node would need of it is kept. */
+  held({ tokenIds, isOpaque }: Delta): void {
+    if (tokenIds.length === 0 && isOpaque !== true) return;
+    this.#early ??= { text: '', tokenIds: [], isOpaque: false };
+    this.#early.isOpaque ||= isOpaque === true || this.#early.tokenIds.length + tokenIds.length > earlyIdsMax;
+    if (this.#early.isOpaque) this.#early.tokenIds = [];
+    else this.#early.tokenIds.push(...tokenIds);
+  }
+
+  /** What was held. */
+  get early(): ShownPiece | undefined {
+    return this.#early;
   }
 
   /** The first content has come so long after the start. */

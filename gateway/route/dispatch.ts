@@ -169,9 +169,10 @@ export class Dispatch implements Answer, BagItem {
       // It cost credit all the same, and nobody downstream will report it as taken.
       running.attempt?.consumed(0);
       if (running.hasContent) this.#course.add(delta);
-      else running.early = [...(running.early ?? []), delta];
+      else running.held(delta);
       return;
     }
+    running.lastTextMs = running.lastPieceMs;
     if (!running.hasContent) this.#won(running);
     this.#course.commit(this.#events);
     // Whenever it hears something the client may go.

@@ -110,10 +110,11 @@ export class Runs {
     const { serving, attempt } = running;
     const hasCredit = attempt?.hasCredit ?? true;
     // Silence begins anew when the node may send again.
-    if (!hasCredit) running.lastPieceMs = nowMs;
+    if (!hasCredit) running.lastPieceMs = running.lastTextMs = nowMs;
     return {
       startedMs: running.startedMs,
       lastPieceMs: running.lastPieceMs,
+      lastTextMs: running.lastTextMs,
       hasContent: running.hasContent,
       hasCredit,
       expectedMs: running.expectedMs,

@@ -8,6 +8,8 @@ export interface WatchedAttempt {
   readonly startedMs: number;
   /** When the last piece came; `startedMs` before. */
   readonly lastPieceMs: number;
+  /** When the last piece with text came; `startedMs` before. */
+  readonly lastTextMs: number;
   readonly hasContent: boolean;
   /** The node may send: silence is its own. */
   readonly hasCredit: boolean;
@@ -35,8 +37,11 @@ function patienceMs(attempt: WatchedAttempt, policy: RoutePolicy): number {
 
 /** @returns for how long the attempt has been silent, once that is too long. */
 export function stalledFor(attempt: WatchedAttempt, nowMs: number, policy: RoutePolicy): Ms | undefined {
-  const { startedMs, lastPieceMs, hasContent, hasCredit, progressAtMs, isSuspect } = attempt;
+  const { startedMs, lastPieceMs, lastTextMs, hasContent, hasCredit, progressAtMs, isSuspect } = attempt;
   if (!hasCredit) return undefined;
+  // Progress and pieces without text are a node's own word: with them alone it could keep a request for ever.
+  const textlessMs = nowMs - lastTextMs;
+  if (textlessMs >= policy.firstContentMs) return ms(textlessMs);
   const isWorking = !hasContent && !isSuspect && progressAtMs !== undefined;
   const silentMs = nowMs - Math.max(startedMs, lastPieceMs, isWorking ? progressAtMs : 0);
   return silentMs >= patienceMs(attempt, policy) ? ms(silentMs) : undefined;

@@ -125,8 +125,8 @@ describe('a course', () => {
   test('shows what an attempt told before its first text only when it has been chosen', ({ expect }) => {
     const course = new Course(digestOf('d'));
     const [loser, winner] = [attempt('a', 'first'), attempt('b', 'hedge')];
-    loser.early = [delta('', [1])];
-    winner.early = [delta('', [2])];
+    loser.held(delta('', [1]));
+    winner.held(delta('', [2]));
     course.begins(winner);
     course.add(delta('x', [3]));
     expect(parseResume(course.shownFor('splice')?.resume(2) ?? new Uint8Array())).toEqual({
@@ -148,6 +148,36 @@ describe('what was shown', () => {
     for (const one of deltas) shown.add(one);
     expect(shown.continues).toBe(continues);
     if (continues === undefined) expect(parseResume(shown.resume(0))).toMatchObject({ tokenIds: [], text: '' });
+  });
+
+  test('is whole, however many pieces it came in', ({ expect }) => {
+    const shown = new Shown('tokens');
+    const numbers = Array.from({ length: 1_000 }, (_, number) => number);
+    for (const number of numbers) shown.add(delta(`${number} `, [number]));
+    expect(parseResume(shown.resume(1_000))).toEqual({
+      tokenIds: numbers,
+      text: numbers.map((number) => `${number} `).join(''),
+      tokens: 1_000,
+    });
+  });
+
+  test.for<[string, Delta, pieces: number]>([
+    ['ids without text come without end', delta('', new Array<number>(1_024).fill(1)), 16],
+    ['text comes without end', delta('x'.repeat(32_768), []), 256],
+  ])('is forgotten where %s', ([, piece, pieces], { expect }) => {
+    const shown = new Shown('tokens');
+    for (let count = 0; count < pieces; count += 1) shown.add(piece);
+    expect(shown.continues).toBeDefined();
+    shown.add(piece);
+    expect([shown.continues, parseResume(shown.resume(1))]).toMatchObject([undefined, { tokenIds: [], text: '' }]);
+  });
+
+  test('of ids before any text has its bound, too', ({ expect }) => {
+    const course = new Course(digestOf('d'));
+    const node = attempt('a', 'first');
+    for (let count = 0; count < 17; count += 1) node.held(delta('', new Array<number>(1_024).fill(1)));
+    course.begins(node);
+    expect(course.standing(false).continues).toBeUndefined();
   });
 
   test('is nothing where nobody could go on with it', ({ expect }) => {

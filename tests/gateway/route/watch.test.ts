@@ -8,6 +8,7 @@ import { stalledFor, type WatchedAttempt } from '../../../gateway/route/watch.ts
 const fresh: WatchedAttempt = {
   startedMs: 1_000,
   lastPieceMs: 1_000,
+  lastTextMs: 1_000,
   hasContent: false,
   hasCredit: true,
   expectedMs: 0,
@@ -15,7 +16,7 @@ const fresh: WatchedAttempt = {
   isCrowded: false,
   isSuspect: false,
 };
-const told = { hasContent: true, lastPieceMs: 9_000 };
+const told = { hasContent: true, lastPieceMs: 9_000, lastTextMs: 9_000 };
 
 describe('an attempt is stalled', () => {
   test.for<[string, Partial<WatchedAttempt>, atMs: number, silentMs: number]>([
@@ -36,6 +37,13 @@ describe('an attempt is stalled', () => {
       6_000,
     ],
     ['soon, where another one was', { isSuspect: true, expectedMs: 9_000 }, 5_000, 4_000],
+    [
+      'without text for as long as first content may take, whatever work its node tells of',
+      { progressAtMs: 120_999 },
+      121_000,
+      120_000,
+    ],
+    ['the same, whatever pieces without text come', { ...told, lastPieceMs: 128_999 }, 129_000, 120_000],
     ['soon, where another one was, whatever its node tells', { isSuspect: true, progressAtMs: 4_999 }, 5_000, 4_000],
   ])('%s', ([, change, atMs, silentMs], { expect }) => {
     const attempt = { ...fresh, ...change };

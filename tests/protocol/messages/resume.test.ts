@@ -61,7 +61,18 @@ describe('a resume', () => {
     ['a count that no context holds', [[1], 'x', 10_000_001]],
     ['bytes for text', [[1], new Uint8Array(1), 1]],
     ['no count', [[1], 'x']],
+    ['more ids than any answer has', [new Array<number>(1_048_577).fill(1), 'x', 1]],
+    ['a long tail', [[1], 'x', 1, new Uint8Array(2_000)]],
   ])('with %s is none', ([, fields], { expect }) => {
     expect(outcome(encodeValue(fields))).toBe('REQUEST_MALFORMED');
+  });
+
+  test('of nothing but tiny pieces is none before any of them is read', ({ expect }) => {
+    const pieces = 8_000_000;
+    const bytes = new Uint8Array(pieces + 8).fill(0x80);
+    bytes.set([0x83, 0x9a, 0, 0x0f, 0x42, 0x40]);
+    const before = process.memoryUsage().heapUsed;
+    expect(outcome(bytes)).toBe('REQUEST_MALFORMED');
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(16_000_000);
   });
 });
