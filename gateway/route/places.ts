@@ -137,6 +137,7 @@ export class Places {
       this.#refused(leave);
       return;
     }
+    if (wanted.hasContent) this.#work.seeker.forgive();
     counts.waits.begun += 1;
     this.#leave = leave;
     this.#waitUntilMs ??= clock.nowMs() + (wanted.hasContent ? policy.spliceWaitMs : policy.waitMs);

@@ -38,6 +38,8 @@ export class Seeker {
   readonly #sought: Sought;
   /** Sessions with nodes that have failed the request since its last content; a node that comes back has a new one. */
   readonly #tried = new Set<NodeEntry>();
+  /** Those of them that cannot go on with its answer. */
+  readonly #unable = new Set<NodeEntry>();
   #hasLostNode = false;
   #contextTokens = 0;
 
@@ -73,8 +75,14 @@ export class Seeker {
   /** An attempt there has failed. */
   failed(node: NodeEntry, error: HelixFlowError): void {
     this.#hasLostNode ||= error.code === 'NODE_LOST';
+    if (error.code === 'RESUME_REFUSED') this.#unable.add(node);
     if (error.code === 'NODE_OVERLOADED') node.overloaded();
     else this.#tried.add(node);
+  }
+
+  /** An answer that has begun finds no other place: where it failed it may be tried again, as far as breakers allow. */
+  forgive(): void {
+    for (const node of this.#tried) if (!this.#unable.has(node)) this.#tried.delete(node);
   }
 
   /**
@@ -93,6 +101,7 @@ export class Seeker {
   /** Content has come: what failed before may be there again. */
   progressed(): void {
     this.#tried.clear();
+    this.#unable.clear();
     this.#hasLostNode = false;
   }
 

@@ -53,6 +53,21 @@ describe('a seeker', () => {
     expect(refusals(seeker, undefined)).toEqual([]);
   });
 
+  test('may go again where it failed when it finds nobody else, but not where its answer cannot go on', ({
+    expect,
+  }) => {
+    const [a, b] = [fake('a'), fake('b')];
+    const seeker = seekerOf([a, b]);
+    seeker.failed(a.node, lost);
+    seeker.failed(b.node, new HelixFlowError('RESUME_REFUSED', { reason: 'x' }));
+    seeker.forgive();
+    expect(refusals(seeker, undefined)).toEqual([['b', 'tried']]);
+    seeker.progressed();
+    seeker.failed(b.node, lost);
+    seeker.forgive();
+    expect(refusals(seeker, undefined)).toEqual([]);
+  });
+
   test('takes a node that is there anew for another one', ({ expect }) => {
     const group = [fake('a')];
     const seeker = seekerOf(group);

@@ -239,6 +239,33 @@ describe('an answer that nobody can go on with now', () => {
     expect(under.seen.ends).toMatchObject([{ served: { nodes: [first.peer], splices: 1, attempts: 2 } }]);
   });
 
+  test('goes on at the only node, when its engine is there again; not without end', async ({ expect }) => {
+    const under = await begin(1);
+    const { mesh, seen } = under;
+    const { engine } = atWork(under.nodes);
+    engine.tell(3);
+    for (let failure = 0; failure < 2; failure += 1) {
+      engine.running[0]?.fail(new Error('broken'));
+      await mesh.settle();
+      await mesh.pass(100);
+    }
+    engine.tell(3);
+    await mesh.settle();
+    let failures = 0;
+    for (let tenth = 0; tenth < 200; tenth += 1) {
+      for (const generation of [...engine.running]) {
+        generation.fail(new Error('broken'));
+        failures += 1;
+      }
+      await mesh.settle();
+      await mesh.pass(100);
+    }
+    expect([endsOf(seen), seen.texts.join('')]).toEqual([['STREAM_INTERRUPTED'], beginning(6).text]);
+    // Its breaker opens after three of them, and then again at each probe.
+    expect(failures).toBeLessThan(8);
+    await mesh.gateway.drain();
+  });
+
   test('waits also where there are nodes, of which it may have none', async ({ expect }) => {
     const mesh = new SmallMesh();
     const nodes = [addTelling(mesh), addTelling(mesh)];

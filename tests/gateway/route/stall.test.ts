@@ -56,9 +56,24 @@ describe('an answer that goes silent', () => {
     const { mesh, nodes, seen } = await begin(1);
     atWork(nodes).engine.tell(3);
     await mesh.settle();
-    await mesh.pass(15_000);
+    await mesh.pass(18_000);
     expect(endsOf(seen)).toEqual(['STREAM_INTERRUPTED']);
     await mesh.gateway.drain();
+  });
+
+  test('goes on where it went silent, when that works again and nobody else is there', async ({ expect }) => {
+    const { mesh, nodes, seen } = await begin(1);
+    const { engine } = atWork(nodes);
+    engine.tell(3);
+    await mesh.settle();
+    await mesh.pass(4_200);
+    expect(engine.running).toEqual([]);
+    // Its breaker lets a probe pass.
+    await mesh.pass(2_500);
+    engine.finish();
+    await mesh.settle();
+    expect(seen.texts.join('')).toBe(wholeText);
+    expect(mesh.gateway.breakers()).toMatchObject({ closed: 1 });
   });
 
   test('takes its late pieces from nobody', async ({ expect }) => {
