@@ -1,8 +1,9 @@
 /** More requests than a node can serve, of more accounts than one, through the official SDK. */
 
 import type OpenAI from 'openai';
-import { APIError } from 'openai';
+import { APIError, APIUserAbortError } from 'openai';
 import { afterAll, beforeAll, test } from 'vitest';
+import { until } from '../support/daemons.ts';
 import { ProcessMesh } from '../support/process-mesh.ts';
 
 const ask = { model: 'synthetic', messages: [{ role: 'user' as const, content: 'hello' }], max_tokens: 10 };
@@ -82,4 +83,25 @@ test('the SDK, which comes again when it is told to, gets all of its answers in 
   const outcomes = await many(patient);
   expect(outcomes).toEqual(Array(storm).fill('ok'));
   expect(counter.sent).toBeGreaterThan(storm);
+});
+
+test('clients that leave make room, whether their answers stream or not', async ({ expect }) => {
+  const [leaving, staying] = await Promise.all([clientOf('leaving'), clientOf('staying')]);
+  const long = { ...ask, max_tokens: 100_000 };
+  const leave = new AbortController();
+  const stream = await leaving.chat.completions.create({ ...long, stream: true }, { signal: leave.signal });
+  const whole = leaving.chat.completions.create(long, { signal: leave.signal }).catch((error: unknown) => error);
+  const slots = async (): Promise<[number | undefined, number | undefined]> => {
+    const row = await mesh.row('node');
+    return [row?.active, row?.queued];
+  };
+  await until(async () => ((await slots())[0] === 2 ? true : undefined));
+  const answer = staying.chat.completions.create(ask);
+  await until(async () => ((await slots())[1] === 1 ? true : undefined));
+  leave.abort();
+  expect((await answer).usage?.completion_tokens).toBe(ask.max_tokens);
+  expect(await whole).toBeInstanceOf(APIUserAbortError);
+  // The SDK ends a stream that is left without an error.
+  for await (const { choices } of stream) expect(choices).toBeDefined();
+  expect(await until(async () => ((await slots())[0] === 0 ? 'free' : undefined))).toBe('free');
 });

@@ -36,7 +36,9 @@ let client: OpenAI;
 
 beforeAll(async () => {
   const nodes = { a: ['--region', 'a'], b: ['--region', 'b'] };
-  mesh = await ProcessMesh.start({ gateway: ['--metrics-listen', '127.0.0.1:0'], nodes });
+  // Long enough for a process to start on a busy machine.
+  const gateway = ['--metrics-listen', '127.0.0.1:0', '--wait-timeout', '30s'];
+  mesh = await ProcessMesh.start({ gateway, nodes });
   client = await mesh.client();
 });
 
@@ -127,6 +129,26 @@ describe('a node that is killed', () => {
     expect(answerOf(told)).toEqual(answerOf(alone));
     expect(provenance).toMatchObject({ splices: 0, attempts: 2, nodes: [peerOf(mesh.node('b'))] });
     expect(headers.get('x-helixflow-node')).toBe(peerOf(mesh.node('b')));
+  });
+});
+
+describe('the only node that may serve a request', () => {
+  test('goes on with its own answer when it is started again in time', async ({ expect }) => {
+    await mesh.mend();
+    const only = { ...sampled, helixflow: { nodes: { allow: both().slice(0, 1) } } };
+    const alone = await stream(only);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const answer = stream(only, () => {
+      mesh.node('a').kill('SIGKILL');
+      resolve();
+    });
+    await promise;
+    await mesh.node('a').exited();
+    await mesh.mend();
+    const { provenance, ...told } = await answer;
+    expect(answerOf(told)).toEqual(answerOf(alone));
+    expect(provenance).toMatchObject({ splices: 1, attempts: 2 });
+    expect(new Set(provenance?.nodes)).toEqual(new Set(both().slice(0, 1)));
   });
 });
 
