@@ -345,7 +345,7 @@ class MeshGateway implements Gateway {
   /** Something changed at a node: whoever waits for it may go. */
   #callNext({ peer }: Session): void {
     const { waiting } = this.#deps;
-    if (waiting.size === 0) return;
+    if (waiting.size === 0 || this.#nodes.get(peer)?.isNews() !== true) return;
     for (const { digest } of this.#nodes.get(peer)?.models.values() ?? []) waiting.changed(digest);
   }
 

@@ -13,6 +13,8 @@ import { Speeds } from './speeds.ts';
 
 /** Until a node that was full tells something new, or for this long, it counts as full. */
 const overloadedMs = 1_000;
+/** A node that tells of its load without a pause has calls that wait look for a place no more often. */
+const newsEveryMs = 20;
 /** Models at nodes whose speeds are remembered, also while they are away. */
 const speedsMax = 16_384;
 
@@ -28,6 +30,7 @@ export class NodeEntry {
   #models: ReadonlyMap<string, EngineModel> = new Map();
   #load: Load | undefined;
   #progressAtMs: Ms;
+  #newsMs = Number.NEGATIVE_INFINITY;
   /** What it reported last when it refused for being full, and until when that counts. */
   #full: { readonly load: Load | undefined; readonly untilMs: Ms } | undefined;
 
@@ -73,6 +76,14 @@ export class NodeEntry {
   /** When its engines last told of work done; undefined where they never do. */
   get progressAtMs(): Ms | undefined {
     return (this.#load?.progress ?? 0) === 0 ? undefined : this.#progressAtMs;
+  }
+
+  /** False where it has told something only just now: calls that wait look at all nodes every few milliseconds anyway. */
+  isNews(): boolean {
+    const nowMs = this.#clock.nowMs();
+    if (nowMs < this.#newsMs + newsEveryMs) return false;
+    this.#newsMs = nowMs;
+    return true;
   }
 
   /** It has refused an attempt for being full. */

@@ -10,6 +10,8 @@ const meanWeight = 0.2;
 const knownMs = 60_000;
 /** Fewer tokens tell more of the clock than of the engine. */
 const tokensMin = 8;
+/** Times travel as whole milliseconds. */
+const roundingMs = 2;
 
 const nextMean = (mean: number, sample: number): number =>
   Number.isFinite(sample) && sample >= 0 ? (mean === 0 ? sample : mean + meanWeight * (sample - mean)) : mean;
@@ -70,8 +72,11 @@ export class Speeds {
       this.#prefillMsPerByte = nextMean(this.#prefillMsPerByte, prefillMs / freshBytes);
     }
     if (completionTokens >= tokensMin) this.#tokenMs = nextMean(this.#tokenMs, decodeMs / (completionTokens - 1));
-    this.#answerMeanMs = nextMean(this.#answerMeanMs, Math.max(0, totalMs - queueMs));
-    this.#overheadMs = nextMean(this.overheadMs, Math.max(0, firstMs - queueMs - prefillMs - roundTripMs));
+    // Who claims more than there was is believed nothing: else a slow node would look like one without any overhead.
+    const isPossible = queueMs + prefillMs <= firstMs + roundingMs;
+    const [waitedMs, claimedMs] = isPossible ? [queueMs, queueMs + prefillMs] : [0, 0];
+    this.#answerMeanMs = nextMean(this.#answerMeanMs, Math.max(0, totalMs - waitedMs));
+    this.#overheadMs = nextMean(this.overheadMs, Math.max(0, firstMs - claimedMs - roundTripMs));
     this.#overheadAtMs = this.#clock.nowMs();
   }
 

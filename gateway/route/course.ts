@@ -14,6 +14,9 @@ import type { AttemptPurpose } from './trace.ts';
 /** Times that one answer may begin again: the gateway pays for what is void, and nodes could end what they have begun for that. */
 const restartsMax = 3;
 
+/** Refusals that count as no try. A node that lies about its room could be asked without end, with a line for each time. */
+const refusalsMax = 64;
+
 /** Of one call. */
 export class Course {
   /** Content has been taken over, and stands. */
@@ -26,6 +29,8 @@ export class Course {
   #shownTokens = 0;
   /** Attempts that count against the limit of the policy. */
   #tries = 0;
+  /** Nodes that were too busy. */
+  #refusals = 0;
   /** Times that it has lost its node, or its next one; these count, too. */
   #moves = 0;
   #restarts = 0;
@@ -63,6 +68,8 @@ export class Course {
 
   /** A node was too busy to take it: that is no try. */
   refused(purpose: AttemptPurpose): void {
+    this.#refusals += 1;
+    if (this.#refusals > refusalsMax) return;
     if (purpose === 'first' || purpose === 'retry') this.#tries -= 1;
     else if (purpose === 'splice') this.#moves -= 1;
   }

@@ -91,8 +91,13 @@ const firstSteps = 8;
 /** Of one choice so many candidates are kept, and so many refusals; `groupSize` tells of the others. */
 const nodesMax = 32;
 
+/** Candidates and refusals of all choices of one story; later choices keep nothing but who was chosen. */
+const rowsMax = 128;
+
 const bounded = <Row>(rows: readonly Row[]): readonly Row[] =>
   rows.length > nodesMax ? rows.slice(0, nodesMax) : rows;
+
+type Choice = Extract<TraceStep, { readonly kind: 'choice' }>;
 
 /** One request's story as it is written. */
 class Story implements TraceWriter {
@@ -103,6 +108,7 @@ class Story implements TraceWriter {
   readonly #stepsMax: number;
   readonly #steps: TraceStep[] = [];
   #dropped = 0;
+  #rowsLeft = rowsMax;
 
   constructor(facts: Omit<Trace, 'steps' | 'dropped'>, stepsMax: number) {
     this.request = facts.request;
@@ -113,16 +119,24 @@ class Story implements TraceWriter {
   }
 
   add(step: TraceStep): void {
-    const kept =
-      step.kind === 'choice' && step.candidates.length + step.refusals.length > nodesMax
-        ? { ...step, candidates: bounded(step.candidates), refusals: bounded(step.refusals) }
-        : step;
+    const kept = step.kind === 'choice' ? this.#bounded(step) : step;
     if (this.#steps.length < this.#stepsMax) {
       this.#steps.push(kept);
       return;
     }
     this.#steps[this.#oldest] = kept;
     this.#dropped += 1;
+  }
+
+  #bounded(step: Choice): Choice {
+    const { chosen } = step;
+    const isFull = this.#rowsLeft <= 0;
+    const all = isFull ? step.candidates.filter(({ peer }) => peer === chosen) : step.candidates;
+    const candidates = bounded(all);
+    const refusals = isFull ? [] : bounded(step.refusals);
+    this.#rowsLeft -= candidates.length + refusals.length;
+    const isWhole = candidates === step.candidates && refusals === step.refusals;
+    return isWhole ? step : { ...step, candidates, refusals };
   }
 
   told(): Trace {

@@ -52,6 +52,15 @@ describe('speeds', () => {
     expect(speeds.prefillMsPerByte).toBeCloseTo(0.2);
   });
 
+  test.for<[string, Change]>([
+    ['wait', { queueMs: ms(5_000) }],
+    ['prefill', { prefillMs: ms(5_000) }],
+  ])('are not hidden by a claim of more %s than there was time', ([, claim], { expect }) => {
+    const speeds = new Speeds(new ManualClock());
+    speeds.measured(measured({ ...claim, firstMs: ms(3_000), totalMs: ms(4_000) }));
+    expect([speeds.overheadMs, speeds.answerMeanMs]).toEqual([2_990, 4_000]);
+  });
+
   test('learn nothing of prefill from a few tokens, and nothing of decoding', ({ expect }) => {
     const speeds = new Speeds(new ManualClock());
     speeds.measured(measured({ cachedTokens: 93, completionTokens: 7 }));
@@ -66,7 +75,7 @@ describe('speeds', () => {
     expect(speeds.overheadMs).toBe(140);
     const other = new Speeds(new ManualClock());
     other.measured(measured({ queueMs: ms(9_999), prefillMs: ms(9_999) }));
-    expect(other.overheadMs).toBe(0);
+    expect(other.overheadMs).toBe(140);
   });
 
   test('forget an overhead after a minute, so that who was slow once is tried again', async ({ expect }) => {

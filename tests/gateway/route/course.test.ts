@@ -50,6 +50,15 @@ describe('a course', () => {
     expect([course.standing(false).attempts, course.attempts]).toEqual([2, 6]);
   });
 
+  test('counts refusals as tries, too, once there are too many of them', ({ expect }) => {
+    const course = new Course(digestOf('d'));
+    for (let count = 0; count < 66; count += 1) {
+      course.left('retry');
+      course.refused('retry');
+    }
+    expect(course.standing(false).attempts).toBe(2);
+  });
+
   test('counts a splice when another node has begun to go on, and a move when it has lost one', ({ expect }) => {
     const course = new Course(digestOf('d'));
     course.begins(attempt('a', 'first'));

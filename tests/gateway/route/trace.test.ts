@@ -84,3 +84,24 @@ test('a choice among many nodes is kept short, with the number there were', ({ e
   });
   expect(traces.get(id(1))?.steps).toMatchObject([{ refusals: refusals.slice(0, 32), groupSize: 500 }]);
 });
+
+test('a story of many choices among many nodes says of the later ones only who was chosen', ({ expect }) => {
+  const traces = createTraces({ tracesMax: 1, stepsMax: 64 }, () => 0);
+  const writer = traces.begin(id(1), 'helix', digest);
+  const score = { waitMs: 0, prefillMs: 1, roundTripMs: 1, overheadMs: 1, firstMs: 3, totalMs: 9 };
+  const peers = Array.from({ length: 40 }, (_, index) => `p${index}` as PeerId);
+  const [chosen] = peers;
+  const candidates = peers.map((peer) => ({ peer, score, cachedBytes: 0, active: 0, queued: 0 }));
+  const refusals = peers.map((peer) => ({ peer, reason: 'full' as const }));
+  const reason = 'soonest' as const;
+  for (let count = 0; count < 20; count += 1) {
+    writer.add({ kind: 'choice', atMs: ms(0), purpose: 'retry', chosen, reason, candidates, refusals, groupSize: 80 });
+  }
+  const steps = traces.get(id(1))?.steps.flatMap((one) => (one.kind === 'choice' ? [one] : [])) ?? [];
+  expect(steps.map((one) => [one.candidates.length, one.refusals.length])).toEqual([
+    [32, 32],
+    [32, 32],
+    ...Array.from({ length: 18 }, () => [1, 0]),
+  ]);
+  expect(steps.at(-1)?.candidates).toEqual(candidates.slice(0, 1));
+});
