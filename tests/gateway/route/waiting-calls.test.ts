@@ -75,6 +75,21 @@ describe('a call that finds all nodes busy', () => {
     expect(under.mesh.gateway.counts.waits).toMatchObject({ refused: 2 });
   });
 
+  test('is not told to come again soon because nodes refuse many', async ({ expect }) => {
+    const under = await fullMesh(1);
+    await under.ask('a');
+    await under.mesh.pass(5_000);
+    for (let refusal = 0; refusal < 3; refusal += 1) {
+      under.node.engine.running[0]?.fail(new HelixFlowError('ENGINE_REFUSED', { status: 400 }));
+      under.node.link.a.deliver();
+      await under.mesh.clock.turn();
+    }
+    const [end] = (await under.ask('b')).ends;
+    // One waits, and in five seconds nobody was served.
+    expect(end).toMatchObject({ code: 'GATEWAY_OVERLOADED' });
+    expect((end as HelixFlowError<'GATEWAY_OVERLOADED'>).details.retryAfterMs).toBeGreaterThan(7_000);
+  });
+
   test('gives up its place to an account that has none', async ({ expect }) => {
     const under = await fullMesh(4);
     const many = [await under.ask('a'), await under.ask('a')];
