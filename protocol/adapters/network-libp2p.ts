@@ -7,7 +7,7 @@ import type { NetworkKind } from '../grants.ts';
 import type { MeshId, PeerId } from '../ids.ts';
 import { assert } from '../invariant.ts';
 import { limits } from '../limits.ts';
-import { checkAddress, filterAddresses, isRelayed } from '../peer/address.ts';
+import { checkAddress, filterAddresses, isLoopback, isRelayed } from '../peer/address.ts';
 import { peerIdFromSeed } from '../peer/identity.ts';
 import type { Channel, Clock, Connection, Directory, HandlerOptions, Log, Network, Random } from '../ports.ts';
 import { KademliaDirectory } from './directory-kademlia.ts';
@@ -59,8 +59,6 @@ const connectionsMax = 1_024;
 const connectionsPerSecondMax = 256;
 /** Streams of one protocol that a peer may have open to us on one connection. */
 const streamsMax = 32;
-
-const isLoopback = (address: string): boolean => address.startsWith('/ip4/127.') || address.startsWith('/ip6/::1/');
 
 /** Why a listener failed, by the code of the system's error. */
 function listenError(error: unknown, { host, port }: { readonly host: string; readonly port: number }): HelixFlowError {

@@ -157,6 +157,10 @@ export function parseRelayed(text: string): RelayedAddress | undefined {
   return { relay, address };
 }
 
+/** True for an address that only its own machine reaches. */
+export const isLoopback = (address: string): boolean =>
+  address.startsWith('/ip4/127.') || address.startsWith('/ip6/::1/');
+
 /** Judges a multiaddr in text form, without the peer id, for the meshes of `network`. */
 export function checkAddress(text: string, network: NetworkKind): AddressVerdict {
   if (text.length > limits.addressMaxChars) return refused('too long');

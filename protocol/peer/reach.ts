@@ -13,7 +13,7 @@ import {
 } from '../messages/reach.ts';
 import type { Channel, Clock, Connection, Log, Network, Random } from '../ports.ts';
 import { type Ms, ms } from '../units.ts';
-import { isRelayed } from './address.ts';
+import { isLoopback, isRelayed } from './address.ts';
 
 /** `no`: it announces no address of its own, or none at which any gateway that tried got an answer. */
 export type Reachability = 'yes' | 'no' | 'unknown';
@@ -158,11 +158,13 @@ export class Reach {
 
   async #answer(channel: Channel, addresses: readonly string[]): Promise<void> {
     const { network, clock } = this.#deps;
-    const { peer } = channel.connection;
+    const { peer, remoteAddress } = channel.connection;
+    // Whoever comes from elsewhere is not at this machine: its word would open ports here that nobody else reaches.
+    const tried = addresses.filter((address) => !isLoopback(address) || isLoopback(remoteAddress));
     this.#answering += 1;
     const worked: string[] = [];
     try {
-      for (const address of addresses) {
+      for (const address of tried) {
         using deadline = clock.deadline(dialTimeoutMs);
         if (await network.canDial({ peer, address }, deadline.signal)) worked.push(address);
       }
