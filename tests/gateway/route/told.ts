@@ -22,7 +22,6 @@ const pieces: readonly (readonly [text: string, ids: readonly number[]])[] = [
 ];
 
 export const wholeText = pieces.map(([text]) => text).join('');
-export const wholeIds = pieces.flatMap(([, ids]) => ids);
 export const piecesCount = pieces.length;
 
 /** What the first so many pieces are. */
