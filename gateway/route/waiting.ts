@@ -54,6 +54,8 @@ export interface WaitingOptions {
 
 /** Picky requests of one account that are asked in vain at one change: each of them looks at all nodes. */
 const vainMax = 32;
+/** The same of all accounts together, as long as each is asked once. */
+const vainSum = 128;
 /** Models whose pace is remembered. */
 const groupsMax = 1_024;
 
@@ -193,7 +195,8 @@ class Room implements WaitingRoom {
   /** Asks an account's requests until one goes. @returns `full` where nobody's would, `vain` where only these would not. */
   #ask(queue: Queue): 'went' | 'vain' | 'full' {
     let asked = 0;
-    for (let place = queue.first; place !== undefined && asked < vainMax; place = place.after) {
+    const most = Math.min(vainMax, Math.max(1, Math.floor(vainSum / queue.group.queues.size)));
+    for (let place = queue.first; place !== undefined && asked < most; place = place.after) {
       asked += 1;
       place.isGoing = true;
       const went = place.waiter.go();

@@ -141,6 +141,21 @@ test('of picky requests so many are asked at a change that it stays cheap', ({ e
   expect(asked).toBe(32);
 });
 
+test('of picky requests of many accounts no more are asked together, and each account is', ({ expect }) => {
+  const stage = new Stage({ placesMax: 1_024 });
+  const asked = new Map<string, number>();
+  for (let index = 0; index < 1_024; index += 1) {
+    const account = `a${index % 60}`;
+    const go = (): boolean => {
+      asked.set(account, (asked.get(account) ?? 0) + 1);
+      return false;
+    };
+    stage.enter(account, { isPicky: true, go });
+  }
+  stage.room.changed(model);
+  expect([asked.size, new Set(asked.values())]).toEqual([60, new Set([2])]);
+});
+
 test('an answer that was begun goes before all that were not, and takes a place of whoever has the most', ({
   expect,
 }) => {
