@@ -225,7 +225,10 @@ export interface Resume {
   readonly tokenIds: readonly number[];
   /** The text of all pieces received: whole UTF-8, and never told again. May end in the middle of the last id's text. */
   readonly text: string;
-  /** The completion tokens that both came to; they count for `maxTokens`. */
+  /**
+   * The completion tokens that both came to; they count for `maxTokens`, also where they are more than the ids: the node
+   * is paid for no more than what is left.
+   */
   readonly tokens: number;
 }
 

@@ -205,7 +205,9 @@ export class SimEngine implements Engine {
     this.#progress += promptTokens + from;
     const prefillMs = ms(this.#clock.nowMs() - startMs);
     const seed = seedOf(chat, salt);
-    const length = Math.min(lengthOf(seed), chat.maxTokens ?? Number.POSITIVE_INFINITY);
+    const beyondIds = Math.max(0, (resume?.tokens ?? 0) - from);
+    const most = (chat.maxTokens ?? Number.POSITIVE_INFINITY) - beyondIds;
+    const length = Math.min(lengthOf(seed), most);
     for (let position = from; position < length && !text.stopped; position += 1) {
       await this.#work(decodeMsPerToken, signal);
       const token = syntheticDelta(seed, position);
@@ -222,7 +224,7 @@ export class SimEngine implements Engine {
     this.#progress += 1;
     const decodeMs = ms(this.#clock.nowMs() - startMs - prefillMs);
     this.#busyMs += prefillMs + decodeMs;
-    const finish = text.stopped || length < (chat.maxTokens ?? Number.POSITIVE_INFINITY) ? 'stop' : 'length';
+    const finish = text.stopped || length < most ? 'stop' : 'length';
     return { finish, promptTokens, cachedTokens: 0, completionTokens: text.counted(), prefillMs, decodeMs };
   }
 

@@ -66,11 +66,13 @@ function createModel(name: string, contextTokens: number, { tokensPerSecond }: S
 }
 
 /** How many tokens the prompt has, and the answer; refuses what does not fit. */
-function measure({ chat }: GenerateRequest, contextTokens: number) {
+function measure({ chat, resume }: GenerateRequest, contextTokens: number) {
   const { maxTokens: completionTokens = completionTokensDefault } = chat;
   const promptTokens = countPromptTokens(chat);
   const requestedTokens = promptTokens + completionTokens;
-  if (requestedTokens <= contextTokens) return { promptTokens, count: completionTokens };
+  // What the gateway says was counted is what its account is held against: no more comes than is left of that.
+  const beyondIds = resume === undefined ? 0 : Math.max(0, resume.tokens - resume.tokenIds.length);
+  if (requestedTokens <= contextTokens) return { promptTokens, count: completionTokens - beyondIds };
   const details = { contextTokens, requestedTokens, promptTokens, completionTokens };
   throw new HelixFlowError('CONTEXT_LENGTH_EXCEEDED', details);
 }

@@ -268,6 +268,17 @@ export function engineContract(
       expect(engine.stats().active).toBe(0);
     });
 
+    test('it tells no more than what is left of its bound, whatever the ids of what was told come to', async ({
+      expect,
+    }) => {
+      const { completionTokens } = (await run(long)).done;
+      const resume = { tokenIds: [], text: '', tokens: completionTokens };
+      const rest = run(long, { resume });
+      if (engine.models()[0]?.continuation === 'none') expect(await codeOf(rest)).toBe('RESUME_REFUSED');
+      else expect(await rest).toMatchObject({ text: '', done: { finish: 'length', completionTokens: 0 } });
+      expect(engine.stats().active).toBe(0);
+    });
+
     test('it does not go on from ids that stand for another text', async ({ expect }) => {
       const model = engine.models()[0];
       const { deltas } = await run(long);

@@ -54,7 +54,8 @@ export function createWriting(
   const isEnded = ids.slice(-1).some((id) => model.isEogToken(id));
   const replayed = detokenizer.replay(isEnded ? ids.slice(0, -1) : ids);
   const text = createAnswerText(chat.stop, resume && { text: replayed, shown: resume.text });
-  let count = ids.length;
+  // What the gateway says was counted is what its account is held against: no more comes than is left of that.
+  let count = Math.max(ids.length, resume?.tokens ?? 0);
   let eog: readonly Token[] = [];
 
   const judge = (hasEnded: boolean): EngineDone['finish'] | undefined =>
