@@ -1,10 +1,16 @@
 /** What answers over several nodes cost whom, where nodes, clients or budgets make the most of a cut. */
 
 import { describe, test } from 'vitest';
+import type { RunningAttempt } from '../../../gateway/route/attempt.ts';
+import { Course } from '../../../gateway/route/course.ts';
 import type { Price } from '../../../ledger/price.ts';
 import { HelixFlowError } from '../../../protocol/errors.ts';
+import type { RequestId } from '../../../protocol/ids.ts';
+import { encodeChatRequest } from '../../../protocol/messages/chat.ts';
+import { ms } from '../../../protocol/units.ts';
 import { accessOf } from '../../support/access.ts';
 import { endsOf, type SeenCall, SmallMesh } from '../../support/small-mesh.ts';
+import { digestOf } from './routed-node.ts';
 import { addTelling, atWork, modelThat, TellingEngine, type TellingNode } from './told.ts';
 
 /** A micro-credit for each token of an answer. */
@@ -91,4 +97,79 @@ test('nodes that end what they have begun have a whole answer begin again three 
   }
   expect(endsOf(seen)).toEqual(['STREAM_INTERRUPTED']);
   expect(mesh.accounting.ends().map((end) => end?.outcome)).toEqual(['hedged', 'hedged', 'hedged', 'failed']);
+});
+
+describe('a client that leaves', () => {
+  test('before anything has come is billed for what its node says, and for no prompt where that says nothing', async ({
+    expect,
+  }) => {
+    for (const isHeard of [true, false]) {
+      const { mesh, nodes, seen } = await ask(1_000, 1_000_000);
+      const { link } = atWork(nodes);
+      seen.answer.cancel();
+      expect(seen.answer.isBilled).toBe(true);
+      if (!isHeard) link.cut();
+      await mesh.settle();
+      await mesh.pass(2_100);
+      const [end] = mesh.accounting.ends();
+      expect([end?.outcome, end?.completionTokens, isHeard || end?.promptTokens === 0]).toEqual(['cancelled', 0, true]);
+      expect(mesh.accounting.heldMicro).toBe(0);
+    }
+  });
+
+  test('after a cut, or whose money has ended, has used its tokens once', async ({ expect }) => {
+    const limited = accessOf({ budget: { amountMicro: 1, period: 'total' }, limits: { tpm: 10_000 } });
+    const mesh = new SmallMesh();
+    mesh.accounting.price = price;
+    mesh.accounting.budgetMicro = 2_048;
+    const model = modelThat('tokens', { contextTokens: 1_000_000 });
+    const nodes = [addTelling(mesh, new TellingEngine(model)), addTelling(mesh, new TellingEngine(model))];
+    const seen = await mesh.call('m', 60_000, { caller: limited, chat: { messages } });
+    const under = { mesh, nodes, seen };
+    await say(under, 1_500);
+    await cut(under);
+    await say(under, 1_000);
+    expect(seen.ends).toMatchObject([{ finish: 'length', completionTokens: 2_048 }]);
+    const prompt = Math.ceil(encodeChatRequest({ messages }).length / 4);
+    expect(mesh.gateway.rateOf(limited)?.tokens?.remaining).toBe(10_000 - prompt - 2_048);
+  });
+});
+
+test('a client that leaves when it hears that its answer begins again leaves nothing behind', async ({ expect }) => {
+  const mesh = new SmallMesh();
+  const model = modelThat('none');
+  const nodes = [addTelling(mesh, new TellingEngine(model)), addTelling(mesh, new TellingEngine(model))];
+  const heard: string[] = [];
+  const answer = mesh.gateway.chat(
+    {
+      request: 'ab'.repeat(16) as RequestId,
+      caller: accessOf({}),
+      model: 'm',
+      chat: { messages },
+      deadlineMs: ms(60_000),
+      isWhole: true,
+    },
+    {
+      committed: () => {},
+      delta: (text) => heard.push(text),
+      restarted: () => answer.cancel(),
+      done: () => heard.push('done'),
+      failed: ({ code }) => heard.push(code),
+    },
+  );
+  await mesh.settle();
+  atWork(nodes).engine.tell(3);
+  await mesh.settle();
+  await cut({ mesh, nodes });
+  await mesh.pass(2_100);
+  expect(mesh.accounting.ends().map((end) => end?.outcome)).toEqual(['hedged']);
+  expect([nodes.flatMap(({ engine }) => engine.running), mesh.gateway.calls()]).toEqual([[], 0]);
+});
+
+test('what a client has taken is first that of all nodes before', ({ expect }) => {
+  const course = new Course(digestOf('d'));
+  const part = { textBytes: 3, tokens: 3 } as RunningAttempt;
+  course.spliced(part);
+  course.spliced(part);
+  expect([course.taken(5), course.taken(2)]).toEqual([0, 1]);
 });
