@@ -211,12 +211,21 @@ function write(entry: Exclude<Entry, OtherEntry>): Value {
 
 const roles: readonly KeyRole[] = ['user', 'operator', 'admin'];
 
-/** The bytes of an entry; they belong to the caller. @throws HelixFlowError FRAME_TOO_LARGE above `limits.entryMaxBytes`. */
+/** A statement is written out twice, by one caller after the other: for its hash, and for its block. */
+const statementBytes = new WeakMap<Entry, Uint8Array>();
+
+/** The bytes of an entry; they are not to be changed. @throws HelixFlowError FRAME_TOO_LARGE above `limits.entryMaxBytes`. */
 export function encodeEntry(entry: Entry): Uint8Array {
+  const known = statementBytes.get(entry);
+  if (known !== undefined) {
+    statementBytes.delete(entry);
+    return known;
+  }
   const bytes = (entry.kind === 'other' ? entry.bytes : encodeValue(write(entry))).slice();
   if (bytes.length > limits.entryMaxBytes) {
     throw new HelixFlowError('FRAME_TOO_LARGE', { bytes: bytes.length, maxBytes: limits.entryMaxBytes });
   }
+  if (entry.kind === 'statement') statementBytes.set(entry, bytes);
   return bytes;
 }
 

@@ -5,8 +5,17 @@ import type { AuthorId, IssuerId } from '../protocol/ids.ts';
 import type { Roots } from '../protocol/peer/roots.ts';
 import { authorIdOf, authorKeyOf, type BlockPlace } from './block.ts';
 
+/** Asked several times with each request; a text that is made anew is also hashed anew wherever it is looked up. */
+const authors = new WeakMap<IssuerCertificate, AuthorId>();
+
 /** The author of an issuer's feed. */
-export const authorOf = ({ publicKey }: IssuerCertificate): AuthorId => authorIdOf(publicKey);
+export function authorOf(certificate: IssuerCertificate): AuthorId {
+  const known = authors.get(certificate);
+  if (known !== undefined) return known;
+  const author = authorIdOf(certificate.publicKey);
+  authors.set(certificate, author);
+  return author;
+}
 
 /** Look-ups in what the root has said; each is a map's. */
 export interface Issuers {

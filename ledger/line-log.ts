@@ -82,7 +82,14 @@ function readRow(key: Uint8Array, row: Uint8Array): LoggedLine[] | undefined {
   });
 }
 
-/** Lines of one turn, and those that come during a write, share the next one and its sync. */
+/** Under load a write begins no sooner than this after the one before, unless so many lines wait. */
+const paceMs = 1;
+const paceLines = 64;
+
+/**
+ * Lines of one turn, and those that come during a write, share the next one and its sync. While several come at a time,
+ * those of a millisecond do: a write costs as much as some dozens of lines. One that comes alone never waits.
+ */
 export class LineLog {
   readonly #ports: { readonly clock: Clock; readonly store: Store };
   readonly #run: ProcessId;
@@ -91,6 +98,8 @@ export class LineLog {
   #number = 0;
   #failure: StoreFailed | undefined;
   #running: Promise<void> | undefined;
+  /** Lines of the last write, and when it began. */
+  #last = { lines: 0, atMs: 0 };
 
   /** @param run Names the rows of this process; never used before. */
   constructor(ports: { readonly clock: Clock; readonly store: Store }, run: ProcessId) {
@@ -150,8 +159,23 @@ export class LineLog {
   async #work(): Promise<void> {
     // What others hand over in this turn belongs to the same write.
     await this.#ports.clock.turn();
-    while (this.#queue.length > 0 || (this.#gone.length > 0 && this.#failure === undefined)) await this.#commit();
+    while (this.#queue.length > 0 || (this.#gone.length > 0 && this.#failure === undefined)) {
+      await this.#pace();
+      await this.#commit();
+    }
     this.#running = undefined;
+  }
+
+  /** Waits while lines come, where several came lately. */
+  async #pace(): Promise<void> {
+    const { clock } = this.#ports;
+    const untilMs = this.#last.atMs + paceMs;
+    let lines = 0;
+    while (this.#last.lines > 1 && lines < this.#queue.length && this.#queue.length < paceLines) {
+      if (clock.nowMs() >= untilMs) return;
+      lines = this.#queue.length;
+      await clock.turn();
+    }
   }
 
   async #commit(): Promise<void> {
@@ -160,6 +184,7 @@ export class LineLog {
     this.#queue = [];
     this.#gone = [];
     const rows = this.#cut(waiting);
+    this.#last = { lines: waiting.length, atMs: this.#ports.clock.nowMs() };
     try {
       if (this.#failure !== undefined) throw this.#failure;
       const ops: StoreOp[] = gone.map((key) => ({ type: 'del', key }));

@@ -120,6 +120,14 @@ class Serials {
   }
 }
 
+/** Places in the tables of a writer. */
+interface Refers {
+  readonly run: number;
+  readonly model: number;
+  readonly caller: number;
+  readonly price: number;
+}
+
 /** Writes lines as rows that refer to tables and to the row before. */
 export class LineWriter {
   readonly #runs: Value[] = [];
@@ -131,6 +139,9 @@ export class LineWriter {
   readonly #known = new Map<string, number>();
   readonly #serials: Serials[] = [];
   #startMs = 0;
+  /** The line before, and what it refers to: the next one nearly always refers to the same. */
+  #before: UsageLine | undefined;
+  #refers: Refers = { run: 0, model: 0, caller: 0, price: 0 };
 
   #indexOf(table: Value[], name: string, write: () => Value): number {
     const known = this.#known.get(name);
@@ -156,13 +167,40 @@ export class LineWriter {
     return this.#callerCount - 1;
   }
 
+  #runOf({ run }: UsageLine): number {
+    return this.#indexOf(this.#runs, `r${run}`, () => {
+      this.#serials.push(new Serials());
+      return bytesOf(run, 16);
+    });
+  }
+
+  #priceOf({ price }: UsageLine): number {
+    const { id, prompt, cached, completion } = price;
+    return this.#indexOf(this.#prices, `p${id} ${prompt} ${cached} ${completion}`, () => writePrice(price));
+  }
+
+  #referTo(line: UsageLine): Refers {
+    const { run, digest, model, caller, lease, price } = line;
+    const before = this.#before;
+    const isSameModel = before?.model === model && before.digest === digest;
+    const isSameCaller = before?.caller === caller && before.lease === lease;
+    const refers = {
+      run: before?.run === run ? this.#refers.run : this.#runOf(line),
+      model: isSameModel
+        ? this.#refers.model
+        : this.#indexOf(this.#models, `m${digest}${model}`, () => writeModel(digest, model)),
+      caller: isSameCaller ? this.#refers.caller : this.#callerOf(line),
+      price: before?.price === price ? this.#refers.price : this.#priceOf(line),
+    };
+    this.#before = line;
+    this.#refers = refers;
+    return refers;
+  }
+
   /** The row of a line. @throws HelixFlowError FRAME_MALFORMED where a reader would. */
   write(line: UsageLine): Value {
-    const { model, digest, price, serial, completionTokens, nodeTokens } = line;
-    const run = this.#indexOf(this.#runs, `r${line.run}`, () => {
-      this.#serials.push(new Serials());
-      return bytesOf(line.run, 16);
-    });
+    const { serial, completionTokens, nodeTokens } = line;
+    const { run, model, caller, price } = this.#referTo(line);
     const serialBefore = this.#serials[run]?.before ?? 0;
     this.#serials[run]?.take(inBounds(serial, Number.MAX_SAFE_INTEGER, 1));
     const startBefore = this.#startMs;
@@ -173,11 +211,9 @@ export class LineWriter {
       run,
       serial - serialBefore,
       bytesOf(line.request, 16),
-      this.#indexOf(this.#models, `m${digest}${model}`, () => writeModel(digest, model)),
-      this.#callerOf(line),
-      this.#indexOf(this.#prices, `p${price.id} ${price.prompt} ${price.cached} ${price.completion}`, () =>
-        writePrice(price),
-      ),
+      model,
+      caller,
+      price,
       line.startMs - startBefore,
       inBounds(Math.round(line.firstMs), durationMaxMs),
       inBounds(Math.round(line.durationMs), durationMaxMs),

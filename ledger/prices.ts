@@ -131,6 +131,8 @@ class LivePrices implements Prices {
   }
 
   inForce(query: PriceQuery): PriceRule | undefined {
+    this.#refresh();
+    if (this.#bySubject.size === 0) return undefined;
     for (const rules of this.#subjects(query)) {
       const found = rules.findLast((rule) => rule.fromMs <= query.atMs && this.#isMeant(rule));
       if (found !== undefined) return found;

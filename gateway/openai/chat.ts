@@ -1,16 +1,14 @@
 /** `POST /v1/chat/completions`: what a client may ask for, and the request that goes to a node. */
 
 import { z } from 'zod';
-import { limits } from '../../protocol/limits.ts';
 import type { ChatRequest } from '../../protocol/messages/chat.ts';
 import type { Preferences } from '../../protocol/preferences.ts';
 import { plainMessages } from './messages.ts';
 import { refuseUnsupported } from './params.ts';
 import { readPreferences } from './preferences.ts';
 import { issueError } from './refuse.ts';
+import { isUsualBody, messagesMax, modelMaxChars } from './usual.ts';
 
-/** `name@digest8`, with room for a longer part of the digest. */
-export const modelMaxChars = limits.modelNameMaxChars + 65;
 /** More than any context holds; what is above is taken as this. */
 const completionTokensMax = 10_000_000;
 
@@ -19,7 +17,7 @@ const stopText = z.string().min(1).max(1_024);
 
 const chatBody = z.object({
   model: z.string().min(1).max(modelMaxChars),
-  messages: z.array(z.unknown()).min(1).max(10_000),
+  messages: z.array(z.unknown()).min(1).max(messagesMax),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   max_completion_tokens: tokens,
@@ -58,6 +56,13 @@ function chatOf(body: ChatBody): ChatRequest {
   return chat;
 }
 
+function checked(body: unknown): ChatBody {
+  if (isUsualBody(body)) return body as ChatBody;
+  const parsed = chatBody.safeParse(body);
+  if (!parsed.success) throw issueError(parsed.error, body);
+  return parsed.data;
+}
+
 /**
  * Reads a request's body: unknown fields are ignored, `null` counts as absent, and what is known but
  * cannot be honoured is refused unless it is the default.
@@ -65,14 +70,13 @@ function chatOf(body: ChatBody): ChatRequest {
  * @throws HelixFlowError REQUEST_MALFORMED, REQUEST_UNSUPPORTED; both name the parameter.
  */
 export function parseChatBody(body: unknown): ChatAsked {
-  const parsed = chatBody.safeParse(body);
-  if (!parsed.success) throw issueError(parsed.error, body);
+  const asked = checked(body);
   refuseUnsupported(body as Readonly<Record<string, unknown>>);
-  const { model, stream, stream_options: streamOptions, helixflow } = parsed.data;
+  const { model, stream, stream_options: streamOptions, helixflow } = asked;
   const preferences = readPreferences(helixflow);
   return {
     model,
-    chat: chatOf(parsed.data),
+    chat: chatOf(asked),
     stream: stream === true,
     includeUsage: streamOptions?.include_usage === true,
     ...(preferences === undefined ? {} : { preferences }),

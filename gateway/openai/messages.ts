@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { ChatMessage } from '../../protocol/messages/chat.ts';
 import { issueError, malformed, missing, unsupported } from './refuse.ts';
+import { isUsualMessage } from './usual.ts';
 
 /** Parts that one message may have. */
 const partsMax = 1_000;
@@ -20,6 +21,13 @@ const clientMessage = z.object({
 });
 
 type ClientMessage = z.infer<typeof clientMessage>;
+
+function checked(value: unknown, where: string): ClientMessage {
+  if (isUsualMessage(value)) return value as ClientMessage;
+  const parsed = clientMessage.safeParse(value);
+  if (!parsed.success) throw issueError(parsed.error, value, [where]);
+  return parsed.data;
+}
 
 function textOfPart(value: unknown, where: string): string {
   const parsed = part.safeParse(value);
@@ -68,9 +76,7 @@ export function plainMessages(messages: readonly unknown[]): ChatMessage[] {
   let isLeading = true;
   messages.forEach((value, index) => {
     const where = `messages[${index}]`;
-    const parsed = clientMessage.safeParse(value);
-    if (!parsed.success) throw issueError(parsed.error, value, [where]);
-    const message = parsed.data;
+    const message = checked(value, where);
     refuseToolTraces(message, where);
     const content = textOf(message, where);
     isLeading &&= isSystem(message);

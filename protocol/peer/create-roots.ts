@@ -41,6 +41,8 @@ class KnownRoots implements Roots {
   /** In the order they were learnt. */
   readonly #statements = new Map<string, Statement>();
   readonly #texts = new Set<string>();
+  /** Asked several times with each request; a revocation is never taken back. */
+  readonly #revoked = new Set<IssuerId>();
   /** Those named, also those revoked. */
   readonly #named = new Map<IssuerId, IssuerCertificate>();
   readonly #successors = new Map<IssuerId, readonly IssuerCertificate[]>();
@@ -92,6 +94,7 @@ class KnownRoots implements Roots {
     }
     this.#statements.set(statement.about, statement);
     this.#texts.add(statement.said.token);
+    if (statement.kind === 'revocation') this.#revoked.add(statement.issuer);
     if (this.#statements.size <= limits.rootTokensMax) return true;
     const last = [...this.#statements.values()].reduce((worst, other) => (compare(worst, other) < 0 ? other : worst));
     if (last.kind !== 'revocation') this.#drop(last);
@@ -132,7 +135,7 @@ class KnownRoots implements Roots {
   }
 
   isRevoked(issuer: IssuerId): boolean {
-    return this.#statements.has(`revocation ${issuer}`);
+    return this.#revoked.has(issuer);
   }
 
   successorsOf(issuer: IssuerId): readonly IssuerCertificate[] {

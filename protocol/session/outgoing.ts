@@ -59,6 +59,23 @@ interface State {
   body: Uint8Array | undefined;
 }
 
+/** What its caller holds of an attempt. */
+class OpenAttempt implements Attempt {
+  readonly cancel: Attempt['cancel'];
+  readonly consumed: Attempt['consumed'];
+  readonly #state: State;
+
+  constructor(state: State, calls: Pick<Attempt, 'cancel' | 'consumed'>) {
+    this.#state = state;
+    this.cancel = calls.cancel;
+    this.consumed = calls.consumed;
+  }
+
+  get hasCredit(): boolean {
+    return this.#state.grantedBytes > this.#state.receivedBytes;
+  }
+}
+
 /** Credit goes out in steps of this share of the whole, so that it costs a frame only now and then. */
 const creditStep = 1 / 4;
 
@@ -132,13 +149,10 @@ export class OutgoingAttempts {
       this.#sendBodies();
     }
     this.#port.changed();
-    return {
+    return new OpenAttempt(state, {
       cancel: (settled) => this.#cancel(attempt, state, settled),
       consumed: (bytes) => this.#consumed(attempt, state, bytes),
-      get hasCredit() {
-        return state.grantedBytes > state.receivedBytes;
-      },
-    };
+    });
   }
 
   /** The channel takes more again. */

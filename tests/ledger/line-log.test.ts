@@ -159,6 +159,63 @@ test('256 lines lie in a row, and all that wait go out in one write', async ({ e
   ]);
 });
 
+test('while lines come several at a time a write waits for more of them, and a line that comes alone never does', async ({
+  expect,
+}) => {
+  const disk = new Disk();
+  const store = new DiskStore(disk);
+  const arriving: UsageLine[] = [];
+  let log: LineLog;
+  class BusyClock extends ManualClock {
+    turns = 0;
+    override async turn() {
+      this.turns += 1;
+      await super.turn();
+      const next = arriving.shift();
+      if (next !== undefined) void write(log, [next]);
+    }
+  }
+  const clock = new BusyClock();
+  log = new LineLog({ clock, store }, runNamed('one'));
+  await write(log, [lineAt(1)]);
+  await write(log, [lineAt(2)]);
+  expect([store.batches, clock.turns]).toEqual([2, 2]);
+  await write(log, [lineAt(3), lineAt(4)]);
+  // Each turn brings one, until one brings none.
+  arriving.push(...Array.from({ length: 20 }, (_, at) => lineAt(5 + at)));
+  await write(log, [lineAt(90), lineAt(91)]);
+  await log.settled();
+  expect([store.batches, clock.turns]).toEqual([4, 2 + 1 + 21]);
+  // No more than this many wait for others.
+  arriving.push(...Array.from({ length: 100 }, (_, at) => lineAt(100 + at)));
+  await write(log, [lineAt(92), lineAt(93)]);
+  expect(store.batches).toBe(5);
+  expect(arriving.length).toBeGreaterThan(30);
+});
+
+test('a write never waits for longer than a millisecond', async ({ expect }) => {
+  const store = new DiskStore(new Disk());
+  let serial = 10;
+  let log: LineLog;
+  class SlowClock extends ManualClock {
+    aheadMs = 0;
+    override nowMs() {
+      return ms(super.nowMs() + this.aheadMs);
+    }
+    override async turn() {
+      await super.turn();
+      serial += 1;
+      if (serial < 50) void write(log, [lineAt(serial)]);
+      this.aheadMs += 0.4;
+    }
+  }
+  log = new LineLog({ clock: new SlowClock(), store }, runNamed('one'));
+  await write(log, [lineAt(1), lineAt(2)]);
+  const before = serial;
+  await write(log, [lineAt(3), lineAt(4)]);
+  expect(serial - before).toBeLessThan(6);
+});
+
 test('a byte that changed anywhere in a row, or its key, is found; the other rows stand', async ({ expect }) => {
   const disk = new Disk();
   await write(openLog(disk).log, [1, 2].map(lineAt));

@@ -54,6 +54,16 @@ describe('a caller', () => {
     expect(tags.callerOf(owner, unixMs(clock.wallMs() - 3 * dayMs)).day).toBe(0);
   });
 
+  test('is not taken for another one whose key has the same id', async ({ expect }) => {
+    const { tags, clock } = await open();
+    const others = [
+      { ...owner, issuer: '34'.repeat(16) as IssuerId },
+      { ...owner, account: 'acct-two' as AccountId },
+    ];
+    const named = [owner, ...others, owner].map((one) => tags.callerOf(one, clock.wallMs()).account);
+    expect([new Set(named).size, named[3]]).toEqual([3, named[0]]);
+  });
+
   test('has other tags each day, at each issuer, and as key and as account', async ({ expect }) => {
     const { tags, clock } = await open();
     const today = dayOf(clock.wallMs());

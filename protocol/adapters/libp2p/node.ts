@@ -1,7 +1,5 @@
 /** libp2p as the mesh runs it: TCP, noise, yamux; identify, ping and Kademlia behind the gate; own heartbeats instead of its monitor. */
 
-import { noise } from '@chainsafe/libp2p-noise';
-
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { type Identify, identify } from '@libp2p/identify';
 import type { Connection, ConnectionGater } from '@libp2p/interface';
@@ -15,6 +13,7 @@ import { checkAddress } from '../../peer/address.ts';
 import { withoutPeer } from './connection.ts';
 import { gateComponents } from './gate.ts';
 import { type Kad, type KadOptions, kadService } from './kad-service.ts';
+import { leanNoise } from './lean-noise.ts';
 import { guardedYamux } from './muxer.ts';
 import { oneWrite } from './one-write.ts';
 import { boundPending } from './pending.ts';
@@ -116,7 +115,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2pNode> {
       ),
       relayClient.transport,
     ],
-    connectionEncrypters: [oneWrite(noise())],
+    connectionEncrypters: [oneWrite(leanNoise())],
     streamMuxers: [
       guardedYamux({
         maxInboundStreams: 256,

@@ -96,6 +96,16 @@ test('a key is verified once, and known at once from then on', async ({ expect }
   expect(verified).toBe(1);
 });
 
+test('a key that was good at the door is judged anew when its body is there, without being looked up', async ({
+  expect,
+}) => {
+  const access = await checker.check(await make());
+  expect(checker.check('whatever', access)).toBe(access);
+  ledger.known = { revoked: { fromMs: startMs, cut: false } };
+  expect(await failure(() => checker.check('whatever', access))).toEqual({ code: 'KEY_REVOKED', keyId });
+  expect(await failure(() => checker.check('whatever', { ...access }))).toEqual({ code: 'KEY_INVALID' });
+});
+
 test('many requests with one new key verify it once', async ({ expect }) => {
   const text = await make();
   const all = await Promise.all(Array.from({ length: 50 }, () => checker.check(text)));
