@@ -48,7 +48,7 @@ export function createPrefixCache(tokensMax: number): PrefixCache {
       return common * blockTokens;
     },
     remember(blocks, tokens) {
-      touch(blocks.slice(0, Math.min(Math.floor(tokens / blockTokens), blocksMax)));
+      touch(blocks.slice(0, Math.floor(tokens / blockTokens)));
       for (const block of held) {
         if (held.size <= blocksMax) break;
         held.delete(block);
