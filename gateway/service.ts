@@ -55,8 +55,8 @@ export interface AnswerEvents {
   restarted?(): void;
   done(end: AnswerEnd): void;
   /**
-   * Before `committed` the error may be answered with its status; afterwards it is STREAM_INTERRUPTED or, when the key
-   * was taken back, KEY_REVOKED, in-band.
+   * Before `committed` the error may be answered with its status; afterwards it is STREAM_INTERRUPTED,
+   * DEADLINE_EXCEEDED or, when the key was taken back, KEY_REVOKED, in-band.
    */
   failed(error: HelixFlowError): void;
 }

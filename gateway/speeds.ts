@@ -35,7 +35,9 @@ export class Speeds {
   #overheadMs = 0;
   #overheadAtMs = 0;
   #prefillMsPerByte = 0;
+  #prefillAtMs = 0;
   #tokenMs = 0;
+  #tokenAtMs = 0;
   #answerMeanMs = 0;
 
   constructor(clock: Clock) {
@@ -44,18 +46,17 @@ export class Speeds {
 
   /** To first content, beside queue, prefill and round trip. */
   get overheadMs(): number {
-    if (this.#overheadMs === 0) return 0;
-    return this.#clock.nowMs() - this.#overheadAtMs < knownMs ? this.#overheadMs : 0;
+    return this.#knownSince(this.#overheadAtMs) ? this.#overheadMs : 0;
   }
 
   /** To compute one byte of a prompt. */
   get prefillMsPerByte(): number {
-    return this.#prefillMsPerByte;
+    return this.#knownSince(this.#prefillAtMs) ? this.#prefillMsPerByte : 0;
   }
 
   /** Between two tokens of one answer. */
   get tokenMs(): number {
-    return this.#tokenMs;
+    return this.#knownSince(this.#tokenAtMs) ? this.#tokenMs : 0;
   }
 
   /** An answer in its slot. */
@@ -66,23 +67,32 @@ export class Speeds {
   /** What a node claims counts for its prefill and its queue only; what it left out of them shows in the overhead. */
   measured({ done, bodyBytes, roundTripMs, firstMs, totalMs }: Measured): void {
     const { promptTokens, completionTokens, queueMs, prefillMs, decodeMs } = done;
+    const nowMs = this.#clock.nowMs();
     const freshTokens = promptTokens - done.cachedTokens;
     if (freshTokens >= tokensMin && promptTokens > 0) {
       const freshBytes = (bodyBytes * freshTokens) / promptTokens;
-      this.#prefillMsPerByte = nextMean(this.#prefillMsPerByte, prefillMs / freshBytes);
+      this.#prefillMsPerByte = nextMean(this.prefillMsPerByte, prefillMs / freshBytes);
+      this.#prefillAtMs = nowMs;
     }
-    if (completionTokens >= tokensMin) this.#tokenMs = nextMean(this.#tokenMs, decodeMs / (completionTokens - 1));
+    if (completionTokens >= tokensMin) {
+      this.#tokenMs = nextMean(this.tokenMs, decodeMs / (completionTokens - 1));
+      this.#tokenAtMs = nowMs;
+    }
     // Who claims more than there was is believed nothing: else a slow node would look like one without any overhead.
     const isPossible = queueMs + prefillMs <= firstMs + roundingMs;
     const [waitedMs, claimedMs] = isPossible ? [queueMs, queueMs + prefillMs] : [0, 0];
     this.#answerMeanMs = nextMean(this.#answerMeanMs, Math.max(0, totalMs - waitedMs));
     this.#overheadMs = nextMean(this.overheadMs, Math.max(0, firstMs - claimedMs - roundTripMs));
-    this.#overheadAtMs = this.#clock.nowMs();
+    this.#overheadAtMs = nowMs;
   }
 
   /** First content has not come after so long: whoever is slow without end never tells of it. */
   late(elapsedMs: number): void {
     this.#overheadMs = Math.max(this.overheadMs, elapsedMs);
     this.#overheadAtMs = this.#clock.nowMs();
+  }
+
+  #knownSince(measuredMs: number): boolean {
+    return this.#clock.nowMs() - measuredMs < knownMs;
   }
 }

@@ -8,6 +8,7 @@ import { ms } from '../protocol/units.ts';
 const intervalMs = 1_000 / limits.loadPerSecondMax;
 /** Longer than this nobody waits for the progress of a node that works. */
 const aliveMs = 1_000;
+const waitMinMs = 1;
 
 interface LoadPort {
   load(): Load;
@@ -59,6 +60,8 @@ export class LoadReport {
     if (dueMs >= this.#dueMs) return;
     this.#cancel();
     this.#dueMs = dueMs;
-    this.#cancel = this.#clock.timer(ms(dueMs - this.#clock.nowMs()), () => this.now());
+    // By the rounding of a sum the timer may ring a moment before it is due: without a least wait it would ring for ever.
+    const waitMs = ms(Math.max(waitMinMs, dueMs - this.#clock.nowMs()));
+    this.#cancel = this.#clock.timer(waitMs, () => this.now());
   }
 }

@@ -134,7 +134,9 @@ export class Course {
 
   /** An error as the client may be told it now. */
   told(error: HelixFlowError): HelixFlowError {
-    return this.isCommitted ? new HelixFlowError('STREAM_INTERRUPTED', {}, { cause: error }) : error;
+    // To ask again, as an interrupted stream invites to, would meet the same deadline.
+    if (!this.isCommitted || error.code === 'DEADLINE_EXCEEDED') return error;
+    return new HelixFlowError('STREAM_INTERRUPTED', {}, { cause: error });
   }
 
   served(): Served {

@@ -260,7 +260,8 @@ export function recover(error: HelixFlowError, standing: Standing, policy: Route
   const { attempts, splices, hasContent, continues, isUnseen } = standing;
   const { retry } = errorRow(error.code);
   if (!hasContent) return retry !== 'never' && attempts < policy.attemptsMax ? 'retry' : 'give-up';
-  if (retry === 'never' || splices >= policy.splicesMax) return 'give-up';
+  // After content the deadline that has passed at a node is that of the whole answer.
+  if (retry === 'never' || error.code === 'DEADLINE_EXCEEDED' || splices >= policy.splicesMax) return 'give-up';
   if (continues !== undefined) return 'splice';
   return isUnseen ? 'restart' : 'give-up';
 }

@@ -372,7 +372,9 @@ describe('after an error', () => {
   test.for(rowsOfRecovery)('%s', ([, change, retryable, lasting], { expect }) => {
     for (const code of errorCodes) {
       const error = new HelixFlowError(code, {} as ErrorDetails[typeof code]);
-      const expected = errorRow(code).retry === 'never' ? lasting : retryable;
+      // After content a deadline is that of the whole answer.
+      const isLasting = change.hasContent === true && code === 'DEADLINE_EXCEEDED';
+      const expected = errorRow(code).retry === 'never' || isLasting ? lasting : retryable;
       expect([code, recover(error, standing(change), usualPolicy)]).toEqual([code, expected]);
     }
   });

@@ -285,7 +285,7 @@ describe('an answer that nobody can go on with now', () => {
     const under = { mesh, nodes, seen: await mesh.call('m', 3_000) };
     await tellAndCut(under, 3);
     await mesh.pass(3_100);
-    expect(endsOf(under.seen)).toEqual(['STREAM_INTERRUPTED']);
+    expect(endsOf(under.seen)).toEqual(['DEADLINE_EXCEEDED']);
     expect(mesh.gateway.waiting()).toBe(0);
   });
 
