@@ -13,7 +13,6 @@ import { type Controlled, controlRoutes, readGrace } from './daemon-control.ts';
 import { type DataDir, openDataDir } from './data-dir.ts';
 import { addDrained, createEnding, type Drained, nothingDrained } from './ending.ts';
 import { holdDataDir } from './holder.ts';
-import { giveBackMemory } from './memory.ts';
 import { readMesh } from './mesh-files.ts';
 import type { World } from './peer-runtime.ts';
 import { watchSignals } from './signals.ts';
@@ -106,7 +105,6 @@ export async function runDaemon({ common, output }: CommandContext, options: Dae
       part.failed.catch(fail);
     };
     const started = await options.start({ world, dir, signal: ending.signal, add });
-    giveBackMemory();
     if (!ending.signal.aborted) output.data(started.ready, started.text);
     await ending.begun;
   };
