@@ -19,6 +19,8 @@ const windowMs = 30_000;
 export const openMinMs = 2_000;
 export const openMaxMs = 60_000;
 const jitter = 0.2;
+/** Who has sent an answer for so long has made good what was against it before. */
+export const servedMs = 2_000;
 /** A newcomer's share of its slots, and how soon it has all of them: by time or by attempts that worked. */
 const warmthMin = 0.25;
 export const warmMs = 10_000;
@@ -137,6 +139,7 @@ export class Breaker implements ServingHealth {
   }
 
   worked(attempt: AttemptOfBreaker): void {
+    attempt.workedMs = this.#deps.clock.nowMs();
     if (this.#probe === attempt) this.#close();
     else if (this.#isStale(attempt)) return;
     this.row = 0;
@@ -154,11 +157,14 @@ export class Breaker implements ServingHealth {
       if (attempt.cuts !== this.cuts) return;
       this.cuts += 1;
     }
-    this.row = Math.max(this.row, attempt.row) + 1;
-    this.strikes = Math.max(this.strikes, attempt.strikes);
-    this.#outcomes.add(true, this.#deps.clock.nowMs());
+    const nowMs = this.#deps.clock.nowMs();
+    const hasServed = attempt.workedMs !== undefined && nowMs - attempt.workedMs >= servedMs;
+    const [row, strikes] = hasServed ? [0, 0] : [attempt.row, attempt.strikes];
+    this.row = Math.max(this.row, row) + 1;
+    this.strikes = Math.max(this.strikes, strikes);
+    this.#outcomes.add(true, nowMs);
     const isEnough = code === 'NODE_STALLED' || this.row >= rowMax || this.#outcomes.isBad;
-    if (isEnough || attempt.strikes > 0) this.#open(code);
+    if (isEnough || strikes > 0) this.#open(code);
   }
 
   /** Nothing is to be learned from it. */
@@ -196,6 +202,8 @@ class AttemptOfBreaker implements AttemptHealth {
   /** What its first content has ended and made good; it counts again if the attempt fails after all. */
   row = 0;
   strikes = 0;
+  /** When its first content came. */
+  workedMs: number | undefined;
   readonly #breaker: Breaker;
   #phase: 'begun' | 'worked' | 'over' = 'begun';
 

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
-import { openMaxMs, openMinMs, warmAttempts, warmMs } from '../../../gateway/route/breaker.ts';
+import { openMaxMs, openMinMs, servedMs, warmAttempts, warmMs } from '../../../gateway/route/breaker.ts';
 import {
   type AttemptHealth,
   createHealths,
@@ -374,6 +374,24 @@ describe('a newcomer', () => {
     expect(on.health.warmth).toBe(1);
     play(on, 'w');
     expect(on.health.warmth).toBe(0.25 + 0.75 / 8);
+  });
+});
+
+describe('a node that has sent an answer for long before it fails', () => {
+  const failAfter = (on: Stage, elapsedMs: number): void => {
+    const attempt = on.health.began();
+    attempt.worked();
+    on.nowMs += elapsedMs;
+    attempt.failed('NODE_LOST');
+  };
+
+  test.for([
+    [servedMs, 'closed'],
+    [servedMs - 1, 'open'],
+  ] as const)('for %i ms, three times: %s', ([elapsedMs, state], { expect }) => {
+    const on = stage();
+    for (let time = 0; time < 3; time += 1) failAfter(on, elapsedMs);
+    expect(on.health.state).toBe(state);
   });
 });
 
