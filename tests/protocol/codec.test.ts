@@ -46,6 +46,19 @@ describe('encodeValue', () => {
     );
   });
 
+  test('short text is written alike on both sides of the edge of ASCII', ({ expect }) => {
+    for (const text of [
+      '\u007f',
+      '\u0080',
+      'a\u0080',
+      `${'x'.repeat(31)}\u007f`,
+      `${'x'.repeat(31)}\u0080`,
+      '\ud800',
+    ]) {
+      expect(toHex(encodeValue(text))).toBe(toHex(encode(text.toWellFormed())));
+    }
+  });
+
   test('values written earlier stay as they are', ({ expect }) => {
     fc.assert(
       fc.property(fc.array(values, { maxLength: 40 }), (list) => {
